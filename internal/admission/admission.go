@@ -1,0 +1,74 @@
+package admission
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"clipper.dev/clipper/internal/api"
+)
+
+// Operation is what a request does.
+type Operation string
+
+// The operations, spelled as in AdmissionReview.
+const (
+	Create  Operation = "CREATE"
+	Update  Operation = "UPDATE"
+	Delete  Operation = "DELETE"
+	Connect Operation = "CONNECT"
+)
+
+// Request is what plugins judge. Mutating plugins may change Object in place; nothing else.
+type Request struct {
+	Operation   Operation
+	Resource    schema.GroupVersionResource // as requested
+	Kind        schema.GroupVersionKind     // of Object
+	Subresource string
+	Namespace   string
+	Name        string // may be empty on create with generateName
+	User        api.UserInfo
+	Object      runtime.Object // the hub type; nil on delete; the body on subresource creates (Binding, Eviction, …)
+	OldObject   runtime.Object // nil on create; read-only
+	Options     runtime.Object // CreateOptions, UpdateOptions, DeleteOptions
+	DryRun      bool
+
+	Warnings    []string          // plugins append; sent as Warning headers
+	Annotations map[string]string // plugins add; written to the audit log
+}
+
+// Warn adds a Warning header to the response.
+func (r *Request) Warn(text string) { r.Warnings = append(r.Warnings, text) }
+
+// Annotate adds an audit annotation.
+func (r *Request) Annotate(key, value string) {
+	if r.Annotations == nil {
+		r.Annotations = map[string]string{}
+	}
+	r.Annotations[key] = value
+}
+
+// A Plugin judges requests. It implements Mutator, Validator or both; one instance serves all requests concurrently.
+// Errors are API errors, returned to the client as they are (wrap others with apierrors.NewForbidden as upstream does).
+type Plugin interface {
+	Name() string // upstream's name: "NamespaceLifecycle"
+}
+
+// Mutator changes the object of a request.
+type Mutator interface {
+	Plugin
+	Admit(ctx context.Context, r *Request) error
+}
+
+// Validator refuses a request or lets it pass.
+type Validator interface {
+	Plugin
+	Validate(ctx context.Context, r *Request) error
+}
+
+// A Finisher is told how a request ended that it validated, to give back what it reserved (quota).
+type Finisher interface {
+	Plugin
+	Finish(ctx context.Context, r *Request, committed bool)
+}

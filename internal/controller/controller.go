@@ -1,0 +1,42 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	"clipper.dev/clipper/internal/client"
+)
+
+// Key names what is reconciled: usually an object. Namespace is empty for cluster-scoped kinds.
+type Key struct {
+	Namespace, Name string
+}
+
+// A Controller is a function over the cache: what it reads, what it writes, how a change becomes a key, and
+// Reconcile. The runner gives it queue, backoff, metrics, events and leadership.
+type Controller struct {
+	Name    string   // "deployment": names its metrics, its workers and its user system:serviceaccount:kube-system:<name>-controller
+	User    string   // overrides that user name
+	Inputs  []Input  // all that Reconcile reads; each is synced before the first key is handed out
+	Outputs []string // resources it writes ("apps/replicasets"), for the graph that the runner prints
+	Workers int      // 0 is 5
+	// Everywhere makes it run on every server, not on the leader alone.
+	Everywhere bool
+	// Reconcile makes the world as Key's desired state says: level-based, it gets a key, never an event, and looks at the world as it is.
+	// A returned error retries with exponential backoff; Again asks for another call after a time.
+	Reconcile func(ctx context.Context, key Key) (Again, error)
+	// Start, when set, runs beside the workers until ctx ends (timers, probes).
+	Start func(ctx context.Context) error
+}
+
+// Again asks for the key to be reconciled again after a time; zero does not ask.
+type Again struct {
+	After time.Duration
+}
+
+// Input is one kind that a controller reads and how its changes map to keys.
+type Input struct {
+	View client.View
+	// Keys maps a change to the keys that it concerns; nil changes nothing (read-only input).
+	Keys func(client.Change) []Key
+}
