@@ -145,6 +145,10 @@ type Subresource struct {
 	New func() runtime.Object
 	// Create serves POST. The parent is nil where its absence isn't an error of the engine. The result is the response (201).
 	Create func(ctx context.Context, env Env, parent Object, body runtime.Object, opts *metav1.CreateOptions) (runtime.Object, error)
+	// Apply serves POST as one guarded update of the parent, retried when the parent has changed meanwhile: it gets the stored parent and
+	// the decoded body, and returns the parent as it shall be written and the response (201; nil is a Status of success). It may be called
+	// several times and must not write; the preconditions it needs (UID, resourceVersion of the body) are its own to check. Create is nil then.
+	Apply func(parent Object, body runtime.Object) (changed Object, response runtime.Object, err error)
 	// For subresources that update a part of the parent (GET returns the parent; PUT and PATCH): as in Status.
 	PrepareUpdate  func(new, old Object)
 	ValidateUpdate func(new, old Object) field.ErrorList
