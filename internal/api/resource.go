@@ -74,6 +74,10 @@ type Resource struct {
 	DefaultPropagation metav1.DeletionPropagation
 	// ReadyToDelete returns false while the object, marked for deletion, must stay although its finalizers are gone (namespaces with spec.finalizers).
 	ReadyToDelete func(Object) bool
+	// MarkDeleting is called when the engine sets deletionTimestamp (a namespace's phase becomes Terminating).
+	MarkDeleting func(Object)
+	// ReturnsDeleted makes DELETE answer with the object that went away instead of a Status (upstream: pods, services and others).
+	ReturnsDeleted bool
 
 	// Fields are the selectable fields beyond metadata.name and metadata.namespace: the key is the field selector's name, "spec.nodeName".
 	// A value of "" is indexed and matched like any other.
