@@ -25,7 +25,7 @@ func (s *stream) guard(ctx context.Context, cancel context.CancelCauseFunc) *wat
 				return
 			case <-w.food:
 			case <-s.view.behind:
-				if w.starves(ctx) && s.view.wanted() {
+				if w.starve(ctx, s.view.wanted) {
 					cancel(errBehind)
 					return
 				}
@@ -35,20 +35,23 @@ func (s *stream) guard(ctx context.Context, cancel context.CancelCauseFunc) *wat
 	return w
 }
 
-// starves waits for as long as patience lasts and reports whether no event came meanwhile.
-func (w *watchdog) starves(ctx context.Context) bool {
-	timer := time.NewTimer(impatience)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
+// starve waits for as long as somebody wants a newer revision and reports whether patience ended without an event.
+func (w *watchdog) starve(ctx context.Context, wanted func() bool) bool {
+	for wanted() {
+		timer := time.NewTimer(impatience)
+		select {
+		case <-ctx.Done():
+		case <-w.quit:
+		case <-w.food:
+			timer.Stop()
+			continue
+		case <-timer.C:
+			return wanted()
+		}
+		timer.Stop()
 		return false
-	case <-w.quit:
-		return false
-	case <-w.food:
-		return false
-	case <-timer.C:
-		return true
 	}
+	return false
 }
 
 func (w *watchdog) fed() {
