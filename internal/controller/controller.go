@@ -2,9 +2,11 @@ package controller
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/client/events"
 )
 
 // Key names what is reconciled: usually an object. Namespace is empty for cluster-scoped kinds.
@@ -12,20 +14,25 @@ type Key struct {
 	Namespace, Name string
 }
 
+// String returns namespace/name, or the name alone.
+func (k Key) String() string {
+	if k.Namespace == "" {
+		return k.Name
+	}
+	return k.Namespace + "/" + k.Name
+}
+
 // A Controller is a function over the cache: what it reads, what it writes, how a change becomes a key, and
 // Reconcile. The runner gives it queue, backoff, metrics, events and leadership.
 type Controller struct {
-	Name    string   // "deployment": names its metrics, its workers and its user system:serviceaccount:kube-system:<name>-controller
-	User    string   // overrides that user name
+	Name    string   // "deployment": names its metrics and its workers
 	Inputs  []Input  // all that Reconcile reads; each is synced before the first key is handed out
 	Outputs []string // resources it writes ("apps/replicasets"), for the graph that the runner prints
 	Workers int      // 0 is 5
-	// Everywhere makes it run on every server, not on the leader alone.
-	Everywhere bool
 	// Reconcile makes the world as Key's desired state says: level-based, it gets a key, never an event, and looks at the world as it is.
 	// A returned error retries with exponential backoff; Again asks for another call after a time.
 	Reconcile func(ctx context.Context, key Key) (Again, error)
-	// Start, when set, runs beside the workers until ctx ends (timers, probes).
+	// Start, when set, runs beside the workers until ctx ends (timers, probes). It begins once the inputs are synced.
 	Start func(ctx context.Context) error
 }
 
@@ -39,4 +46,24 @@ type Input struct {
 	View client.View
 	// Keys maps a change to the keys that it concerns; nil changes nothing (read-only input).
 	Keys func(client.Change) []Key
+}
+
+// A Constructor makes a controller. It is called anew for each term of leadership, so what a controller remembers
+// is never older than that.
+type Constructor struct {
+	Name string // "deployment"
+	// User overrides the user that it acts as, which is system:serviceaccount:kube-system:<name>-controller.
+	User string
+	// Everywhere makes it run on every server, not on the leader alone.
+	Everywhere bool
+	// New opens the controller's views.
+	New func(ctx context.Context, env Env) (Controller, error)
+}
+
+// Env is what a controller is made from.
+type Env struct {
+	Client client.Client
+	Logger *slog.Logger
+	// Events returns a recorder that reports as the component ("deployment-controller"). The runner runs it.
+	Events func(component string) *events.Recorder
 }

@@ -123,6 +123,9 @@ func (c *Client) Revision() int64 {
 	return c.revision
 }
 
+// note tells the caller of a write what the last revision is: the write's own, or a later one.
+func (c *Client) note(ctx context.Context) { client.Note(ctx, c.Revision()) }
+
 func (c *Client) before(w Write) error {
 	c.mu.Lock()
 	fn := c.intercept
@@ -161,7 +164,8 @@ func (c *Client) List(_ context.Context, gvr schema.GroupVersionResource, namesp
 }
 
 // Create stores a copy of the object, with its status.
-func (c *Client) Create(_ context.Context, gvr schema.GroupVersionResource, obj client.Object, opts metav1.CreateOptions) (client.Object, error) {
+func (c *Client) Create(ctx context.Context, gvr schema.GroupVersionResource, obj client.Object, opts metav1.CreateOptions) (client.Object, error) {
+	defer c.note(ctx)
 	obj = obj.DeepCopyObject().(client.Object)
 	if obj.GetName() == "" && obj.GetGenerateName() != "" {
 		obj.SetName(obj.GetGenerateName() + rand.String(5))
@@ -231,7 +235,8 @@ func (c *Client) announce(ev event) {
 }
 
 // Update writes the object, or its status: an update of one leaves the other as it was.
-func (c *Client) Update(_ context.Context, gvr schema.GroupVersionResource, subresource string, obj client.Object, opts metav1.UpdateOptions) (client.Object, error) {
+func (c *Client) Update(ctx context.Context, gvr schema.GroupVersionResource, subresource string, obj client.Object, opts metav1.UpdateOptions) (client.Object, error) {
+	defer c.note(ctx)
 	obj = obj.DeepCopyObject().(client.Object)
 	if err := c.before(Write{Verb: "update", Resource: gvr, Subresource: subresource, Namespace: obj.GetNamespace(), Name: obj.GetName(), Object: obj}); err != nil {
 		return nil, err
@@ -292,6 +297,7 @@ func copyStatus(to, from client.Object) {
 
 // CreateSub posts to a subresource. pods/binding and pods/eviction work by themselves; others need HandleSub.
 func (c *Client) CreateSub(ctx context.Context, gvr schema.GroupVersionResource, namespace, name, subresource string, body runtime.Object, _ metav1.CreateOptions) (runtime.Object, error) {
+	defer c.note(ctx)
 	if err := c.before(Write{Verb: "create", Resource: gvr, Subresource: subresource, Namespace: namespace, Name: name, Object: body}); err != nil {
 		return nil, err
 	}
@@ -312,7 +318,8 @@ func (c *Client) CreateSub(ctx context.Context, gvr schema.GroupVersionResource,
 
 // Patch applies a JSON patch, a merge patch or a strategic merge patch. An apply patch is merged like a strategic one,
 // creates the object if it's absent, and tracks no owners.
-func (c *Client) Patch(_ context.Context, gvr schema.GroupVersionResource, namespace, name, subresource string, pt types.PatchType, data []byte, opts metav1.PatchOptions) (client.Object, error) {
+func (c *Client) Patch(ctx context.Context, gvr schema.GroupVersionResource, namespace, name, subresource string, pt types.PatchType, data []byte, opts metav1.PatchOptions) (client.Object, error) {
+	defer c.note(ctx)
 	if err := c.before(Write{Verb: "patch", Resource: gvr, Subresource: subresource, Namespace: namespace, Name: name, Patch: data}); err != nil {
 		return nil, err
 	}
@@ -347,7 +354,8 @@ func newObject(data []byte) (client.Object, error) {
 }
 
 // Delete removes an object, or marks it as deleted while finalizers (or a pod's grace period) hold it.
-func (c *Client) Delete(_ context.Context, gvr schema.GroupVersionResource, namespace, name string, opts metav1.DeleteOptions) error {
+func (c *Client) Delete(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string, opts metav1.DeleteOptions) error {
+	defer c.note(ctx)
 	if err := c.before(Write{Verb: "delete", Resource: gvr, Namespace: namespace, Name: name}); err != nil {
 		return err
 	}
@@ -418,7 +426,8 @@ func grace(o client.Object, opts metav1.DeleteOptions) int64 {
 }
 
 // DeleteCollection deletes what the label and field selectors of list select.
-func (c *Client) DeleteCollection(_ context.Context, gvr schema.GroupVersionResource, namespace string, opts metav1.DeleteOptions, list metav1.ListOptions) error {
+func (c *Client) DeleteCollection(ctx context.Context, gvr schema.GroupVersionResource, namespace string, opts metav1.DeleteOptions, list metav1.ListOptions) error {
+	defer c.note(ctx)
 	if err := c.before(Write{Verb: "deletecollection", Resource: gvr, Namespace: namespace}); err != nil {
 		return err
 	}
