@@ -1,0 +1,144 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer"
+
+	"clipper.dev/clipper/internal/keeper/wire"
+)
+
+// container is a container whose process was started.
+type container struct {
+	record  record
+	runtime *libcontainer.Container
+	streams *streams
+	proc    *process // nil once it has ended
+
+	mu     sync.Mutex // guards exit and record.Exit
+	exited chan struct{}
+}
+
+func (c *container) state() wire.Container {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return wire.Container{
+		ID:        c.record.ID,
+		Sandbox:   c.record.Sandbox,
+		PID:       c.record.PID,
+		StartedAt: c.record.StartedAt,
+		Exit:      c.record.Exit,
+	}
+}
+
+func (c *container) running() bool {
+	select {
+	case <-c.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+func (s *Server) signal(request *wire.Signal) error {
+	c, err := s.container(request.ID)
+	if err != nil {
+		return err
+	}
+	if !c.running() {
+		return notRunning(c.record.ID)
+	}
+	if err := c.proc.signal(syscall.Signal(request.Signal)); err != nil {
+		if errors.Is(err, os.ErrProcessDone) {
+			return notRunning(c.record.ID)
+		}
+		return fmt.Errorf("signal container %s: %w", request.ID, err)
+	}
+	if request.All {
+		return c.signalAll(syscall.Signal(request.Signal))
+	}
+	return nil
+}
+
+// signalAll reaches every process of the container's cgroup, also those that fork meanwhile.
+func (c *container) signalAll(signal syscall.Signal) error {
+	for range 100 {
+		pids, err := c.runtime.Processes()
+		if err != nil {
+			return err
+		}
+		found := false
+		for _, pid := range pids {
+			if syscall.Kill(pid, signal) == nil {
+				found = true
+			}
+		}
+		if !found || signal != syscall.SIGKILL {
+			return nil
+		}
+		time.Sleep(time.Millisecond) // the kernel is ending them; the cgroup has no event for it
+	}
+	return fmt.Errorf("processes of container %s do not end", c.record.ID)
+}
+
+func (s *Server) remove(request *wire.Target) error {
+	if err := checkID(request.ID); err != nil {
+		return err
+	}
+	c, err := s.container(request.ID)
+	if err != nil {
+		return s.removeLeftovers(request.ID)
+	}
+	if c.running() {
+		if err := c.proc.signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("kill container %s: %w", request.ID, err)
+		}
+		<-c.exited
+	}
+	s.mu.Lock()
+	delete(s.containers, request.ID)
+	s.mu.Unlock()
+	return s.removeLeftovers(request.ID)
+}
+
+// removeLeftovers deletes what a container has on disk; it succeeds when there is nothing.
+func (s *Server) removeLeftovers(id string) error {
+	rootfs := filepath.Join(s.rootfsDir(), id)
+	if err := os.Remove(rootfs); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove mount point: %w", err)
+	}
+	for _, dir := range []string{filepath.Join(s.pipeDir(), id), filepath.Join(s.libcontainerDir(), id)} {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove leftovers of container %s: %w", id, err)
+		}
+	}
+	return s.removeRecord(id)
+}
+
+func (s *Server) resize(request *wire.Resize) error {
+	c, err := s.container(request.ID)
+	if err != nil {
+		return err
+	}
+	if !c.running() {
+		return notRunning(request.ID)
+	}
+	return c.streams.resize(request.Width, request.Height)
+}
+
+func (s *Server) reopenLog(request *wire.Target) error {
+	c, err := s.container(request.ID)
+	if err != nil {
+		return err
+	}
+	if !c.running() {
+		return notRunning(request.ID)
+	}
+	return c.streams.log.reopen()
+}

@@ -1,0 +1,210 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runc/libcontainer/utils"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"clipper.dev/clipper/internal/keeper/wire"
+)
+
+// start makes a container and starts its process.
+func (s *Server) start(request *wire.Start) (wire.Started, error) {
+	if err := checkID(request.ID); err != nil {
+		return wire.Started{}, err
+	}
+	if request.Spec == nil || request.Spec.Process == nil || request.Spec.Linux == nil || request.Spec.Root == nil {
+		return wire.Started{}, invalid("incomplete specification of container %s", request.ID)
+	}
+	if _, err := s.container(request.ID); err == nil {
+		return wire.Started{}, &wire.Error{Code: wire.CodeExists, Message: fmt.Sprintf("container %s was started before", request.ID)}
+	}
+	s.starting <- struct{}{}
+	defer func() { <-s.starting }()
+	c, err := s.launch(request)
+	if err != nil {
+		return wire.Started{}, errors.Join(err, s.removeLeftovers(request.ID))
+	}
+	s.mu.Lock()
+	s.containers[request.ID] = c
+	s.mu.Unlock()
+	s.watchers.Go(func() { s.follow(c) })
+	return wire.Started{PID: c.record.PID, StartedAt: c.record.StartedAt}, nil
+}
+
+func (s *Server) launch(request *wire.Start) (*container, error) {
+	if err := s.complete(request); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(request.Spec.Root.Path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("create mount point: %w", err)
+	}
+	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+		CgroupName: request.ID, Spec: request.Spec, NoNewKeyring: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("translate the specification: %w", err)
+	}
+	clampOOMScore(config, s.log)
+	box, err := libcontainer.Create(s.libcontainerDir(), request.ID, config)
+	if err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	log, err := newContainerLog(request.LogPath)
+	if err != nil {
+		return nil, err
+	}
+	streams := newStreams(log)
+	streams.stdinOnce = request.StdinOnce
+	c := &container{runtime: box, streams: streams, exited: make(chan struct{}), record: record{
+		ID: request.ID, Sandbox: request.Sandbox, LogPath: request.LogPath, Terminal: request.Terminal,
+	}}
+	for _, kind := range request.Join {
+		c.record.Joined = append(c.record.Joined, string(kind))
+	}
+	if err := s.run(c, request); err != nil {
+		streams.discard()
+		return nil, err
+	}
+	streams.pump()
+	return c, nil
+}
+
+// run starts the container's process and opens libcontainer's gate.
+func (s *Server) run(c *container, request *wire.Start) error {
+	process, err := newProcess(request.Spec.Process)
+	if err != nil {
+		return err
+	}
+	process.Init = true
+	stage, err := newStage(&stageConfig{
+		Rootfs: request.Spec.Root.Path, Overlay: &request.Rootfs,
+		Seccomp: request.Seccomp, SeccompFlags: request.SeccompFlags, Gate: true,
+	})
+	if err != nil {
+		return err
+	}
+	defer stage.close()
+	process.ExtraFiles = []*os.File{stage.theirs}
+	if err := s.connect(c, process, request); err != nil {
+		return errors.Join(err, c.runtime.Destroy())
+	}
+	if err := s.open(c, process, stage); err != nil {
+		_ = c.runtime.Signal(os.Kill)
+		_, _ = process.Wait()
+		return errors.Join(err, c.runtime.Destroy())
+	}
+	return nil
+}
+
+// connect gives the process its streams and starts it up to the gate.
+func (s *Server) connect(c *container, process *libcontainer.Process, request *wire.Start) error {
+	if request.Terminal {
+		master, err := startWithTerminal(c.runtime, process)
+		if err != nil {
+			return err
+		}
+		return c.streams.useTerminal(master, request.Stdin)
+	}
+	child, err := c.streams.openPipes(filepath.Join(s.pipeDir(), request.ID), request.Stdin)
+	if err != nil {
+		return err
+	}
+	defer child.close()
+	// A nil *os.File must not become an interface that is not nil.
+	if child.stdin != nil {
+		process.Stdin = child.stdin
+	}
+	process.Stdout, process.Stderr = child.stdout, child.stderr
+	return c.runtime.Start(process)
+}
+
+// startWithTerminal starts a process with a new terminal and returns its master.
+func startWithTerminal(box *libcontainer.Container, process *libcontainer.Process) (*os.File, error) {
+	ours, theirs, err := utils.NewSockPair("console")
+	if err != nil {
+		return nil, fmt.Errorf("create console socket: %w", err)
+	}
+	defer ours.Close()
+	process.ConsoleSocket = theirs
+	err = box.Start(process)
+	theirs.Close()
+	if err != nil {
+		return nil, err
+	}
+	master, err := utils.RecvFile(ours)
+	if err != nil {
+		return nil, fmt.Errorf("receive the terminal: %w", err)
+	}
+	return master, nil
+}
+
+// open records the process, installs its filter and lets it execute the container's program.
+func (s *Server) open(c *container, process *libcontainer.Process, stage *stage) error {
+	pid, err := process.Pid()
+	if err != nil {
+		return fmt.Errorf("find the container's process: %w", err)
+	}
+	if c.proc, err = watchProcess(pid); err != nil {
+		return err
+	}
+	if c.record.Boot, err = bootID(); err != nil {
+		return err
+	}
+	c.record.PID, c.record.StartTime = c.proc.pid, c.proc.startTime
+	c.record.StartedAt = time.Now()
+	if err := s.writeRecord(&c.record, false); err != nil {
+		return err
+	}
+	if err := stage.arm(); err != nil {
+		return err
+	}
+	if err := c.runtime.Exec(); err != nil {
+		return fmt.Errorf("start container: %w", err)
+	}
+	return nil
+}
+
+// complete fills in what only the keeper knows: the mount point and the namespaces to join.
+func (s *Server) complete(request *wire.Start) error {
+	request.Spec.Root.Path = filepath.Join(s.rootfsDir(), request.ID)
+	linux := request.Spec.Linux
+	s.mu.Lock()
+	sb, ok := s.sandboxes[request.Sandbox]
+	s.mu.Unlock()
+	if !ok {
+		return notFound("no sandbox %s", request.Sandbox)
+	}
+	for _, kind := range request.Join {
+		file, ok := sb.namespaces[string(kind)]
+		if !ok {
+			return invalid("sandbox %s has no %s namespace of its own", request.Sandbox, kind)
+		}
+		linux.Namespaces = setNamespace(linux.Namespaces, kind, namespacePath(file))
+	}
+	if request.JoinPIDOf == "" {
+		return nil
+	}
+	target, err := s.container(request.JoinPIDOf)
+	if err != nil {
+		return err
+	}
+	if !target.running() {
+		return notRunning(request.JoinPIDOf)
+	}
+	linux.Namespaces = setNamespace(linux.Namespaces, specs.PIDNamespace, fmt.Sprintf("/proc/%d/ns/pid", target.proc.pid))
+	return nil
+}
+
+func setNamespace(namespaces []specs.LinuxNamespace, kind specs.LinuxNamespaceType, path string) []specs.LinuxNamespace {
+	namespaces = slices.DeleteFunc(namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == kind })
+	return append(namespaces, specs.LinuxNamespace{Type: kind, Path: path})
+}
