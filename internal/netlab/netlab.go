@@ -211,7 +211,7 @@ func AskOn(c net.Conn) (string, error) {
 	return line[:len(line)-1], nil
 }
 
-// Refused tells whether an error says that the other side answered that nothing listens.
+// Refused tells whether an error says at once that nothing listens. A packet that the sender's own machine rejects fails as not permitted.
 func Refused(err error) bool {
-	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPERM)
 }
