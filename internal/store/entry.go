@@ -1,0 +1,128 @@
+package store
+
+import (
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+	"weak"
+
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Entry is one version of an object. Read-only and shared.
+type Entry struct {
+	key      string
+	revision int64
+	raw      []byte
+	record   Record
+	source   *source
+	decoded  atomic.Pointer[decodedRef]
+}
+
+// source is what an entry needs of its table to decode itself. ReplaceKind gives a table a new one.
+type source struct {
+	kind Kind
+	warm *warmObjects
+}
+
+// Key is "namespace/name" or "name".
+func (e *Entry) Key() string { return e.key }
+
+// Revision is the object's resourceVersion.
+func (e *Entry) Revision() int64 { return e.revision }
+
+// Raw is the object's canonical bytes: shared, read-only.
+func (e *Entry) Raw() []byte { return e.raw }
+
+// Record is the object's index record: shared, read-only.
+func (e *Entry) Record() *Record { return &e.record }
+
+// Object is the decoded object: shared, read-only; DeepCopy before a change. It is decoded when first asked for and
+// stays so while anybody uses it, and for a while longer if it was used lately.
+func (e *Entry) Object() (runtime.Object, error) {
+	if ref := e.decoded.Load(); ref != nil {
+		if obj, ok := ref.object(); ok {
+			return obj, nil
+		}
+	}
+	obj, err := e.source.kind.Decode(e.raw)
+	if err != nil {
+		return nil, err
+	}
+	e.decoded.Store(newDecodedRef(obj))
+	e.source.warm.keep(obj, len(e.raw))
+	return obj, nil
+}
+
+// size is what an entry costs, nearly.
+func (e *Entry) size() int64 {
+	if e == nil {
+		return 0
+	}
+	return int64(len(e.raw)) + entryOverheadBytes
+}
+
+const entryOverheadBytes = 320
+
+// decodedRef holds an object without keeping it from being collected: its type, and a weak pointer to what the
+// interface points to.
+type decodedRef struct {
+	elem    reflect.Type
+	pointer weak.Pointer[byte]
+}
+
+func newDecodedRef(obj runtime.Object) *decodedRef {
+	v := reflect.ValueOf(obj)
+	if v.Kind() != reflect.Pointer || v.IsNil() {
+		return nil
+	}
+	return &decodedRef{elem: v.Type().Elem(), pointer: weak.Make((*byte)(v.UnsafePointer()))}
+}
+
+func (r *decodedRef) object() (runtime.Object, bool) {
+	p := r.pointer.Value()
+	if p == nil {
+		return nil, false
+	}
+	obj, ok := reflect.NewAt(r.elem, unsafe.Pointer(p)).Interface().(runtime.Object)
+	return obj, ok
+}
+
+// warmObjects keeps the objects that were decoded last from being collected, up to a number of bytes.
+type warmObjects struct {
+	limit int64
+
+	mu   sync.Mutex
+	ring []warmObject // oldest at start
+	head int
+	size int64
+}
+
+type warmObject struct {
+	obj  runtime.Object
+	size int64
+}
+
+// decodedFactor is how much larger an object is than its bytes.
+const decodedFactor = 6
+
+func (w *warmObjects) keep(obj runtime.Object, rawBytes int) {
+	size := int64(rawBytes)*decodedFactor + entryOverheadBytes
+	if size > w.limit {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ring = append(w.ring, warmObject{obj: obj, size: size})
+	w.size += size
+	for w.size > w.limit {
+		w.size -= w.ring[w.head].size
+		w.ring[w.head] = warmObject{}
+		w.head++
+	}
+	if w.head > 1024 && w.head > len(w.ring)/2 {
+		w.ring = append(w.ring[:0:0], w.ring[w.head:]...)
+		w.head = 0
+	}
+}

@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// root is where Kubernetes keeps its objects.
+const root = "/registry/"
+
+// Table is one resource's objects: the newest state, the log of what led to it, and those who watch.
+//
+// One goroutine, the store's applier, changes a table; only loading and ReplaceKind do so besides. Everybody else reads:
+// the first snapshot after a change takes the lock for as long as copying a few pointers takes, the others none.
+type Table struct {
+	store   *Store
+	cfg     TableConfig
+	base    string // "/registry/<prefix>/"
+	shared  *sharedRecords
+	refills chan struct{} // holds one token: at most one refill of the log at a time
+
+	// watchers has its own lock, taken before mu: whoever registers sees a state and every change after it.
+	watchers watchers
+
+	mu         sync.Mutex
+	source     *source
+	state      *state
+	published  atomic.Pointer[published] // a copy of state, until it changes
+	lastChange int64                     // revision of the last change, or of the load
+	loaded     bool
+	recording  bool            // while the table is read from etcd, what happens meanwhile is recorded
+	recorded   []*mvccpb.Event // ditto
+	recent     changeLog
+	states     []Snapshot       // former states that were made from the log
+	unreadable map[string]int64 // keys that could not be decoded, and their revisions
+	closed     bool
+}
+
+// published is a copy of the state with the revision of the last change in it.
+type published struct {
+	state      *state
+	lastChange int64
+}
+
+func newTable(s *Store, cfg TableConfig) *Table {
+	t := &Table{
+		store: s, cfg: cfg, base: root + cfg.Prefix + "/",
+		shared:     newSharedRecords(),
+		refills:    make(chan struct{}, 1),
+		source:     &source{kind: cfg.Kind, warm: &s.warm},
+		state:      newState(cfg.Indexes),
+		unreadable: map[string]int64{},
+	}
+	t.watchers.init()
+	return t
+}
+
+// Prefix is what the table was added with.
+func (t *Table) Prefix() string { return t.cfg.Prefix }
+
+// path is the full etcd key of an object.
+func (t *Table) path(key string) string { return t.base + key }
+
+func (t *Table) log() *slog.Logger { return t.store.cfg.Logger }
+
+// Unreadable returns the keys whose values could not be decrypted or decoded, with their revisions. They are in no
+// snapshot, yet they exist: Create fails for them, and Delete works.
+func (t *Table) Unreadable() map[string]int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[string]int64, len(t.unreadable))
+	for k, v := range t.unreadable {
+		out[k] = v
+	}
+	return out
+}
+
+// Snapshot returns the newest state. It costs nothing.
+func (t *Table) Snapshot() Snapshot {
+	// What was applied before the state is read is in it.
+	applied := t.store.applied.Load()
+	p := t.published.Load()
+	if p == nil {
+		t.mu.Lock()
+		p = t.publish()
+		t.mu.Unlock()
+	}
+	return Snapshot{state: p.state, revision: max(applied, p.lastChange)}
+}
+
+// publish returns a copy of the state, the same one until the state changes. The caller holds the table's lock.
+func (t *Table) publish() *published {
+	if p := t.published.Load(); p != nil {
+		return p
+	}
+	p := &published{state: t.state.copy(), lastChange: t.lastChange}
+	t.published.Store(p)
+	return p
+}
+
+// open makes an entry of a value as it lies in etcd.
+func (t *Table) open(ctx context.Context, src *source, kv *mvccpb.KeyValue) (*Entry, error) {
+	value := kv.Value
+	if t.cfg.Transformer != nil {
+		var err error
+		if value, _, err = t.cfg.Transformer.FromStorage(ctx, string(kv.Key), value); err != nil {
+			return nil, fmt.Errorf("decrypt %s: %w", kv.Key, err)
+		}
+	}
+	raw, rec, err := src.kind.Open(value, kv.ModRevision)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", kv.Key, err)
+	}
+	key := string(kv.Key[len(t.base):])
+	e := &Entry{key: key, revision: kv.ModRevision, raw: raw, record: rec, source: src}
+	t.shared.share(e)
+	return e, nil
+}
+
+// note remembers a value that cannot be read. The caller holds the table's lock.
+func (t *Table) note(kv *mvccpb.KeyValue, err error) {
+	t.unreadable[strings.TrimPrefix(string(kv.Key), t.base)] = kv.ModRevision
+	t.log().Error("an object cannot be read", "err", err, "revision", kv.ModRevision)
+}
