@@ -1,0 +1,308 @@
+package cgroups
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"clipper.dev/clipper/internal/kubelet/lifecycle"
+)
+
+const (
+	fsRoot     = "/sys/fs/cgroup"
+	podsGroup  = "kubepods"
+	burstable  = "burstable"
+	bestEffort = "besteffort"
+	podPrefix  = "pod"
+)
+
+// controllers are those that limits are written to.
+var controllers = []string{"cpu", "memory", "pids", "hugetlb"}
+
+// Tree is the kubelet's part of the control group hierarchy. Its methods may be called concurrently for different pods.
+type Tree struct {
+	root string
+	v2   bool
+	// mounts lists the hierarchies; for version 2 there is one. of tells which hierarchy a controller is in.
+	mounts []string
+	of     map[string]string
+}
+
+// New looks at the machine's control groups. root is the group below which everything is made, as "/clipper".
+func New(root string) (*Tree, error) {
+	t := &Tree{root: filepath.Join("/", root), of: map[string]string{}}
+	var st unix.Statfs_t
+	if err := unix.Statfs(fsRoot, &st); err != nil {
+		return nil, fmt.Errorf("look at %s: %w", fsRoot, err)
+	}
+	if st.Type == unix.CGROUP2_SUPER_MAGIC {
+		t.v2, t.mounts = true, []string{fsRoot}
+		available, err := os.ReadFile(filepath.Join(fsRoot, "cgroup.controllers"))
+		if err != nil {
+			return nil, fmt.Errorf("list controllers: %w", err)
+		}
+		for _, c := range strings.Fields(string(available)) {
+			t.of[c] = fsRoot
+		}
+		return t, nil
+	}
+	if err := t.findV1(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Tree) findV1() error {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("list mounts: %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		fields, fs := strings.Fields(before), strings.Fields(after)
+		if !ok || len(fields) < 5 || len(fs) < 3 || fs[0] != "cgroup" || !strings.HasPrefix(fields[4], fsRoot) {
+			continue
+		}
+		t.mounts = append(t.mounts, fields[4])
+		for _, option := range strings.Split(fs[2], ",") {
+			t.of[option] = fields[4]
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("list mounts: %w", err)
+	}
+	for _, needed := range []string{"cpu", "memory"} {
+		if t.of[needed] == "" {
+			return fmt.Errorf("the %s control group controller is not mounted below %s", needed, fsRoot)
+		}
+	}
+	return nil
+}
+
+// V2 tells whether the machine has the unified hierarchy.
+func (t *Tree) V2() bool { return t.v2 }
+
+// SwapAccounting tells whether swap can be limited.
+func (t *Tree) SwapAccounting() bool {
+	if t.v2 {
+		_, err := os.Stat(filepath.Join(fsRoot, t.root, podsGroup, "memory.swap.max"))
+		return err == nil
+	}
+	_, err := os.Stat(filepath.Join(t.of["memory"], "memory.memsw.limit_in_bytes"))
+	return err == nil
+}
+
+// Setup makes the groups above the pods and bounds them all by what the node gives to pods.
+func (t *Tree) Setup(allocatable corev1.ResourceList) error {
+	limits := Limits{CPUShares: sharesOf(allocatable.Cpu().MilliValue()), Memory: allocatable.Memory().Value()}
+	for _, g := range []struct {
+		path   string
+		limits Limits
+	}{
+		{t.pods(), limits},
+		{filepath.Join(t.pods(), burstable), Limits{CPUShares: minShares}},
+		{filepath.Join(t.pods(), bestEffort), Limits{CPUShares: minShares}},
+	} {
+		if err := t.make(g.path); err != nil {
+			return err
+		}
+		if err := t.apply(g.path, g.limits); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tree) pods() string { return filepath.Join(t.root, podsGroup) }
+
+// PodPath returns the pod's group: the parent of its containers' groups.
+func (t *Tree) PodPath(pod *corev1.Pod) string {
+	switch lifecycle.QOS(pod) {
+	case corev1.PodQOSBurstable:
+		return filepath.Join(t.pods(), burstable, podPrefix+string(pod.UID))
+	case corev1.PodQOSBestEffort:
+		return filepath.Join(t.pods(), bestEffort, podPrefix+string(pod.UID))
+	}
+	return filepath.Join(t.pods(), podPrefix+string(pod.UID))
+}
+
+// EnsurePod makes the pod's group with its limits and returns its path.
+func (t *Tree) EnsurePod(pod *corev1.Pod) (string, error) {
+	path := t.PodPath(pod)
+	if err := t.make(path); err != nil {
+		return "", err
+	}
+	return path, t.apply(path, PodLimits(pod))
+}
+
+// UpdatePod writes the pod's limits anew.
+func (t *Tree) UpdatePod(pod *corev1.Pod) error { return t.apply(t.PodPath(pod), PodLimits(pod)) }
+
+// make creates a group in every hierarchy that limits are written to.
+func (t *Tree) make(path string) error {
+	if t.v2 {
+		return t.makeV2(path)
+	}
+	for _, c := range controllers {
+		mount := t.of[c]
+		if mount == "" {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Join(mount, path), 0o755); err != nil {
+			return fmt.Errorf("make control group: %w", err)
+		}
+	}
+	return nil
+}
+
+// makeV2 creates the group and hands the controllers down to it from each of its ancestors.
+func (t *Tree) makeV2(path string) error {
+	dir := fsRoot
+	for _, part := range strings.Split(strings.Trim(path, "/"), "/") {
+		if err := t.delegate(dir); err != nil {
+			return err
+		}
+		dir = filepath.Join(dir, part)
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("make control group: %w", err)
+		}
+	}
+	return t.delegate(dir)
+}
+
+func (t *Tree) delegate(dir string) error {
+	have, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	if err != nil {
+		return fmt.Errorf("read controllers of %s: %w", dir, err)
+	}
+	offered, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return fmt.Errorf("read controllers of %s: %w", dir, err)
+	}
+	on := " " + strings.TrimSpace(string(have)) + " "
+	for _, c := range strings.Fields(string(offered)) {
+		if strings.Contains(on, " "+c+" ") {
+			continue
+		}
+		if err := write(filepath.Join(dir, "cgroup.subtree_control"), "+"+c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PodUIDs lists the pods that have a group.
+func (t *Tree) PodUIDs() ([]types.UID, error) {
+	seen := map[types.UID]bool{}
+	var out []types.UID
+	for _, mount := range t.mounts {
+		for _, parent := range t.parents() {
+			entries, err := os.ReadDir(filepath.Join(mount, parent))
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, fmt.Errorf("list control groups: %w", err)
+			}
+			for _, e := range entries {
+				uid, ok := strings.CutPrefix(e.Name(), podPrefix)
+				if ok && e.IsDir() && !seen[types.UID(uid)] {
+					seen[types.UID(uid)] = true
+					out = append(out, types.UID(uid))
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+func (t *Tree) parents() []string {
+	return []string{t.pods(), filepath.Join(t.pods(), burstable), filepath.Join(t.pods(), bestEffort)}
+}
+
+// RemovePod removes the pod's group with everything below it. Processes that are still in it are killed; it fails while they are dying.
+func (t *Tree) RemovePod(uid types.UID) error {
+	var errs []error
+	for _, mount := range t.mounts {
+		for _, parent := range t.parents() {
+			errs = append(errs, removeTree(filepath.Join(mount, parent, podPrefix+string(uid))))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeTree(dir string) error {
+	err := os.Remove(dir)
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("remove control group: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if err = os.Remove(dir); errors.Is(err, syscall.EBUSY) {
+		killAll(dir)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove control group: %w", err)
+	}
+	return nil
+}
+
+// killAll kills what runs in a group, through descriptors, so that a reused process ID is never hit.
+func killAll(dir string) {
+	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return
+	}
+	for _, field := range strings.Fields(string(data)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		if again, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err == nil && strings.Contains("\n"+string(again), "\n"+field+"\n") {
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // one that has just exited is as good
+		}
+		unix.Close(fd)
+	}
+}
+
+// RemoveAll removes the kubelet's whole part of the tree; for purging a cluster.
+func (t *Tree) RemoveAll() error {
+	var errs []error
+	for _, mount := range t.mounts {
+		errs = append(errs, removeTree(filepath.Join(mount, t.pods())))
+	}
+	return errors.Join(errs...)
+}
+
+func write(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("set a limit: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(value); err != nil {
+		return fmt.Errorf("write %q to %s: %w", value, path, err)
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package cri
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"clipper.dev/clipper/internal/kubelet/lifecycle"
+)
+
+const (
+	// CallTimeout bounds every call that doesn't pull, stop or stream.
+	CallTimeout    = 2 * time.Minute
+	maxMessageSize = 16 << 20
+	maxRedialDelay = 3 * time.Second
+	runtimeAPI     = "v1"
+)
+
+// Client is a connection to a runtime. Its embedded clients may be called by anyone.
+type Client struct {
+	runtimeapi.RuntimeServiceClient
+	Images runtimeapi.ImageServiceClient
+
+	conn   *grpc.ClientConn
+	owner  string
+	logger *slog.Logger
+
+	mu     sync.Mutex
+	name   string
+	exited map[string]lifecycle.Container // what doesn't change any more, by ID
+}
+
+// Dial prepares a connection to the runtime at a unix socket, given as a path or as unix:// URL. It's made with the first call and made anew when it breaks.
+// owner is the label's value of what belongs to this kubelet.
+func Dial(endpoint, owner string, logger *slog.Logger) (*Client, error) {
+	target := "unix://" + strings.TrimPrefix(endpoint, "unix://")
+	retry := backoff.DefaultConfig
+	retry.BaseDelay, retry.MaxDelay = 20*time.Millisecond, maxRedialDelay
+	conn, err := grpc.NewClient(target,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageSize)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry}),
+		grpc.WithUnaryInterceptor(boundCalls))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the container runtime at %s: %w", endpoint, err)
+	}
+	return &Client{
+		RuntimeServiceClient: runtimeapi.NewRuntimeServiceClient(conn),
+		Images:               runtimeapi.NewImageServiceClient(conn),
+		conn:                 conn, owner: owner, logger: logger,
+		exited: map[string]lifecycle.Container{},
+	}, nil
+}
+
+// boundCalls gives calls without a deadline one, except those that take as long as they take.
+func boundCalls(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	_, bounded := ctx.Deadline()
+	switch method {
+	case runtimeapi.ImageService_PullImage_FullMethodName:
+	case runtimeapi.RuntimeService_StopContainer_FullMethodName:
+		if !bounded {
+			grace := time.Duration(req.(*runtimeapi.StopContainerRequest).Timeout) * time.Second
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, grace+CallTimeout)
+			defer cancel()
+		}
+	default:
+		if !bounded {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, CallTimeout)
+			defer cancel()
+		}
+	}
+	return invoke(ctx, method, req, reply, conn, opts...)
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Owner returns the label's value of what belongs to this kubelet.
+func (c *Client) Owner() string { return c.owner }
+
+// Name returns the runtime's name, which is part of container IDs in statuses.
+func (c *Client) Name(ctx context.Context) (string, error) {
+	c.mu.Lock()
+	name := c.name
+	c.mu.Unlock()
+	if name != "" {
+		return name, nil
+	}
+	v, err := c.Version(ctx, &runtimeapi.VersionRequest{Version: runtimeAPI})
+	if err != nil {
+		return "", fmt.Errorf("ask the runtime for its version: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.name = v.RuntimeName
+	return c.name, nil
+}
+
+// IsNotFound tells whether the runtime doesn't know what was asked for.
+func IsNotFound(err error) bool { return status.Code(err) == codes.NotFound }
+
+// Message returns the text of a runtime's error without gRPC's wrapping.
+func Message(err error) string {
+	if s, ok := status.FromError(err); ok {
+		return s.Message()
+	}
+	return err.Error()
+}
+
+// Remove removes a container.
+func (c *Client) Remove(ctx context.Context, containerID string) error {
+	_, err := c.RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: containerID})
+	if err != nil && !IsNotFound(err) {
+		return fmt.Errorf("remove container %s: %w", containerID, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.exited, containerID)
+	return nil
+}
