@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/distribution/reference"
 	digest "github.com/opencontainers/go-digest"
@@ -224,7 +225,8 @@ func (s *Store) importManifest(ctx context.Context, a *archive, entry ocispec.De
 	var tags []reference.Named
 	for _, key := range []string{containerdName, ocispec.AnnotationRefName} {
 		// The OCI annotation often holds a bare tag, which names nothing by itself.
-		if named, err := normalize(entry.Annotations[key]); err == nil && len(tags) == 0 {
+		name := entry.Annotations[key]
+		if named, err := normalize(name); err == nil && len(tags) == 0 && strings.ContainsAny(name, ":/") {
 			tags = append(tags, named)
 		}
 	}
