@@ -69,11 +69,14 @@ func ParseBootstrapToken(s string) (BootstrapToken, error) {
 
 func (t BootstrapToken) String() string { return t.ID + "." + t.Secret }
 
+// JoinGroup is the group whose members may join machines.
+const JoinGroup = "system:bootstrappers:clipper:default-node-token"
+
 // BootstrapTokenOptions describe a token's use.
 type BootstrapTokenOptions struct {
 	Description string
 	Expires     time.Time // zero is never
-	Groups      []string  // beyond system:bootstrappers; each begins with "system:bootstrappers:"
+	Groups      []string  // beyond system:bootstrappers; each begins with "system:bootstrappers:". Nil is JoinGroup.
 }
 
 // SecretObject returns the Secret in kube-system that makes the token valid, for authentication and for signing cluster-info.
@@ -93,6 +96,9 @@ func (t BootstrapToken) SecretObject(o BootstrapTokenOptions) *corev1.Secret {
 	}
 	if !o.Expires.IsZero() {
 		s.Data["expiration"] = []byte(o.Expires.UTC().Format(time.RFC3339))
+	}
+	if o.Groups == nil {
+		o.Groups = []string{JoinGroup}
 	}
 	if len(o.Groups) > 0 {
 		s.Data["auth-extra-groups"] = []byte(strings.Join(o.Groups, ","))

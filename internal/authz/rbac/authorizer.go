@@ -58,20 +58,12 @@ func (a *Authorizer) Wait() { a.wg.Wait() }
 
 // WaitForBinding blocks until the authorizer knows a binding: namespace is "" for a ClusterRoleBinding.
 func (a *Authorizer) WaitForBinding(ctx context.Context, namespace, name string) error {
-	for {
-		a.index.mu.RLock()
-		_, ok := a.index.bindings[objectKey{namespace, name}]
-		changed := a.index.changed
-		a.index.mu.RUnlock()
-		if ok {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		}
-	}
+	return a.index.wait(ctx, func() bool { return a.index.bindings[objectKey{namespace, name}] != nil })
+}
+
+// WaitForRole blocks until the authorizer knows a role: namespace is "" for a ClusterRole.
+func (a *Authorizer) WaitForRole(ctx context.Context, namespace, name string) error {
+	return a.index.wait(ctx, func() bool { return a.index.roles[objectKey{namespace, name}] != nil })
 }
 
 // Authorize implements authorizer.Authorizer.

@@ -130,6 +130,23 @@ func (x *index) unbind(k objectKey) {
 	}
 }
 
+// wait blocks until the index is as done, which is called with it held, wants it.
+func (x *index) wait(ctx context.Context, done func() bool) error {
+	for {
+		x.mu.RLock()
+		ok, changed := done(), x.changed
+		x.mu.RUnlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
 func (x *index) tell() {
 	close(x.changed)
 	x.changed = make(chan struct{})

@@ -40,7 +40,7 @@ func TestRuleAllows(t *testing.T) {
 		{"a resource rule covers no path", rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, "get /x", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := Allows([]rbacv1.PolicyRule{c.rule}, attributes(nil, c.request, "")); got != c.want {
+			if got := Matcher([]rbacv1.PolicyRule{c.rule})(attributes(nil, c.request, "")); got != c.want {
 				t.Errorf("got %v", got)
 			}
 		})

@@ -83,8 +83,10 @@ func pathAllowed(urls []string, path string) bool {
 	return false
 }
 
-// Allows tells whether any of the rules covers a request.
-func Allows(rules []rbacv1.PolicyRule, a authorizer.Attributes) bool {
+// Matcher returns a function that tells whether any of the rules covers a request.
+func Matcher(rules []rbacv1.PolicyRule) func(authorizer.Attributes) bool {
 	compiled := compile(rules)
-	return slices.ContainsFunc(compiled, func(r rule) bool { return r.allows(a) })
+	return func(a authorizer.Attributes) bool {
+		return slices.ContainsFunc(compiled, func(r rule) bool { return r.allows(a) })
+	}
 }
