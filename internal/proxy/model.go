@@ -98,16 +98,12 @@ func (m *Model) SetSlice(s *discoveryv1.EndpointSlice) {
 	m.dirty[key] = struct{}{}
 }
 
-// DeleteSlice removes an EndpointSlice, given as it was last.
-func (m *Model) DeleteSlice(s *discoveryv1.EndpointSlice) {
-	owner, ok := s.Labels[discoveryv1.LabelServiceName]
-	if !ok {
-		return
-	}
+// DeleteSlice removes an EndpointSlice of the Service.
+func (m *Model) DeleteSlice(namespace, service, name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := types.NamespacedName{Namespace: s.Namespace, Name: owner}
-	delete(m.service(key).slices, s.Name)
+	key := types.NamespacedName{Namespace: namespace, Name: service}
+	delete(m.service(key).slices, name)
 	m.dirty[key] = struct{}{}
 }
 

@@ -132,7 +132,7 @@ func noEndpoints(t *testing.T, w *world) {
 	w.model.SetSlice(slice("web", "b"))
 	w.sync()
 	answers(t, w.pods["a"], "tcp", "10.96.0.1:80", "b "+podIP("a"))
-	w.model.DeleteSlice(slice("web"))
+	w.model.DeleteSlice("default", "web", "web-1")
 	w.sync()
 	refuses(t, w.pods["a"], "tcp", "10.96.0.1:80")
 }
@@ -224,7 +224,7 @@ func externalAddresses(t *testing.T, w *world) {
 		answers(t, w.pods["a"], "tcp", addr, "b 10.244.98.1")
 		answers(t, w.node, "tcp", addr, "b 10.244.98.1")
 	}
-	w.model.DeleteSlice(slice("web"))
+	w.model.DeleteSlice("default", "web", "web-1")
 	w.sync()
 	refuses(t, w.outside, "tcp", "198.51.100.2:80")
 }
