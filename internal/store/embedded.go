@@ -37,6 +37,8 @@ const (
 	snapshotEntries = 2000
 	// Log entries that stay in memory for a member that lags; one that lags further receives a snapshot.
 	catchUpEntries = 500
+	// After so many milliseconds a lone member campaigns though its log does not seem applied: it may have had none.
+	unsettledAttempts = 50
 	// How long Close waits for an etcd that a fatal error has crippled.
 	brokenStopTimeout = 2 * time.Second
 )
@@ -131,8 +133,10 @@ func (e *embedded) becomeReady(ctx context.Context) error {
 	retry := time.NewTicker(time.Millisecond)
 	defer retry.Stop()
 	id := uint64(e.server.MemberID())
-	for {
-		if e.alone() && e.server.Lead() == 0 {
+	for attempt := 0; ; attempt++ {
+		// The log's changes of membership must be applied before a campaign.
+		settled := e.server.AppliedIndex() > 0 && e.server.AppliedIndex() >= e.server.CommittedIndex()
+		if e.alone() && e.server.Lead() == 0 && (settled || attempt > unsettledAttempts) {
 			kind := raftpb.MsgTimeoutNow
 			if err := e.server.Process(ctx, &raftpb.Message{Type: &kind, From: &id, To: &id}); err != nil {
 				return fmt.Errorf("elect the only member: %w", err)
@@ -252,9 +256,6 @@ func serverConfig(cfg Config, lg *zap.Logger) (config.ServerConfig, error) {
 		WarningUnaryRequestDuration: time.Second,
 		CompactHashCheckTime:        time.Minute,
 		DowngradeCheckTime:          time.Minute,
-		AuthToken:                   "simple",
-		BcryptCost:                  10,
-		TokenTTL:                    300,
 		Logger:                      lg,
 		V2Deprecation:               config.V2DeprDefault,
 		ServerFeatureGate:           features.NewDefaultServerFeatureGate(cfg.Name, lg),

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -53,23 +54,25 @@ func (t *Table) Watch(ctx context.Context, o WatchOptions) (*Watch, error) {
 		w.limit = defaultBuffer
 	}
 	if o.After == 0 || o.FromNow || o.Initial {
-		return w, t.register(w, 0)
+		if err := t.register(w, 0); err != nil {
+			return nil, fmt.Errorf("watch %s: %w", t.cfg.Prefix, err)
+		}
+		return w, nil
 	}
 	if err := t.store.catchUp(ctx, o.After); err != nil {
 		return nil, fmt.Errorf("watch %s after revision %d: %w", t.cfg.Prefix, o.After, err)
 	}
-	for {
-		err := t.register(w, o.After)
-		if err == nil {
-			return w, nil
-		}
-		if err != errBeforeLog {
-			return nil, err
-		}
-		if err := t.refill(ctx, o.After); err != nil {
-			return nil, fmt.Errorf("watch %s: %w", t.cfg.Prefix, err)
+	err := t.register(w, o.After)
+	// What was filled in may be trimmed again before it is used; a log that small is not worth a third attempt.
+	for attempt := 0; errors.Is(err, errBeforeLog) && attempt < 2; attempt++ {
+		if err = t.refill(ctx, o.After); err == nil {
+			err = t.register(w, o.After)
 		}
 	}
+	if err != nil {
+		return nil, fmt.Errorf("watch %s after revision %d: %w", t.cfg.Prefix, o.After, err)
+	}
+	return w, nil
 }
 
 func (t *Table) hasIndex(name string) bool {
@@ -87,7 +90,7 @@ func (t *Table) register(w *Watch, after int64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return fmt.Errorf("watch %s: %w", t.cfg.Prefix, ErrClosed)
+		return ErrClosed
 	}
 	if after > 0 {
 		if after < t.recent.start {

@@ -36,6 +36,12 @@ func (h endGoroutine) OnWrite(ce *zapcore.CheckedEntry, fields []zapcore.Field) 
 	runtime.Goexit()
 }
 
+// firstStartLines are what etcd logs when it first starts faster than it expects to. It tries again by itself.
+var firstStartLines = map[string]bool{
+	"Failed to detect schema version":  true,
+	"failed to update storage version": true,
+}
+
 // slogCore is a zapcore.Core that writes to a slog.Logger.
 type slogCore struct{ out *slog.Logger }
 
@@ -58,7 +64,9 @@ func (c slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 // Write implements zapcore.Core.
 func (c slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	level := slog.LevelWarn
-	if e.Level >= zapcore.ErrorLevel {
+	if firstStartLines[e.Message] {
+		level = slog.LevelDebug
+	} else if e.Level >= zapcore.ErrorLevel {
 		level = slog.LevelError
 	}
 	c.out.Log(context.Background(), level, e.Message, attributes(fields)...)
