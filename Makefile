@@ -1,0 +1,51 @@
+# Clipper: Kubernetes in one binary. "make up" builds it and starts a cluster; "make test" tests it.
+
+VERSION ?= v0.1.0
+LDFLAGS  = -s -w -X clipper.dev/clipper/internal/cluster.Version=$(VERSION)
+KEEPER   = cmd/clipper/keeper/clipper-keeper
+DEMO     = internal/demo/image/demo.tar
+OUT      = out
+
+.PHONY: build up test unit lint conformance bench clean FORCE
+
+build: bin/clipper
+
+# The keeper, and the demonstration image, are embedded: they come first. Go's build cache knows what is up to date.
+bin/clipper: FORCE $(KEEPER) $(DEMO)
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./cmd/clipper
+	ln -sf clipper bin/kubectl
+
+# libcontainer enters namespaces in C before Go's runtime starts.
+$(KEEPER): FORCE
+	CGO_ENABLED=1 go build -trimpath -ldflags "-s -w" -o $@ ./cmd/clipper-keeper
+
+$(DEMO): FORCE
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/demo ./internal/demo/server
+	go run ./internal/demo/pack bin/demo $@
+
+up: build
+	bin/clipper up
+
+test: build
+	go vet ./...
+	go test -timeout 20m ./...
+
+lint:
+	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
+
+# Upstream's conformance suite: make conformance [FOCUS=RE] [SKIP=RE] [PARALLEL=n]. It needs debootstrap.
+PARALLEL ?= 8
+SUITE_LDFLAGS = -s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
+conformance: build
+	cd test/conformance && go build -o ../../$(OUT)/ginkgo github.com/onsi/ginkgo/v2/ginkgo
+	cd test/conformance && go test -c -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/e2e.test k8s.io/kubernetes/test/e2e
+	cd test/conformance && go run ./images -out ../../$(OUT)/images
+	cd test/conformance && go run ./run -clipper ../../bin/clipper -out ../../$(OUT)/conformance -images ../../$(OUT)/images \
+		-suite ../../$(OUT)/e2e.test -ginkgo ../../$(OUT)/ginkgo -focus "$(FOCUS)" -skip "$(SKIP)" -parallel $(PARALLEL)
+
+clean:
+	rm -rf bin $(OUT) $(KEEPER) $(DEMO)
+
+FORCE:
