@@ -59,7 +59,7 @@ type Container struct {
 	Resources  *corev1.ResourceRequirements // in force, as far as the runtime tells
 	User       *corev1.ContainerUser
 	StopSignal *corev1.Signal
-	// ImageVolumes maps the mounted image volumes by name to what was mounted.
+	// ImageVolumes maps where image volumes are mounted to the images.
 	ImageVolumes map[string]string
 }
 

@@ -280,8 +280,8 @@ func mountStatuses(c *corev1.Container, seen *Container) []corev1.VolumeMountSta
 			}
 			s.RecursiveReadOnly = &mode
 		}
-		if seen != nil && seen.ImageVolumes[m.Name] != "" {
-			s.VolumeStatus = &corev1.VolumeStatus{Image: &corev1.ImageVolumeStatus{ImageRef: seen.ImageVolumes[m.Name]}}
+		if seen != nil && seen.ImageVolumes[m.MountPath] != "" {
+			s.VolumeStatus = &corev1.VolumeStatus{Image: &corev1.ImageVolumeStatus{ImageRef: seen.ImageVolumes[m.MountPath]}}
 		}
 		out = append(out, s)
 	}

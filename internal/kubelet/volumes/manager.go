@@ -1,0 +1,305 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	podsDir     = "pods"
+	volumesDir  = "volumes"
+	subPathsDir = "volume-subpaths"
+	memoryDir   = "memory"
+	dirMode     = 0o750
+)
+
+// Config says where volumes live.
+type Config struct {
+	// Root is the kubelet's directory.
+	Root string
+	// Host gives the objects that volumes name.
+	Host Host
+	// Plugins are asked in order; nil is all.
+	Plugins []Plugin
+	Logger  *slog.Logger
+}
+
+// Manager mounts and unmounts the volumes of pods. Its methods may be called concurrently for different pods.
+type Manager struct {
+	cfg Config
+}
+
+// New returns a manager. The shared memory file system is mounted if it isn't.
+func New(cfg Config) (*Manager, error) {
+	if cfg.Plugins == nil {
+		cfg.Plugins = builtin()
+	}
+	m := &Manager{cfg: cfg}
+	for _, dir := range []string{filepath.Join(cfg.Root, podsDir), filepath.Join(cfg.Root, memoryDir)} {
+		if err := os.MkdirAll(dir, dirMode); err != nil {
+			return nil, fmt.Errorf("make the volumes' directory: %w", err)
+		}
+	}
+	return m, m.mountMemory()
+}
+
+func builtin() []Plugin {
+	return []Plugin{emptyDir{}, hostPath{}, configMap{}, secret{}, projected{}, downwardAPI{}, image{}, localVolume{}, nfs{}}
+}
+
+// mountMemory mounts one tmpfs for the small volumes that must not reach a disk: one mount for all keeps the mount table short, which every new
+// container copies.
+func (m *Manager) mountMemory() error {
+	dir := filepath.Join(m.cfg.Root, memoryDir)
+	mounted, err := isMountPoint(dir)
+	if err != nil || mounted {
+		return err
+	}
+	return mountTmpfs(dir, "mode=0750")
+}
+
+// PodDir returns the pod's own directory.
+func (m *Manager) PodDir(uid types.UID) string {
+	return filepath.Join(m.cfg.Root, podsDir, string(uid))
+}
+
+func (m *Manager) volumeDir(uid types.UID, p Plugin, name string) string {
+	plugin := strings.ReplaceAll(p.Name(), "/", "~")
+	if p.InMemory() {
+		return filepath.Join(m.cfg.Root, memoryDir, string(uid), plugin, name)
+	}
+	return filepath.Join(m.PodDir(uid), volumesDir, plugin, name)
+}
+
+// MountError says which volume could not be mounted.
+type MountError struct {
+	Volume string
+	Err    error
+}
+
+func (e *MountError) Error() string {
+	return fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", e.Volume, e.Err)
+}
+
+func (e *MountError) Unwrap() error { return e.Err }
+
+// Mount makes all volumes of the pod appear, or brings them up to date. The error joins a MountError for each that failed.
+func (m *Manager) Mount(ctx context.Context, pod *corev1.Pod) (map[string]Mounted, error) {
+	out := make(map[string]Mounted, len(pod.Spec.Volumes))
+	var errs []error
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if !used(pod, v.Name) {
+			continue
+		}
+		mounted, err := m.mountOne(ctx, pod, v)
+		if err != nil {
+			errs = append(errs, &MountError{v.Name, err})
+			continue
+		}
+		out[v.Name] = mounted
+	}
+	return out, errors.Join(errs...)
+}
+
+// Refreshable tells whether the pod has a volume whose contents can change while it runs.
+func Refreshable(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil
+	})
+}
+
+func (m *Manager) mountOne(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (Mounted, error) {
+	src, err := m.resolve(ctx, pod, v)
+	if err != nil {
+		return Mounted{}, err
+	}
+	i := slices.IndexFunc(m.cfg.Plugins, func(p Plugin) bool { return p.Supports(&src) })
+	if i < 0 {
+		return Mounted{}, errors.New("no volume plugin matched")
+	}
+	p := m.cfg.Plugins[i]
+	r := &Request{Source: src, Pod: pod, Host: m.cfg.Host, FSUser: fsUser(pod)}
+	r.Dir = m.volumeDir(pod.UID, p, v.Name)
+	if sc := pod.Spec.SecurityContext; sc != nil {
+		r.FSGroup = sc.FSGroup
+	}
+	mounted, err := p.Mount(ctx, r)
+	if err != nil {
+		return Mounted{}, err
+	}
+	mounted.ReadOnly = mounted.ReadOnly || src.ReadOnly
+	return mounted, nil
+}
+
+// resolve finds the persistent volume behind a claim.
+func (m *Manager) resolve(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (Source, error) {
+	src := Source{Volume: v}
+	name := ""
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		name, src.ReadOnly = v.PersistentVolumeClaim.ClaimName, v.PersistentVolumeClaim.ReadOnly
+	case v.Ephemeral != nil:
+		name = pod.Name + "-" + v.Name
+	default:
+		return src, nil
+	}
+	pvc, err := m.cfg.Host.Claim(ctx, pod.Namespace, name)
+	if err != nil {
+		return src, fmt.Errorf("error processing PVC %s/%s: failed to fetch PVC from API server: %w", pod.Namespace, name, err)
+	}
+	if v.Ephemeral != nil && !ownedBy(pvc, pod) {
+		return src, fmt.Errorf("PVC %s/%s was not created for pod %s/%s (pod is not owner)", pod.Namespace, name, pod.Namespace, pod.Name)
+	}
+	if pvc.Status.Phase != corev1.ClaimBound || pvc.Spec.VolumeName == "" {
+		return src, fmt.Errorf("error processing PVC %s/%s: PVC is not bound", pod.Namespace, name)
+	}
+	pv, err := m.cfg.Host.PersistentVolume(ctx, pvc.Spec.VolumeName)
+	if err != nil {
+		return src, fmt.Errorf("error processing PVC %s/%s: failed to fetch PV %s from API server: %w", pod.Namespace, name, pvc.Spec.VolumeName, err)
+	}
+	if ref := pv.Spec.ClaimRef; ref == nil || ref.UID != pvc.UID {
+		return src, fmt.Errorf("error processing PVC %s/%s: PV %s is bound to another claim", pod.Namespace, name, pv.Name)
+	}
+	src.PV = pv
+	return src, nil
+}
+
+func ownedBy(pvc *corev1.PersistentVolumeClaim, pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pvc.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == pod.UID && o.Controller != nil && *o.Controller })
+}
+
+// used tells whether any container mounts the volume.
+func used(pod *corev1.Pod, name string) bool {
+	uses := func(c *corev1.Container) bool {
+		return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == name }) ||
+			slices.ContainsFunc(c.VolumeDevices, func(d corev1.VolumeDevice) bool { return d.Name == name }) ||
+			slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+				return e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil && e.ValueFrom.FileKeyRef.VolumeName == name
+			})
+	}
+	for i := range pod.Spec.InitContainers {
+		if uses(&pod.Spec.InitContainers[i]) {
+			return true
+		}
+	}
+	for i := range pod.Spec.Containers {
+		if uses(&pod.Spec.Containers[i]) {
+			return true
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		if uses((*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)) {
+			return true
+		}
+	}
+	return false
+}
+
+// fsUser returns the user that all containers of the pod run as, if they agree.
+func fsUser(pod *corev1.Pod) *int64 {
+	var user *int64
+	var shared *int64
+	if sc := pod.Spec.SecurityContext; sc != nil {
+		shared = sc.RunAsUser
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			u := shared
+			if sc := list[i].SecurityContext; sc != nil && sc.RunAsUser != nil {
+				u = sc.RunAsUser
+			}
+			if u == nil || user != nil && *user != *u {
+				return nil
+			}
+			user = u
+		}
+	}
+	return user
+}
+
+// Unmount gives back all volumes of a pod and removes its directory. Nothing of the pod may run any more.
+func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
+	if uid == "" || strings.ContainsAny(string(uid), "/\x00") || strings.HasPrefix(string(uid), ".") {
+		return fmt.Errorf("unmount the volumes of pod %q: not a UID", uid)
+	}
+	errs := []error{m.unmountSubPaths(uid)}
+	for _, base := range []string{filepath.Join(m.PodDir(uid), volumesDir), filepath.Join(m.cfg.Root, memoryDir, string(uid))} {
+		errs = append(errs, m.unmountBelow(ctx, base))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	// Contents are deleted only when no mount is left below: a mount that stayed would have its contents deleted.
+	for _, dir := range []string{filepath.Join(m.cfg.Root, memoryDir, string(uid)), m.PodDir(uid)} {
+		if err := removeUnmounted(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Manager) unmountBelow(ctx context.Context, base string) error {
+	var errs []error
+	for _, p := range m.cfg.Plugins {
+		dir := filepath.Join(base, strings.ReplaceAll(p.Name(), "/", "~"))
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("list volumes: %w", err))
+			continue
+		}
+		for _, e := range entries {
+			if err := p.Unmount(ctx, filepath.Join(dir, e.Name())); err != nil {
+				errs = append(errs, fmt.Errorf("UnmountVolume.TearDown failed for volume %q : %w", e.Name(), err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Pods lists the pods that have a directory.
+func (m *Manager) Pods() ([]types.UID, error) {
+	seen := map[types.UID]bool{}
+	for _, dir := range []string{filepath.Join(m.cfg.Root, podsDir), filepath.Join(m.cfg.Root, memoryDir)} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, fmt.Errorf("list pods' directories: %w", err)
+		}
+		for _, e := range entries {
+			seen[types.UID(e.Name())] = true
+		}
+	}
+	out := make([]types.UID, 0, len(seen))
+	for uid := range seen {
+		out = append(out, uid)
+	}
+	return out, nil
+}
+
+// RefreshAt returns the earliest time at which a volume wants to be brought up to date; zero for none.
+func RefreshAt(mounted map[string]Mounted) time.Time {
+	var at time.Time
+	for _, m := range mounted {
+		if !m.Refresh.IsZero() && (at.IsZero() || m.Refresh.Before(at)) {
+			at = m.Refresh
+		}
+	}
+	return at
+}
+
+// Purge unmounts everything below a kubelet's directory, for removing a cluster.
+func Purge(root string) error { return unmountTree(root) }
