@@ -37,6 +37,8 @@ const (
 	snapshotEntries = 2000
 	// Log entries that stay in memory for a member that lags; one that lags further receives a snapshot.
 	catchUpEntries = 500
+	// etcd's own quota lies beyond ours, because a write that meets it is applied and refused at once.
+	quotaSlackBytes = 1 << 30
 	// After so many milliseconds a lone member campaigns though its log does not seem applied: it may have had none.
 	unsettledAttempts = 50
 	// How long Close waits for an etcd that a fatal error has crippled.
@@ -248,7 +250,7 @@ func serverConfig(cfg Config, lg *zap.Logger) (config.ServerConfig, error) {
 		BackendBatchInterval:        100 * time.Millisecond,
 		BackendBatchLimit:           10000,
 		BackendFreelistType:         bolt.FreelistMapType,
-		QuotaBackendBytes:           cfg.QuotaBytes,
+		QuotaBackendBytes:           cfg.QuotaBytes + quotaSlackBytes,
 		MaxTxnOps:                   1024,
 		MaxRequestBytes:             maxRequestBytes,
 		MaxConcurrentStreams:        1000,
@@ -256,6 +258,7 @@ func serverConfig(cfg Config, lg *zap.Logger) (config.ServerConfig, error) {
 		WarningUnaryRequestDuration: time.Second,
 		CompactHashCheckTime:        time.Minute,
 		DowngradeCheckTime:          time.Minute,
+		BcryptCost:                  10,
 		Logger:                      lg,
 		V2Deprecation:               config.V2DeprDefault,
 		ServerFeatureGate:           features.NewDefaultServerFeatureGate(cfg.Name, lg),

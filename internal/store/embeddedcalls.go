@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -117,8 +118,22 @@ func (e *embedded) addLearner(ctx context.Context, peerURL string) ([]Member, er
 		return nil, fmt.Errorf("peer URL %q: %w", peerURL, err)
 	}
 	m := membership.NewMemberAsLearner("", urls, "", nil)
-	all, err := e.server.AddMember(ctx, *m)
-	return membersOf(all), embeddedError(err)
+	// etcd refuses until every member has been connected for some seconds.
+	again := time.NewTicker(healthRetry)
+	defer again.Stop()
+	for {
+		all, err := e.server.AddMember(ctx, *m)
+		if !errors.Is(err, etcderrors.ErrUnhealthy) {
+			return membersOf(all), embeddedError(err)
+		}
+		select {
+		case <-again.C:
+		case <-e.ended:
+			return nil, e.failure()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
 }
 
 func (e *embedded) promote(ctx context.Context, id uint64) error {
@@ -130,6 +145,9 @@ func (e *embedded) removeMember(ctx context.Context, id uint64) error {
 	_, err := e.server.RemoveMember(ctx, id)
 	return embeddedError(err)
 }
+
+// healthRetry is how often a member is added anew until the cluster is healthy.
+const healthRetry = 200 * time.Millisecond
 
 func membersOf(in []*membership.Member) []Member {
 	out := make([]Member, 0, len(in))

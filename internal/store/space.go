@@ -81,11 +81,16 @@ func (sp *space) look(ctx context.Context) {
 		sp.refuse(err)
 		return
 	}
-	if err := sp.judgeQuota(ctx); err != nil {
+	st, err := sp.store.backend.status(ctx)
+	if err != nil {
+		sp.store.cfg.Logger.Warn("the size of the database is not known", "err", err)
+		return
+	}
+	if err := sp.judgeQuota(ctx, st); err != nil {
 		sp.refuse(err)
 		return
 	}
-	sp.accept(ctx)
+	sp.accept(ctx, st)
 	sp.reserve(free)
 }
 
@@ -106,14 +111,13 @@ func (sp *space) judgeDisk(free int64) error {
 }
 
 // judgeQuota refuses when the database file has outgrown its quota, and makes it smaller if that helps.
-func (sp *space) judgeQuota(ctx context.Context) error {
+func (sp *space) judgeQuota(ctx context.Context, st Status) error {
 	quota := sp.store.cfg.QuotaBytes
 	limit := quota
-	if sp.check() != nil {
+	if sp.check() != nil || st.Alarmed {
 		limit = quota / 100 * quotaResumePercent
 	}
-	st, err := sp.store.backend.status(ctx)
-	if err != nil || st.SizeBytes < limit {
+	if st.SizeBytes < limit {
 		return nil
 	}
 	if st.InUseBytes < limit/4*3 {
@@ -121,7 +125,6 @@ func (sp *space) judgeQuota(ctx context.Context) error {
 			sp.store.cfg.Logger.Warn("the database is over its quota and could not be defragmented", "err", err)
 		}
 		sp.reserved = 0
-		return sp.check()
 	}
 	return fmt.Errorf("the database has reached its quota of %d MiB: %w", quota>>20, ErrNoSpace)
 }
@@ -133,8 +136,8 @@ func (sp *space) refuse(err error) {
 	sp.refused.Store(&err)
 }
 
-func (sp *space) accept(ctx context.Context) {
-	if sp.check() == nil {
+func (sp *space) accept(ctx context.Context, st Status) {
+	if sp.check() == nil && !st.Alarmed {
 		return
 	}
 	if err := sp.store.backend.disarm(ctx); err != nil {

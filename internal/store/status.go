@@ -51,7 +51,7 @@ func (s *Store) Snapshot(ctx context.Context, w io.Writer) (int64, error) {
 }
 
 // AddMember prepares another server's joining: it is entered as a learner at its peer URL, and what Join it starts with
-// is returned.
+// is returned. It waits until all present members are reachable, for as long as its context lasts.
 func (s *Store) AddMember(ctx context.Context, name, peerURL string) (Join, error) {
 	all, err := s.backend.addLearner(ctx, peerURL)
 	if err != nil {

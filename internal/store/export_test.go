@@ -1,0 +1,10 @@
+package store
+
+// BreakForTest does what a fatal log line of etcd's does.
+func BreakForTest(s *Store, err error) { s.backend.(*embedded).fail(err) }
+
+// CompactTurnForTest takes one turn of regular compaction.
+var CompactTurnForTest = (*Store).takeTurn
+
+// CompactTurn is compactTurn.
+type CompactTurn = compactTurn
