@@ -1,0 +1,13 @@
+// Package all links every kind into a program: importing it fills the table that api.Registered returns.
+package all
+
+import (
+	_ "clipper.dev/clipper/internal/api/authentication" // each registers its rows
+	_ "clipper.dev/clipper/internal/api/authorization"
+	_ "clipper.dev/clipper/internal/api/coordination"
+	_ "clipper.dev/clipper/internal/api/core"
+	_ "clipper.dev/clipper/internal/api/discovery"
+	_ "clipper.dev/clipper/internal/api/networking"
+	_ "clipper.dev/clipper/internal/api/rbac"
+	_ "clipper.dev/clipper/internal/api/scheduling"
+)

@@ -1,0 +1,2 @@
+// Package scheduling holds the rows of the API group scheduling.k8s.io.
+package scheduling

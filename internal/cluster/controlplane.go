@@ -1,0 +1,225 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apiserver/pkg/authentication/user"
+
+	"clipper.dev/clipper/internal/admission"
+	"clipper.dev/clipper/internal/api"
+	_ "clipper.dev/clipper/internal/api/all" // every kind
+	"clipper.dev/clipper/internal/apiserver"
+	"clipper.dev/clipper/internal/authn"
+	"clipper.dev/clipper/internal/authz"
+	"clipper.dev/clipper/internal/authz/bootstrap"
+	nodeauthz "clipper.dev/clipper/internal/authz/node"
+	"clipper.dev/clipper/internal/authz/rbac"
+	"clipper.dev/clipper/internal/pki"
+	"clipper.dev/clipper/internal/store"
+)
+
+// engineUser is whom the API server itself acts as.
+var engineUser = api.UserInfo{Name: user.APIServerUser, Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated}}
+
+// controlPlane is the API with everything that it stands on.
+type controlPlane struct {
+	opts   *ServerOptions
+	nodeIP netip.Addr
+	log    *slog.Logger
+	keys   *pki.Keys
+	store  *store.Store
+	engine *apiserver.Server
+	authn  *authn.Authenticator
+	rbac   *rbac.Authorizer
+	authz  authz.Union
+}
+
+// openKeys opens the certificates, which everything else needs first.
+func openKeys(o *ServerOptions, nodeIP netip.Addr) (*pki.Keys, error) {
+	l := o.Layout
+	names := []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + clusterDomain, "localhost", o.NodeName}
+	ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, nodeIP.AsSlice(), l.ServiceIP(1).AsSlice(), l.NodeIP(1).AsSlice()}
+	for _, san := range o.ExtraSANs {
+		if ip := net.ParseIP(san); ip != nil {
+			ips = append(ips, ip)
+			continue
+		}
+		names = append(names, san)
+	}
+	keys, err := pki.Open(l.PKIDir(), pki.Options{ClusterName: l.Name, Names: names, IPs: ips})
+	if err != nil {
+		return nil, fmt.Errorf("open the certificates in %s: %w", l.PKIDir(), err)
+	}
+	return keys, nil
+}
+
+// clusterDomain is the DNS domain of Services and pods.
+const clusterDomain = "cluster.local"
+
+// openStore opens the database.
+func openStore(ctx context.Context, o *ServerOptions, keys *pki.Keys, nodeIP netip.Addr) (*store.Store, error) {
+	cfg := store.Config{
+		Dir: o.Layout.EtcdDir(), Name: o.NodeName, Logger: o.Logger.With("component", "store"),
+		Endpoints: o.EtcdEndpoints,
+	}
+	if len(cfg.Endpoints) > 0 {
+		tls, err := clientTLS(o.EtcdCAFile, o.EtcdCertFile, o.EtcdKeyFile)
+		if err != nil {
+			return nil, err
+		}
+		cfg.TLS = tls
+	} else {
+		dir := o.Layout.PKIDir() + "/etcd/"
+		cfg.PeerURL = "https://" + netip.AddrPortFrom(nodeIP, uint16(o.Layout.PeerPort)).String()
+		cfg.PeerTLS = store.PeerTLS{CertFile: dir + "peer.crt", KeyFile: dir + "peer.key", CAFile: dir + "ca.crt"}
+	}
+	s, err := store.Open(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return s, nil
+}
+
+func clientTLS(ca, cert, key string) (*tls.Config, error) {
+	if ca == "" && cert == "" {
+		return nil, nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		data, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("%s holds no certificate", ca)
+		}
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// openEngine makes the API server and everything that decides who may do what. It serves nobody yet.
+func (p *controlPlane) openEngine(ctx context.Context) (err error) {
+	l := p.opts.Layout
+	p.engine, err = apiserver.New(ctx, apiserver.Config{
+		Store: p.store, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"),
+		Kubelets: &kubelets{controlPlane: p}, Address: p.address(),
+	})
+	if err != nil {
+		return fmt.Errorf("open the API server: %w", err)
+	}
+	self := p.engine.Client(engineUser)
+	p.authn, err = authn.New(ctx, self, authn.Config{
+		ClientCA: func() *x509.CertPool { return p.keys.Authority().Pool() },
+		Proxy:    authn.DefaultProxy(func() *x509.CertPool { return p.keys.FrontProxyAuthority().Pool() }),
+		TokenKey: p.keys.TokenKey(), TokenVerifyKeys: p.keys.TokenVerifyKeys(),
+		JWKSAddress: net.JoinHostPort(p.nodeIP.String(), strconv.Itoa(l.APIPort)),
+		Logger:      p.log.With("component", "authn"),
+	})
+	if err != nil {
+		return fmt.Errorf("open authentication: %w", err)
+	}
+	if p.rbac, err = rbac.New(ctx, self); err != nil {
+		return fmt.Errorf("open RBAC: %w", err)
+	}
+	nodes, err := nodeauthz.New(ctx, self)
+	if err != nil {
+		return fmt.Errorf("open the node authorizer: %w", err)
+	}
+	p.authz = authz.Union{authz.Masters{}, nodes, p.rbac}
+	plugins, err := admission.Defaults(ctx, self, admission.Config{Authorizer: p.authz, Rules: p.rbac})
+	if err != nil {
+		return fmt.Errorf("open admission: %w", err)
+	}
+	p.engine.Install(apiserver.Security{
+		Authenticator: p.authn,
+		Impersonate: func(ctx context.Context, r *http.Request, requestor user.Info) (user.Info, error) {
+			return authn.Impersonate(ctx, r.Header, requestor, p.authz)
+		},
+		Authorizer: p.authz,
+		Admission:  plugins,
+		RulesFor: func(ctx context.Context, u api.UserInfo, namespace string) (any, error) {
+			return authz.RulesReview(ctx, p.authz, u, namespace), nil
+		},
+		CheckToken: p.authn.ReviewToken,
+		IssueToken: p.authn.IssueToken,
+	})
+	p.serveDocument(authn.OpenIDConfigurationPath, "application/json", p.authn.OpenIDConfiguration)
+	p.serveDocument(authn.JWKSPath, authn.JWKSContentType, p.authn.JWKS)
+	return nil
+}
+
+func (p *controlPlane) serveDocument(path, contentType string, document func() ([]byte, error)) {
+	p.engine.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		data, err := document()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", authn.DiscoveryMaxAgeSeconds))
+		w.Write(data)
+	}))
+}
+
+func (p *controlPlane) address() string {
+	return net.JoinHostPort(p.nodeIP.String(), strconv.Itoa(p.opts.Layout.APIPort))
+}
+
+// serve answers requests on the listener until ctx ends, and then lets those under way finish.
+func (p *controlPlane) serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler: p.engine.Handler(), TLSConfig: p.keys.ServerTLS(),
+		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 1 << 20,
+		ErrorLog: slog.NewLogLogger(p.log.With("component", "apiserver").Handler(), slog.LevelDebug),
+	}
+	if err := http2.ConfigureServer(server, &http2.Server{MaxConcurrentStreams: 250, MaxUploadBufferPerStream: 256 << 10, MaxUploadBufferPerConnection: 1 << 20}); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.Go(func() error {
+		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve the API: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		err := p.engine.Run(ctx)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if server.Shutdown(end) != nil {
+			server.Close()
+		}
+		return err
+	})
+	return g.Wait()
+}
+
+// bootstrapObjects makes what every cluster has.
+func (p *controlPlane) bootstrapObjects(ctx context.Context) error {
+	self := p.engine.Client(engineUser)
+	if err := bootstrap.Apply(ctx, self, p.rbac); err != nil {
+		return fmt.Errorf("make the objects of every cluster: %w", err)
+	}
+	return applySystemObjects(ctx, self, p)
+}

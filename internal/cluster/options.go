@@ -1,0 +1,114 @@
+package cluster
+
+import (
+	"log/slog"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// ServerOptions say how a server runs.
+type ServerOptions struct {
+	Layout   Layout
+	Keeper   []byte // the keeper's executable
+	Logger   *slog.Logger
+	Progress *Progress
+
+	NodeOptions
+	// ExtraSANs are further names and addresses for the API server's certificate.
+	ExtraSANs []string
+	// EtcdEndpoints use an outside etcd instead of the embedded one.
+	EtcdEndpoints []string
+	EtcdCAFile    string
+	EtcdCertFile  string
+	EtcdKeyFile   string
+	// NoNode runs the control plane alone.
+	NoNode bool
+}
+
+// NodeOptions say how a node runs, on a server or by itself.
+type NodeOptions struct {
+	NodeName        string
+	NodeIP          string
+	NodeLabels      map[string]string
+	NodeTaints      []string
+	RuntimeEndpoint string // another CRI runtime's socket; "" is the built-in one
+	CNIConfDir      string // CNI configurations that replace the built-in pod network; "" is the built-in one
+	RegistryConfig  string // registries' mirrors and credentials
+	StaticPodPath   string
+	MaxPods         int32
+	LogLevel        string
+}
+
+// AgentOptions say how a node joins and runs.
+type AgentOptions struct {
+	Layout   Layout
+	Keeper   []byte
+	Logger   *slog.Logger
+	Progress *Progress
+
+	NodeOptions
+	Server string // https://host:port
+	Token  string // needed for the first start only
+	// Node is the number of a further node on the server's own machine; 0 is a machine of its own.
+	Node int
+}
+
+// AddFlags adds the options' flags.
+func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
+	o.NodeOptions.addFlags(f)
+	f.StringSliceVar(&o.ExtraSANs, "tls-san", nil, "further names and addresses for the API server's certificate")
+	f.StringSliceVar(&o.EtcdEndpoints, "etcd-endpoints", nil, "use this outside etcd instead of the embedded one")
+	f.StringVar(&o.EtcdCAFile, "etcd-cafile", "", "authority of the outside etcd")
+	f.StringVar(&o.EtcdCertFile, "etcd-certfile", "", "client certificate for the outside etcd")
+	f.StringVar(&o.EtcdKeyFile, "etcd-keyfile", "", "key of that certificate")
+	f.BoolVar(&o.NoNode, "no-node", false, "run the control plane alone, without a node")
+}
+
+// AddFlags adds the options' flags.
+func (o *AgentOptions) AddFlags(f *pflag.FlagSet) {
+	o.NodeOptions.addFlags(f)
+	f.StringVar(&o.Server, "server", "", "URL of the server to join: https://host:port")
+	f.StringVar(&o.Token, "token", "", "token to join with, from \"clipper token create\"; needed at the first start")
+	f.IntVar(&o.Node, "node", 0, "number of a further node on the server's own machine; \"clipper up --nodes\" uses it")
+}
+
+func (o *NodeOptions) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.NodeName, "node-name", "", "name of the node (default: the host's)")
+	f.StringVar(&o.NodeIP, "node-ip", "", "address of the node (default: that of the default route)")
+	f.StringToStringVar(&o.NodeLabels, "node-labels", nil, "labels of the node at registration")
+	f.StringSliceVar(&o.NodeTaints, "node-taints", nil, "taints of the node at registration: key=value:Effect")
+	f.StringVar(&o.RuntimeEndpoint, "container-runtime-endpoint", "", "socket of another CRI runtime (default: the built-in one)")
+	f.StringVar(&o.CNIConfDir, "cni-conf-dir", "", "CNI configurations to use instead of the built-in pod network")
+	f.StringVar(&o.RegistryConfig, "registry-config", "", "file with registries' mirrors and credentials")
+	f.StringVar(&o.StaticPodPath, "pod-manifest-path", "", "folder of static pods")
+	f.Int32Var(&o.MaxPods, "max-pods", 110, "how many pods the node takes")
+	f.StringVar(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+// NodeName is the name of node n of this machine: the host's, with a number from the second on.
+func NodeName(n int) string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "node"
+	}
+	host = strings.ToLower(host)
+	if n > 1 {
+		host += "-" + strconv.Itoa(n)
+	}
+	return host
+}
+
+// complete fills in what follows from the machine.
+func (o *NodeOptions) complete(n int) (netip.Addr, error) {
+	if o.NodeName == "" {
+		o.NodeName = NodeName(n)
+	}
+	if o.NodeIP == "" {
+		return defaultNodeIP()
+	}
+	return netip.ParseAddr(o.NodeIP)
+}

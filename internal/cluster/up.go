@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// UpOptions say what cluster to start.
+type UpOptions struct {
+	Layout Layout
+	// Nodes is how many nodes this machine shall be, 1 or more; 0 is as many as there were.
+	Nodes int
+	// ServerArgs are passed on to the server as they are.
+	ServerArgs []string
+	// Report is called for each step as it completes, from several goroutines one at a time.
+	Report func(Step)
+}
+
+// Up starts a cluster in the background and returns when all its nodes are ready. It undoes nothing of a cluster that runs.
+func Up(ctx context.Context, o UpOptions) error {
+	l := o.Layout
+	if pid := runningPID(l.PIDFile()); pid != 0 {
+		return fmt.Errorf("cluster %s runs already (process %d); see \"clipper status\", or stop it with \"clipper down\"", l.Name, pid)
+	}
+	if err := Check(l); err != nil {
+		return err
+	}
+	nodes, err := nodesOf(l, o.Nodes)
+	if err != nil {
+		return err
+	}
+	args := append([]string{"server", "--name", l.Name}, o.ServerArgs...)
+	if nodes > 1 {
+		if err := ensureNodeBridge(l); err != nil {
+			return err
+		}
+		args = append(args, "--node-ip", l.NodeIP(1).String())
+	}
+	if err := (daemon{args: args, logFile: l.LogFile()}).start(o.Report); err != nil {
+		return err
+	}
+	return startNodes(ctx, l, nodes, o.Report)
+}
+
+// nodesOf returns how many nodes to start: as asked, or as many as the data directory knows.
+func nodesOf(l Layout, asked int) (int, error) {
+	known := 1
+	entries, err := os.ReadDir(filepath.Join(l.DataDir, "nodes"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, err
+	}
+	for _, e := range entries {
+		if n, err := strconv.Atoi(trimNode(e.Name())); err == nil {
+			known = max(known, n)
+		}
+	}
+	if asked == 0 {
+		return known, nil
+	}
+	if asked > maxNodes {
+		return 0, fmt.Errorf("--nodes %d: one machine has room for at most %d", asked, maxNodes)
+	}
+	return asked, nil
+}
+
+// maxNodes is bounded by the addresses of the node network.
+const maxNodes = 200
+
+func trimNode(name string) string {
+	if len(name) > 4 && name[:4] == "node" {
+		return name[4:]
+	}
+	return ""
+}
+
+// startNodes starts the further nodes of this machine, each a process in a network namespace of its own that joins like any machine.
+func startNodes(ctx context.Context, l Layout, nodes int, report func(Step)) error {
+	if nodes < 2 {
+		return nil
+	}
+	token, err := CreateToken(ctx, l, TokenOptions{TTL: time.Hour, Description: "nodes of the server's own machine"})
+	if err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.SetLimit(2)
+	for n := 2; n <= nodes; n++ {
+		g.Go(func() error { return startNode(l, n, token, report) })
+	}
+	return g.Wait()
+}
+
+func startNode(l Layout, n int, token string, report func(Step)) error {
+	if runningPID(l.Node(n).PIDFile()) != 0 {
+		return nil
+	}
+	if err := ensureNodeNetNS(l, n); err != nil {
+		return fmt.Errorf("network of node %d: %w", n, err)
+	}
+	began := time.Now()
+	err := daemon{
+		args: []string{"agent", "--name", l.Name, "--node", strconv.Itoa(n), "--node-name", NodeName(n),
+			"--server", fmt.Sprintf("https://%s:%d", l.NodeIP(1), l.APIPort), "--token", token, "--node-ip", l.NodeIP(n).String()},
+		logFile: l.Node(n).LogFile(),
+		netns:   l.NetNS(n),
+	}.start(func(Step) {})
+	if err != nil {
+		return fmt.Errorf("node %d: %w", n, err)
+	}
+	report(Step{Text: fmt.Sprintf("node %s is Ready", NodeName(n)), After: time.Since(began)})
+	return nil
+}
