@@ -1,0 +1,72 @@
+package apiserver
+
+import (
+	"context"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"clipper.dev/clipper/internal/admission"
+)
+
+// target is what a write acts on: an object, one of its subresources, or (without a name) the collection.
+type target struct {
+	v         *version
+	sub       string
+	namespace string
+	name      string
+}
+
+func (t target) key() string { return t.v.key(t.namespace, t.name) }
+
+// admission makes the request that plugins judge.
+func (t target) admission(ctx context.Context, op admission.Operation, obj, old, options runtime.Object, dryRun bool) *admission.Request {
+	namespace := t.namespace
+	if t.v.gvr.Group == "" && t.v.gvr.Resource == "namespaces" {
+		namespace = t.name // as upstream: a namespace lies in itself
+	}
+	return &admission.Request{
+		Operation: op, Resource: t.v.gvr, Kind: t.v.gvk, Subresource: t.sub, Namespace: namespace, Name: t.name,
+		User: callOf(ctx).user, Object: obj, OldObject: old, Options: options, DryRun: dryRun,
+	}
+}
+
+// mutate runs the mutating plugins.
+func (s *Server) mutate(ctx context.Context, r *admission.Request) error {
+	defer collect(ctx, r)
+	for _, p := range s.security.Load().mutators {
+		if err := p.Admit(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validate runs the validating plugins. finish must be called with whether the write was committed; it tells the plugins that passed it.
+func (s *Server) validate(ctx context.Context, r *admission.Request) (finish func(committed bool), err error) {
+	defer collect(ctx, r)
+	var passed []admission.Finisher
+	finish = func(committed bool) {
+		for _, p := range slices.Backward(passed) {
+			p.Finish(ctx, r, committed)
+		}
+	}
+	for _, p := range s.security.Load().validators {
+		if err := p.Validate(ctx, r); err != nil {
+			finish(false)
+			return nil, err
+		}
+		if f, ok := p.(admission.Finisher); ok {
+			passed = append(passed, f)
+		}
+	}
+	return finish, nil
+}
+
+// collect moves what plugins had to say to the call.
+func collect(ctx context.Context, r *admission.Request) {
+	c := callOf(ctx)
+	c.warn(r.Warnings...)
+	c.annotate(r.Annotations)
+	r.Warnings, r.Annotations = nil, nil
+}

@@ -1,0 +1,70 @@
+package apiserver
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"clipper.dev/clipper/internal/api"
+)
+
+// A call is what the engine knows of one request besides its operation. It travels in the context.
+type call struct {
+	user     api.UserInfo
+	agent    string // User-Agent, for the field manager
+	internal bool   // made inside the process
+
+	mu          sync.Mutex
+	warnings    []string
+	annotations map[string]string
+}
+
+type callKey struct{}
+
+func withCall(ctx context.Context, c *call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+// callOf returns the context's call, or an empty one.
+func callOf(ctx context.Context) *call {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c
+	}
+	return &call{}
+}
+
+// warn adds Warning headers, each text once.
+func (c *call) warn(texts ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, text := range texts {
+		if text != "" && !slices.Contains(c.warnings, text) {
+			c.warnings = append(c.warnings, text)
+		}
+	}
+}
+
+func (c *call) annotate(all map[string]string) {
+	if len(all) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.annotations == nil {
+		c.annotations = map[string]string{}
+	}
+	for k, v := range all {
+		c.annotations[k] = v
+	}
+}
+
+func (c *call) takeWarnings() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.warnings
+	c.warnings = nil
+	return out
+}
+
+// User returns who makes the request that ctx belongs to.
+func User(ctx context.Context) api.UserInfo { return callOf(ctx).user }

@@ -1,0 +1,131 @@
+package apiserver
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiversion "k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"clipper.dev/clipper/internal/admission"
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/store"
+)
+
+// Config says what to serve and how it is bounded. Store and Rows are required.
+type Config struct {
+	Store  *store.Store
+	Rows   []*api.Resource // api.Registered()
+	Logger *slog.Logger
+	// Metrics is where the server's metrics are registered, and what /metrics shows; nil makes a registry of its own.
+	Metrics *prometheus.Registry
+	// Version is what /version tells; zero is v1.36.3 of this platform.
+	Version apiversion.Info
+	// Transformers encrypt the values of resources at rest.
+	Transformers map[schema.GroupResource]store.Transformer
+	// Kubelets reaches the nodes' kubelets for log, exec, attach, portforward and proxy. Nil answers these with an error.
+	Kubelets Kubelets
+	// Proxy dials pods and services for their proxy subresources; nil is a net.Dialer.
+	Proxy func(ctx context.Context, network, address string) (net.Conn, error)
+	// Tracker keeps managedFields; nil tracks nothing and refuses server-side apply.
+	Tracker FieldTracker
+	// Auditor is told of every request; nil is none.
+	Auditor Auditor
+	// Address is this server's own, as clients outside reach it; discovery shows it.
+	Address string
+
+	// MaxInFlight and MaxMutatingInFlight bound the requests served at once, watches and streams apart. Defaults 400 and 200.
+	MaxInFlight, MaxMutatingInFlight int
+	// MaxBodyBytes bounds a request's body. Default 3 MiB.
+	MaxBodyBytes int64
+	// RequestTimeout bounds a request that is not a watch or a stream. Default one minute.
+	RequestTimeout time.Duration
+	// MinWatch is how long a watch without a timeout of its own lasts at least; it ends at a random moment before twice that. Default 30 minutes.
+	MinWatch time.Duration
+
+	Security
+}
+
+// Security decides who may do what. Its parts usually need a Client of the server themselves, so they may be
+// given to Install after New. Until then nobody is let in over HTTP.
+type Security struct {
+	Authenticator authenticator.Request
+	// Impersonate returns whom the request acts for: the user itself, or the one named in its Impersonate- headers if the user may.
+	Impersonate func(ctx context.Context, r *http.Request, requestor user.Info) (user.Info, error)
+	Authorizer  authorizer.Authorizer
+	// Admission are the plugins, in order.
+	Admission []admission.Plugin
+	// RulesFor, CheckToken and IssueToken stand behind api.Env.
+	RulesFor   func(ctx context.Context, u api.UserInfo, namespace string) (any, error)
+	CheckToken func(ctx context.Context, token string, audiences []string) (u api.UserInfo, aud []string, ok bool, err error)
+	IssueToken func(ctx context.Context, req api.TokenRequest) (token string, expires time.Time, err error)
+}
+
+// Kubelets reaches the kubelets' HTTPS servers as the API server: with its client certificate, checking theirs.
+type Kubelets interface {
+	// Endpoint returns the base URL of a node's kubelet ("https://10.0.0.7:10250") and a transport that reaches it.
+	Endpoint(ctx context.Context, node string) (base string, rt http.RoundTripper, err error)
+	// Dial opens a connection to a node's kubelet, TLS included, for requests that upgrade.
+	Dial(ctx context.Context, node string) (net.Conn, error)
+}
+
+// An Auditor is told of every request once its response is complete (streams: when they end).
+type Auditor interface {
+	// Level says how much of a request is to be recorded before it is served: "None", "Metadata", "Request" or "RequestResponse".
+	Level(a authorizer.Attributes) string
+	Record(ctx context.Context, r AuditRecord)
+}
+
+// AuditRecord is one served request.
+type AuditRecord struct {
+	Level           string
+	ID              string // the request's Audit-Id
+	Attributes      authorizer.Attributes
+	RequestURI      string
+	SourceIPs       []string
+	UserAgent       string
+	ImpersonatedBy  user.Info // who really asked, when the attributes' user is impersonated
+	Code            int
+	Received, Done  time.Time
+	Annotations     map[string]string
+	Request, Answer []byte // bodies as sent and received, if the level asks for them
+}
+
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	if c.Version.GitVersion == "" {
+		c.Version = defaultVersion()
+	}
+	if c.Proxy == nil {
+		c.Proxy = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = 400
+	}
+	if c.MaxMutatingInFlight == 0 {
+		c.MaxMutatingInFlight = 200
+	}
+	if c.MaxBodyBytes == 0 {
+		c.MaxBodyBytes = 3 << 20
+	}
+	if c.RequestTimeout == 0 {
+		c.RequestTimeout = time.Minute
+	}
+	if c.MinWatch == 0 {
+		c.MinWatch = 30 * time.Minute
+	}
+	return c
+}

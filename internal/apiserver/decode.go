@@ -1,0 +1,158 @@
+package apiserver
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	jsonserializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/negotiate"
+)
+
+// readBody reads a whole body within the limit.
+func (s *Server) readBody(r *http.Request) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
+	}
+	limit := s.cfg.MaxBodyBytes
+	if r.ContentLength > limit {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", limit))
+	}
+	capacity := r.ContentLength
+	if capacity < 0 {
+		capacity = 512
+	}
+	body, err := readAll(io.LimitReader(r.Body, limit+1), int(capacity))
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if int64(len(body)) > limit {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", limit))
+	}
+	return body, nil
+}
+
+func readAll(r io.Reader, capacity int) ([]byte, error) {
+	out := make([]byte, 0, capacity+1)
+	for {
+		n, err := r.Read(out[len(out):cap(out)])
+		out = out[:len(out)+n]
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+		if len(out) == cap(out) {
+			out = append(out, 0)[:len(out)]
+		}
+	}
+}
+
+// strictness is what happens to unknown and duplicate fields.
+func strictness(directive string) string {
+	if directive == "" {
+		return metav1.FieldValidationWarn
+	}
+	return directive
+}
+
+// decode reads a body that must be of one type. Unknown fields are refused, warned of or ignored as the directive says.
+func (s *Server) decode(c *call, body []byte, format negotiate.Format, want schema.GroupVersionKind, into runtime.Object, directive string) (runtime.Object, error) {
+	directive = strictness(directive)
+	scheme := s.catalog.Load().scheme
+	obj, gvk, err := decoder(scheme, format, directive != metav1.FieldValidationIgnore).Decode(body, &want, into)
+	if err != nil {
+		strict, isStrict := runtime.AsStrictDecodingError(err)
+		if !isStrict || obj == nil || directive != metav1.FieldValidationWarn {
+			return nil, undecodable(err, want.Kind, gvk, body)
+		}
+		for _, e := range strict.Errors() {
+			c.warn(e.Error())
+		}
+	}
+	if gvk.GroupVersion() != want.GroupVersion() {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gvk.GroupVersion(), want.GroupVersion()))
+	}
+	if reflect.TypeOf(obj) != reflect.TypeOf(into) {
+		err := fmt.Errorf("converting (%s) to (%s): unknown conversion", goName(obj), goName(into))
+		return nil, undecodable(err, want.Kind, gvk, body)
+	}
+	return obj, nil
+}
+
+func goName(o any) string { return strings.TrimPrefix(fmt.Sprintf("%T", o), "*") }
+
+func decoder(scheme *runtime.Scheme, format negotiate.Format, strict bool) runtime.Decoder {
+	if format == negotiate.Protobuf {
+		return protobuf.NewSerializer(scheme, scheme)
+	}
+	return jsonserializer.NewSerializerWithOptions(jsonserializer.DefaultMetaFactory, scheme, scheme,
+		jsonserializer.SerializerOptions{Yaml: format == negotiate.YAML, Strict: strict})
+}
+
+// undecodable words a decoding error as upstream does.
+func undecodable(err error, want string, gvk *schema.GroupVersionKind, body []byte) error {
+	if gvk != nil && gvk.Kind != "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, want, err))
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want, err, summary(body)))
+}
+
+// summary shows the beginning of a body that could not be read: as text if it may be JSON, else in hex.
+func summary(body []byte) string {
+	const limit = 30
+	if len(body) == 0 {
+		return "<empty>"
+	}
+	show := hex.EncodeToString
+	if body[0] == '{' {
+		show = func(b []byte) string { return string(b) }
+	}
+	if len(body) > limit {
+		return show(body[:limit]) + " ..."
+	}
+	return show(body)
+}
+
+// decodeObject reads a body as a version's object and returns it as a defaulted hub object.
+func (s *Server) decodeObject(c *call, v *version, body []byte, format negotiate.Format, directive string) (api.Object, error) {
+	obj, err := s.decode(c, body, format, v.gvk, v.api.New(), directive)
+	if err != nil {
+		return nil, err
+	}
+	return v.accept(obj.(api.Object))
+}
+
+// accept turns an object of a version, which it may keep, into a defaulted hub object.
+func (v *version) accept(obj api.Object) (api.Object, error) {
+	hub, err := v.toHub(obj)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	hub.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	if v.row.Default != nil {
+		v.row.Default(hub)
+	}
+	return hub, nil
+}
+
+// inputFormat tells how a body is encoded, or answers 415.
+func inputFormat(r *http.Request) (negotiate.Format, error) {
+	format, ok := negotiate.Input(r.Header.Get("Content-Type"))
+	if !ok {
+		return format, negotiate.Unsupported()
+	}
+	return format, nil
+}

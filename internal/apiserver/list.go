@@ -1,0 +1,229 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"clipper.dev/clipper/internal/store"
+)
+
+// A page is what a list found.
+type page struct {
+	entries []*store.Entry
+	meta    metav1.ListMeta
+}
+
+// list reads the chosen objects as the options say.
+func (s *Server) list(ctx context.Context, v *version, c choice, o *metav1.ListOptions) (*page, error) {
+	prefix := c.prefix(v)
+	at, err := s.listState(ctx, v, prefix, o)
+	if err != nil {
+		return nil, err
+	}
+	p := &page{meta: metav1.ListMeta{ResourceVersion: strconv.FormatInt(at.revision, 10)}}
+	if key, ok := c.name(v); ok && at.after == "" {
+		if e, ok := at.snapshot.Get(key); ok && c.matches(e.Record()) {
+			p.entries = append(p.entries, e)
+		}
+		return p, nil
+	}
+	if index, value, ok := c.indexed(v); ok && at.limit == 0 && at.after == "" {
+		for e := range at.snapshot.ByIndex(index, value) {
+			if (c.namespace == "" || e.Record().Namespace == c.namespace) && c.matches(e.Record()) {
+				p.entries = append(p.entries, e)
+			}
+		}
+		return p, nil
+	}
+	p.collect(at, c, prefix)
+	return p, nil
+}
+
+// listState says which state a list reads, and where in it.
+type listState struct {
+	snapshot store.Snapshot
+	revision int64
+	after    string
+	limit    int64
+}
+
+// collect walks the keys, up to the limit.
+func (p *page) collect(at listState, c choice, prefix string) {
+	all := c.everything()
+	if all && at.limit == 0 && at.after == "" {
+		p.entries = make([]*store.Entry, 0, at.snapshot.Count(prefix))
+	}
+	more := false
+	var rest int64
+	at.snapshot.Ascend(prefix, at.after, func(e *store.Entry) bool {
+		if at.limit > 0 && int64(len(p.entries)) == at.limit {
+			more = true
+			rest++
+			return all
+		}
+		if all || c.matches(e.Record()) {
+			p.entries = append(p.entries, e)
+		}
+		return true
+	})
+	if !more {
+		return
+	}
+	p.meta.Continue = encodeContinue(p.entries[len(p.entries)-1].Key(), prefix, at.revision)
+	if all {
+		p.meta.RemainingItemCount = &rest
+	}
+}
+
+// listState finds the state that resourceVersion, resourceVersionMatch, limit and continue ask for together.
+func (s *Server) listState(ctx context.Context, v *version, prefix string, o *metav1.ListOptions) (listState, error) {
+	at := listState{limit: o.Limit}
+	if o.Continue != "" {
+		after, revision, err := decodeContinue(o.Continue, prefix)
+		if err != nil {
+			return at, err
+		}
+		at.after = after
+		if revision < 0 {
+			return s.newest(ctx, v, at)
+		}
+		return s.exactly(ctx, v, at, revision, prefix)
+	}
+	revision, err := parseRevision(o.ResourceVersion)
+	if err != nil {
+		return at, err
+	}
+	exact := o.ResourceVersionMatch == metav1.ResourceVersionMatchExact
+	legacyExact := o.ResourceVersionMatch == "" && o.Limit > 0 && revision > 0
+	switch {
+	case exact || legacyExact:
+		return s.exactly(ctx, v, at, revision, prefix)
+	case o.ResourceVersion == "":
+		return s.newest(ctx, v, at)
+	case revision == 0:
+		at.limit = 0 // as upstream's cache: any state will do, all of it
+		return s.cached(v, at), nil
+	}
+	if err := s.reach(ctx, revision); err != nil {
+		return at, err
+	}
+	return s.cached(v, at), nil
+}
+
+func (s *Server) cached(v *version, at listState) listState {
+	floor := s.cfg.Store.Revision()
+	at.snapshot = v.table.Snapshot()
+	at.revision = max(floor, at.snapshot.Revision())
+	return at
+}
+
+func (s *Server) newest(ctx context.Context, v *version, at listState) (listState, error) {
+	if _, err := s.cfg.Store.Sync(ctx); err != nil {
+		return at, fmt.Errorf("reach the newest revision: %w", err)
+	}
+	return s.cached(v, at), nil
+}
+
+func (s *Server) exactly(ctx context.Context, v *version, at listState, revision int64, prefix string) (listState, error) {
+	snapshot, err := v.table.SnapshotAt(ctx, revision)
+	switch {
+	case errors.Is(err, store.ErrCompacted):
+		return at, expiredList(at.after, prefix)
+	case errors.Is(err, store.ErrFuture):
+		return at, tooLarge(revision, s.cfg.Store.Revision())
+	case err != nil:
+		return at, err
+	}
+	at.snapshot, at.revision = snapshot, revision
+	return at, nil
+}
+
+// reachTimeout is how long a read waits for a revision that has not come yet.
+const reachTimeout = 3 * time.Second
+
+// reach waits until the cache is not older than a revision.
+func (s *Server) reach(ctx context.Context, revision int64) error {
+	if s.cfg.Store.Revision() >= revision {
+		return nil
+	}
+	wait, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	if err := s.cfg.Store.WaitFor(wait, revision); err != nil {
+		if ctx.Err() == nil && wait.Err() != nil {
+			return tooLarge(revision, s.cfg.Store.Revision())
+		}
+		return err
+	}
+	return nil
+}
+
+// tooLarge is upstream's answer to a revision that has not come.
+func tooLarge(want, have int64) error {
+	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", want, have), 1)
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
+	return err
+}
+
+// expiredList is upstream's answer to a list of a state that is gone. In the middle of a list in pages it comes with a
+// token that goes on in the newest state.
+func expiredList(after, prefix string) error {
+	if after == "" {
+		return apierrors.NewResourceExpired("The resourceVersion for the provided list is too old.")
+	}
+	err := apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. You can start a new list without " +
+		"the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided " +
+		"token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned " +
+		"and now may show up in the list.")
+	err.ErrStatus.ListMeta.Continue = encodeContinue(after, prefix, -1)
+	return err
+}
+
+// parseRevision reads a resourceVersion; "" is 0.
+func parseRevision(text string) (int64, error) {
+	revision, err := parseVersion(text)
+	if err != nil {
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
+	}
+	return revision, nil
+}
+
+func parseVersion(text string) (int64, *field.Error) {
+	if text == "" {
+		return 0, nil
+	}
+	revision, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, field.Invalid(field.NewPath("resourceVersion"), text, err.Error())
+	}
+	return int64(revision), nil
+}
+
+// get reads one object: as fresh as a linearizable read without a resourceVersion, else not older than it.
+func (s *Server) get(ctx context.Context, t target, resourceVersion string) (*store.Entry, error) {
+	revision, err := parseRevision(resourceVersion)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case resourceVersion == "":
+		if _, err := s.cfg.Store.Sync(ctx); err != nil {
+			return nil, fmt.Errorf("reach the newest revision: %w", err)
+		}
+	case revision > 0:
+		if err := s.reach(ctx, revision); err != nil {
+			return nil, err
+		}
+	}
+	e, ok := t.v.table.Snapshot().Get(t.key())
+	if !ok {
+		return nil, apierrors.NewNotFound(t.v.gr(), t.name)
+	}
+	return e, nil
+}

@@ -1,0 +1,200 @@
+package apiserver
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"clipper.dev/clipper/internal/api"
+)
+
+var metadataPath = field.NewPath("metadata")
+
+// placeInNamespace gives an object the request's namespace, or refuses another one. Cluster-scoped objects lose theirs.
+func placeInNamespace(v *version, namespace string, obj api.Object) error {
+	if !v.row.Namespaced {
+		namespace = ""
+	}
+	switch obj.GetNamespace() {
+	case namespace:
+		return nil
+	case "":
+		obj.SetNamespace(namespace)
+		return nil
+	}
+	if namespace == "" {
+		obj.SetNamespace("")
+		return nil
+	}
+	return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+}
+
+// checkName refuses an object whose name is not the URL's; an absent one is filled in.
+func checkName(obj api.Object, name string) error {
+	switch obj.GetName() {
+	case name:
+		return nil
+	case "":
+		obj.SetName(name)
+		return nil
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), name))
+}
+
+// fillSystemFields gives a new object its identity.
+func fillSystemFields(obj api.Object) {
+	obj.SetCreationTimestamp(metav1.Now())
+	obj.SetUID(uuid.NewUUID())
+	obj.SetSelfLink("")
+}
+
+const (
+	generatedSuffix  = 5
+	maxGeneratedName = 63
+)
+
+// generateName appends a random suffix to a base, which is cut so that the result stays a label.
+func generateName(base string) string {
+	if limit := maxGeneratedName - generatedSuffix; len(base) > limit {
+		base = base[:limit]
+	}
+	return base + rand.String(generatedSuffix)
+}
+
+// validateNewMeta checks the metadata of an object to be created.
+func validateNewMeta(row *api.Resource, obj api.Object) field.ErrorList {
+	rule := row.NameRule
+	if rule == nil {
+		rule = apivalidation.NameIsDNSSubdomain
+	}
+	return apivalidation.ValidateObjectMetaAccessor(obj, row.Namespaced, rule, metadataPath)
+}
+
+// validateSegment checks what holds for every name: that it can be a part of a path.
+func validateSegment(row *api.Resource, obj api.Object) field.ErrorList {
+	return apivalidation.ValidateObjectMetaAccessor(obj, row.Namespaced, path.ValidatePathSegmentName, metadataPath)
+}
+
+// dedupOwners removes owner references that are there twice, with upstream's warning.
+func dedupOwners(c *call, obj api.Object, afterAdmission bool) {
+	owners := obj.GetOwnerReferences()
+	if len(owners) < 2 {
+		return
+	}
+	var kept []metav1.OwnerReference
+	var twice []string
+	for _, o := range owners {
+		if slices.ContainsFunc(kept, func(k metav1.OwnerReference) bool { return k.UID == o.UID && apiequality.Semantic.DeepEqual(k, o) }) {
+			twice = append(twice, string(o.UID))
+			continue
+		}
+		kept = append(kept, o)
+	}
+	if len(twice) == 0 {
+		return
+	}
+	obj.SetOwnerReferences(kept)
+	when := ""
+	if afterAdmission {
+		when = " after mutating admission happens"
+	}
+	c.warn(fmt.Sprintf(".metadata.ownerReferences contains duplicate entries%s; API server dedups owner references in 1.20+, "+
+		"and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %v", when, strings.Join(twice, ", ")))
+}
+
+// inheritMeta keeps what an update may not change.
+func inheritMeta(obj, old api.Object) {
+	if obj.GetUID() == "" {
+		obj.SetUID(old.GetUID())
+	}
+	if t := old.GetCreationTimestamp(); !t.IsZero() {
+		obj.SetCreationTimestamp(t)
+	}
+	if t := old.GetDeletionTimestamp(); !t.IsZero() {
+		obj.SetDeletionTimestamp(t)
+	}
+	if grace := old.GetDeletionGracePeriodSeconds(); grace != nil && obj.GetDeletionGracePeriodSeconds() == nil {
+		obj.SetDeletionGracePeriodSeconds(grace)
+	}
+	obj.SetSelfLink("")
+}
+
+// bumpGeneration counts changes of what is desired.
+func bumpGeneration(row *api.Resource, obj, old api.Object) {
+	if !row.HasGeneration {
+		return
+	}
+	changed := row.SpecChanged
+	if changed == nil {
+		changed = bodyChanged
+	}
+	if changed(obj, old) {
+		obj.SetGeneration(old.GetGeneration() + 1)
+	}
+}
+
+// bodyChanged compares everything except metadata and status.
+func bodyChanged(obj, old api.Object) bool {
+	a, b := reflect.ValueOf(obj).Elem(), reflect.ValueOf(old).Elem()
+	if a.Kind() != reflect.Struct {
+		return !apiequality.Semantic.DeepEqual(obj, old)
+	}
+	for i := range a.NumField() {
+		switch a.Type().Field(i).Name {
+		case "TypeMeta", "ObjectMeta", "Status":
+			continue
+		}
+		if !apiequality.Semantic.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			return true
+		}
+	}
+	return false
+}
+
+// keepManagedTimes undoes new times of managed fields if nothing else about these has changed, so that a write
+// which changes nothing stays one.
+func keepManagedTimes(obj, old api.Object) {
+	fresh, former := obj.GetManagedFields(), old.GetManagedFields()
+	if len(fresh) == 0 || len(fresh) != len(former) {
+		return
+	}
+	kept := make([]metav1.ManagedFieldsEntry, len(fresh))
+	for i := range fresh {
+		e := fresh[i]
+		e.Time = former[i].Time
+		if !apiequality.Semantic.DeepEqual(e, former[i]) {
+			return
+		}
+		kept[i] = e
+	}
+	obj.SetManagedFields(kept)
+}
+
+// checkUID refuses a write to an object that took the place of the one meant.
+func checkUID(t target, uid types.UID, live api.Object) error {
+	if uid == "" || uid == live.GetUID() {
+		return nil
+	}
+	return apierrors.NewConflict(t.v.gr(), t.name, fmt.Errorf("StorageError: invalid object, Code: 4, Key: /registry/%s/%s, ResourceVersion: 0, "+
+		"AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v", t.v.row.Prefix, t.key(), uid, live.GetUID()))
+}
+
+// wipeSystemFields clears what a client may not choose for a new object.
+func wipeSystemFields(obj api.Object) {
+	obj.SetCreationTimestamp(metav1.Time{})
+	obj.SetUID("")
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetSelfLink("")
+}

@@ -1,0 +1,32 @@
+package negotiate
+
+import (
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// NotAcceptable is upstream's answer to an Accept header that asks for nothing that is served.
+func NotAcceptable(stream bool) error {
+	types := accepted
+	if stream {
+		types = []string{accepted[JSON], accepted[Protobuf]}
+	}
+	return failure(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,
+		"only the following media types are accepted: "+strings.Join(types, ", "))
+}
+
+// Unsupported is upstream's answer to a body of an unknown type; types defaults to those of objects.
+func Unsupported(types ...string) error {
+	if len(types) == 0 {
+		types = accepted
+	}
+	return failure(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
+		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(types, ", "))
+}
+
+func failure(code int32, reason metav1.StatusReason, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message}}
+}

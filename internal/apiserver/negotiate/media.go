@@ -1,0 +1,175 @@
+package negotiate
+
+import (
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/munnerz/goautoneg"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// A Format is an encoding.
+type Format uint8
+
+// The formats.
+const (
+	JSON Format = iota
+	YAML
+	Protobuf
+)
+
+// ContentType is the format's media type.
+func (f Format) ContentType() string { return accepted[f] }
+
+var accepted = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
+
+// A Shape is what an object is sent as.
+type Shape uint8
+
+// The shapes: the object as it is, a table, its metadata, a list of metadata.
+const (
+	AsIs Shape = iota
+	Table
+	Metadata
+	MetadataList
+)
+
+// Media is how a response is written.
+type Media struct {
+	Format Format
+	Shape  Shape
+	// Meta is the version of meta.k8s.io for tables and metadata: "v1" or "v1beta1".
+	Meta string
+	// Pretty indents JSON.
+	Pretty bool
+}
+
+// Streams is set for watches: what they can be written in.
+const (
+	Any     = false
+	Streams = true
+)
+
+// Parsed Accept headers are few: clients send the same ones all the time.
+var cache sync.Map // acceptKey → acceptResult
+
+type acceptKey struct {
+	accept string
+	stream bool
+}
+
+type acceptResult struct {
+	media Media
+	ok    bool
+}
+
+// maxAccept bounds the headers that are remembered.
+const maxAccept = 256
+
+var (
+	cacheMu    sync.Mutex
+	cacheCount int
+)
+
+// Output chooses how to answer. stream is Streams for watches, which cannot be YAML. ok is false when nothing that is
+// accepted can be served: NotAcceptable says so.
+func Output(r *http.Request, stream bool) (m Media, ok bool) {
+	key := acceptKey{r.Header.Get("Accept"), stream}
+	result, found := cache.Load(key)
+	if !found {
+		m, ok := parse(key.accept, stream)
+		result = acceptResult{m, ok}
+		remember(key, result)
+	}
+	out := result.(acceptResult)
+	out.media.Pretty = pretty(r)
+	return out.media, out.ok
+}
+
+func remember(key acceptKey, value any) {
+	cacheMu.Lock()
+	defer cacheMu.Unlock()
+	if len(key.accept) > 1024 || cacheCount >= maxAccept {
+		return
+	}
+	if _, there := cache.LoadOrStore(key, value); !there {
+		cacheCount++
+	}
+}
+
+func parse(accept string, stream bool) (Media, bool) {
+	if accept == "" {
+		return Media{}, true
+	}
+	for _, clause := range goautoneg.ParseAccept(accept) {
+		for format, mediaType := range accepted {
+			if stream && Format(format) == YAML {
+				continue
+			}
+			kind, subtype, _ := strings.Cut(mediaType, "/")
+			if !matches(clause.Type, kind) || !matches(clause.SubType, subtype) {
+				continue
+			}
+			m, ok := withParams(Media{Format: Format(format)}, clause.Params)
+			if ok {
+				return m, true
+			}
+		}
+	}
+	return Media{}, false
+}
+
+func matches(asked, have string) bool { return asked == "*" || asked == have }
+
+// withParams reads as, g and v. Other parameters are ignored, as upstream does.
+func withParams(m Media, params map[string]string) (Media, bool) {
+	as := params["as"]
+	if as == "" {
+		return m, true
+	}
+	if params["g"] != metav1.GroupName || (params["v"] != "v1" && params["v"] != "v1beta1") {
+		return m, false
+	}
+	m.Meta = params["v"]
+	switch as {
+	case "Table":
+		m.Shape = Table
+	case "PartialObjectMetadata":
+		m.Shape = Metadata
+	case "PartialObjectMetadataList":
+		m.Shape = MetadataList
+	default:
+		return m, false
+	}
+	return m, true
+}
+
+// pretty tells whether a person seems to look at the response.
+func pretty(r *http.Request) bool {
+	if strings.Contains(r.URL.RawQuery, "pretty") {
+		if v := r.URL.Query().Get("pretty"); v != "" {
+			return v == "true" || v == "1" || v == "t" || v == "T" || v == "TRUE" || v == "True"
+		}
+	}
+	agent := r.UserAgent()
+	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")
+}
+
+// Input tells how a request's body is encoded; no Content-Type means JSON. ok is false for an unknown one: Unsupported says so.
+func Input(contentType string) (Format, bool) {
+	if contentType == "" {
+		return JSON, true
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return JSON, false
+	}
+	for format, name := range accepted {
+		if mediaType == name {
+			return Format(format), true
+		}
+	}
+	return JSON, false
+}

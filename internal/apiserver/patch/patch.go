@@ -1,0 +1,145 @@
+package patch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+)
+
+// maxOperations bounds a JSON patch.
+const maxOperations = 10000
+
+// Apply patches original, which has its TypeMeta, and writes the result into out, an empty object of the same type.
+// strict are unknown and duplicate fields, looked for if the directive is Strict or Warn.
+func Apply(kind types.PatchType, original runtime.Object, patch []byte, out runtime.Object, look bool) (strict []error, err error) {
+	switch kind {
+	case types.JSONPatchType, types.MergePatchType:
+		return applyText(kind, original, patch, out, look)
+	case types.StrategicMergePatchType:
+		return applyStrategic(original, patch, out, look)
+	}
+	return nil, fmt.Errorf("unknown Content-Type header for patch: %v", kind)
+}
+
+func applyText(kind types.PatchType, original runtime.Object, patch []byte, out runtime.Object, look bool) ([]error, error) {
+	before, err := json.Marshal(original)
+	if err != nil {
+		return nil, fmt.Errorf("encode the object to be patched: %w", err)
+	}
+	operate := mergeText
+	if kind == types.JSONPatchType {
+		operate = operateText
+	}
+	after, strict, err := operate(before, patch, look)
+	if err != nil {
+		return nil, err
+	}
+	unknown, err := kjson.UnmarshalStrict(after, out)
+	if err != nil {
+		return nil, Invalid(string(after), err)
+	}
+	if look {
+		strict = append(strict, unknown...)
+	}
+	return strict, nil
+}
+
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
+}
+
+func operateText(before, patch []byte, look bool) (after []byte, strict []error, err error) {
+	if look {
+		var ops []operation
+		if strict, err = kjson.UnmarshalStrict(patch, &ops); err != nil {
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		for i, e := range strict {
+			strict[i] = fmt.Errorf("json patch %v", e) //nolint:errorlint // a text for people
+		}
+	}
+	ops, err := jsonpatch.DecodePatch(patch)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(ops) > maxOperations {
+		return nil, nil, apierrors.NewRequestEntityTooLargeError(
+			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(ops)))
+	}
+	if after, err = ops.Apply(before); err != nil {
+		return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+	}
+	return after, strict, nil
+}
+
+func mergeText(before, patch []byte, look bool) (after []byte, strict []error, err error) {
+	if look {
+		fields := map[string]any{}
+		if strict, err = kjson.UnmarshalStrict(patch, &fields); err != nil {
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+	}
+	after, err = jsonpatch.MergePatch(before, patch)
+	if errors.Is(err, jsonpatch.ErrBadJSONPatch) {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	return after, strict, err
+}
+
+func applyStrategic(original runtime.Object, patch []byte, out runtime.Object, look bool) ([]error, error) {
+	before, err := runtime.DefaultUnstructuredConverter.ToUnstructured(original)
+	if err != nil {
+		return nil, fmt.Errorf("convert the object to be patched: %w", err)
+	}
+	fields := map[string]any{}
+	strict, err := kjson.UnmarshalStrict(patch, &fields)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if !look {
+		strict = nil
+	}
+	after, err := strategicpatch.StrategicMergeMapPatch(before, fields, out)
+	if err != nil {
+		return nil, strategicError(err)
+	}
+	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(after, out, look)
+	if err != nil {
+		unknown, ok := runtime.AsStrictDecodingError(err)
+		if !ok {
+			return nil, Invalid(fmt.Sprintf("%+v", fields), err)
+		}
+		strict = append(strict, unknown.Errors()...)
+	}
+	return strict, nil
+}
+
+// strategicError tells mistakes of the patch's author from others.
+func strategicError(err error) error {
+	switch {
+	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
+		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+}
+
+// Invalid is the answer to a patch whose result is no object of its kind.
+func Invalid(patch string, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), patch, err.Error())})
+}

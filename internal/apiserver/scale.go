@@ -1,0 +1,134 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/negotiate"
+)
+
+var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
+
+func newScale() runtime.Object { return &autoscalingv1.Scale{} }
+
+// scaleOf shows an object's scale.
+func scaleOf(row *api.Resource, obj api.Object) (*autoscalingv1.Scale, error) {
+	spec, status, selector, err := row.Scale.Get(obj)
+	if err != nil {
+		return nil, err
+	}
+	return &autoscalingv1.Scale{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
+			ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
+		},
+		Spec:   autoscalingv1.ScaleSpec{Replicas: spec},
+		Status: autoscalingv1.ScaleStatus{Replicas: status, Selector: selector},
+	}, nil
+}
+
+func (s *Server) serveScale(w http.ResponseWriter, r *http.Request, t target, verb string) error {
+	media, ok := negotiate.Output(r, negotiate.Any)
+	if !ok {
+		return negotiate.NotAcceptable(negotiate.Any)
+	}
+	switch verb {
+	case "get":
+		e, err := s.get(r.Context(), t, r.URL.Query().Get("resourceVersion"))
+		if err != nil {
+			return err
+		}
+		return s.sendScale(w, r, t, documentOf(e), media)
+	case "patch":
+		return s.patchScale(w, r, t, media)
+	}
+	format, err := inputFormat(r)
+	if err != nil {
+		return err
+	}
+	o, err := updateOptions(r)
+	if err != nil {
+		return err
+	}
+	raw, err := s.readBody(r)
+	if err != nil {
+		return err
+	}
+	body, err := s.decode(callOf(r.Context()), raw, format, scaleKind, newScale(), o.FieldValidation)
+	if err != nil {
+		return err
+	}
+	doc, err := s.putScale(r.Context(), t, body.(*autoscalingv1.Scale), o)
+	if err != nil {
+		return err
+	}
+	return s.sendScale(w, r, t, doc, media)
+}
+
+func (s *Server) sendScale(w http.ResponseWriter, r *http.Request, t target, doc *document, m negotiate.Media) error {
+	hub, err := doc.object()
+	if err != nil {
+		return err
+	}
+	scale, err := scaleOf(t.v.row, hub)
+	if err != nil {
+		return err
+	}
+	body, err := encodeObject(typed(scale, scaleKind), plain(m))
+	if err != nil {
+		return err
+	}
+	s.respond(w, r, http.StatusOK, m.Format.ContentType(), body)
+	return nil
+}
+
+// putScale sets the replicas that a scale asks for.
+func (s *Server) putScale(ctx context.Context, t target, scale *autoscalingv1.Scale, o *metav1.UpdateOptions) (*document, error) {
+	if scale.Name != "" && scale.Name != t.name {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", scale.Name, t.name))
+	}
+	if scale.Namespace != "" && scale.Namespace != t.namespace {
+		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	return s.changeScale(ctx, t, func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error) { return scale, nil }, o, managerOf(o.FieldManager, callOf(ctx).agent), dryRun(o.DryRun))
+}
+
+// changeScale computes a new scale from the live one and writes its replicas to the object.
+func (s *Server) changeScale(ctx context.Context, t target, compute func(live *autoscalingv1.Scale) (*autoscalingv1.Scale, error), o runtime.Object, manager string, dry bool) (*document, error) {
+	doc, _, err := s.update(ctx, t, change{
+		compute: func(live api.Object) (api.Object, error) {
+			before, err := scaleOf(t.v.row, live)
+			if err != nil {
+				return nil, err
+			}
+			scale, err := compute(before)
+			if err != nil {
+				return nil, err
+			}
+			if scale.Spec.Replicas < 0 {
+				return nil, apierrors.NewInvalid(scaleKind.GroupKind(), t.name, field.ErrorList{
+					field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"),
+				})
+			}
+			obj := live.DeepCopyObject().(api.Object)
+			if scale.ResourceVersion != "" {
+				obj.SetResourceVersion(scale.ResourceVersion)
+			}
+			if err := checkUID(t, scale.UID, live); err != nil {
+				return nil, err
+			}
+			t.v.row.Scale.Set(obj, scale.Spec.Replicas)
+			return obj, nil
+		},
+		manager: manager, options: o, dryRun: dry,
+	})
+	return doc, err
+}

@@ -1,0 +1,205 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/stored"
+	"clipper.dev/clipper/internal/store"
+)
+
+// Server is the API engine. Make it with New.
+type Server struct {
+	cfg      Config
+	catalog  atomic.Pointer[catalog]
+	security atomic.Pointer[security]
+	metrics  *metrics
+	limits   limits
+	frames   frameFormats
+	health   healthChecks
+
+	mu       sync.Mutex // guards changes of the catalog, kinds, routes and watchers
+	kinds    map[string]*stored.Kind
+	routes   []route
+	watchers map[int]func()
+	nextID   int
+
+	stop     context.Context // ends when Run does: streams end with it
+	stopNow  context.CancelFunc
+	inFlight sync.WaitGroup
+}
+
+// New opens a table for every row and returns a server that is ready to be used by Clients.
+func New(ctx context.Context, cfg Config) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if cfg.Store == nil {
+		return nil, errors.New("apiserver: no store given")
+	}
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
+	s.stop, s.stopNow = context.WithCancel(context.Background())
+	s.limits = newLimits(cfg.MaxInFlight, cfg.MaxMutatingInFlight)
+	s.health.addDefaults(s)
+	s.Install(cfg.Security)
+	resources, err := s.openTables(ctx, cfg.Rows)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCatalog(resources)
+	if err != nil {
+		return nil, err
+	}
+	s.catalog.Store(c)
+	return s, nil
+}
+
+// openTables makes the resources of rows and loads their tables, several at a time.
+func (s *Server) openTables(ctx context.Context, rows []*api.Resource) ([]*resource, error) {
+	resources := make([]*resource, len(rows))
+	all := slices.Concat(s.rows(), rows)
+	// Rows that hold the stored version come first, so that a shared table is made with its own defaulting.
+	order := slices.Clone(rows)
+	slices.SortStableFunc(order, func(a, b *api.Resource) int { return foreign(a) - foreign(b) })
+	made := map[*api.Resource]*resource{}
+	for _, row := range order {
+		r, err := newResource(row, all, s.kinds)
+		if err != nil {
+			return nil, err
+		}
+		made[row] = r
+	}
+	byPrefix := map[string][]*resource{}
+	for i, row := range rows {
+		resources[i] = made[row]
+		if row.Prefix != "" {
+			byPrefix[row.Prefix] = append(byPrefix[row.Prefix], made[row])
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for prefix, sharers := range byPrefix {
+		g.Go(func() error {
+			t, err := s.openTable(gctx, prefix, sharers)
+			if err != nil {
+				return fmt.Errorf("open the table of %s: %w", prefix, err)
+			}
+			for _, r := range sharers {
+				r.table = t
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return resources, nil
+}
+
+func foreign(row *api.Resource) int {
+	if row.StoredAs.Empty() || row.StoredAs.Group == row.Group {
+		return 0
+	}
+	return 1
+}
+
+func (s *Server) openTable(ctx context.Context, prefix string, sharers []*resource) (*store.Table, error) {
+	cfg := store.TableConfig{Prefix: prefix, Kind: sharers[0].kind}
+	for _, r := range sharers {
+		if t := s.cfg.Transformers[r.gr()]; t != nil {
+			cfg.Transformer = t
+		}
+		for _, index := range r.row.Indexed {
+			if !slices.Contains(cfg.Indexes, index) {
+				cfg.Indexes = append(cfg.Indexes, index)
+			}
+		}
+	}
+	return s.cfg.Store.AddTable(ctx, cfg)
+}
+
+func (s *Server) rows() []*api.Resource {
+	c := s.catalog.Load()
+	if c == nil {
+		return nil
+	}
+	rows := make([]*api.Resource, len(c.resources))
+	for i, r := range c.resources {
+		rows[i] = r.row
+	}
+	return rows
+}
+
+// AddRows serves further kinds from now on.
+func (s *Server) AddRows(ctx context.Context, rows ...*api.Resource) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	added, err := s.openTables(ctx, rows)
+	if err != nil {
+		return err
+	}
+	return s.replaceCatalog(slices.Concat(s.catalog.Load().resources, added))
+}
+
+// RemoveRow stops serving a kind. What is stored of it stays.
+func (s *Server) RemoveRow(gr schema.GroupResource) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var kept []*resource
+	prefix := ""
+	for _, r := range s.catalog.Load().resources {
+		if r.gr() == gr {
+			prefix = r.row.Prefix
+			continue
+		}
+		kept = append(kept, r)
+	}
+	if err := s.replaceCatalog(kept); err != nil {
+		return err
+	}
+	shared := slices.ContainsFunc(kept, func(r *resource) bool { return r.row.Prefix == prefix })
+	if prefix != "" && !shared {
+		s.cfg.Store.RemoveTable(prefix)
+		delete(s.kinds, prefix)
+	}
+	return nil
+}
+
+// replaceCatalog publishes a changed list of resources. s.mu is held.
+func (s *Server) replaceCatalog(resources []*resource) error {
+	c, err := newCatalog(resources)
+	if err != nil {
+		return err
+	}
+	s.catalog.Store(c)
+	for _, changed := range s.watchers {
+		changed()
+	}
+	return nil
+}
+
+// Install sets who may do what. It replaces what Config or an earlier call gave.
+func (s *Server) Install(sec Security) { s.security.Store(newSecurity(sec)) }
+
+// Handle serves a path outside /api and /apis ("/openapi/v3"), or everything below it if the pattern ends in a slash.
+// Requests are authenticated and authorized as for any other path.
+func (s *Server) Handle(pattern string, h http.Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.routes = append(slices.Clip(s.routes), route{pattern, h})
+}
+
+// Run ends watches and streams when ctx ends, and returns once the requests in flight have been answered.
+func (s *Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.stopNow()
+	s.inFlight.Wait()
+	return nil
+}

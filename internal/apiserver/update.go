@@ -1,0 +1,309 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"clipper.dev/clipper/internal/admission"
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/store"
+)
+
+// modifiedText is upstream's wording of a lost race.
+const modifiedText = "the object has been modified; please apply your changes to the latest version and try again"
+
+// A change is one guarded update: it is computed from the live object and computed anew when that has changed meanwhile.
+type change struct {
+	// compute returns the object to be written, a defaulted hub object that the engine may keep. live is read-only, nil if there is none.
+	compute func(live api.Object) (api.Object, error)
+	// uid, if set, is the object that is meant.
+	uid types.UID
+	// manager is recorded for what changes; compute has done that itself if it is empty.
+	manager string
+	// allowCreate makes an absent object be created.
+	allowCreate bool
+	// options go to admission; dryRun stops before storage.
+	options runtime.Object
+	dryRun  bool
+	// unguarded skips admission: the engine's own updates of a parent below a subresource that admission has judged.
+	unguarded bool
+}
+
+// rules are what an update of an object or of one of its subresources may do.
+type rules struct {
+	prepare  func(new, old api.Object)
+	validate func(new, old api.Object) field.ErrorList
+	warnings func(new, old api.Object) []string
+}
+
+func (t target) rules() rules {
+	row := t.v.row
+	if t.sub == "" || t.sub == "scale" {
+		return rules{row.PrepareUpdate, row.ValidateUpdate, row.Warnings}
+	}
+	if t.sub == "status" && row.Status != nil {
+		return rules{row.Status.PrepareUpdate, row.Status.ValidateUpdate, row.Status.Warnings}
+	}
+	if sub := t.subresource(); sub != nil {
+		return rules{prepare: sub.PrepareUpdate, validate: sub.ValidateUpdate}
+	}
+	return rules{}
+}
+
+func (t target) subresource() *api.Subresource {
+	for i := range t.v.row.Subresources {
+		if t.v.row.Subresources[i].Name == t.sub {
+			return &t.v.row.Subresources[i]
+		}
+	}
+	return nil
+}
+
+// update performs a change, as often as it takes for the live object to hold still. It begins with what the cache has;
+// a refusal counts only if the cache was up to date.
+func (s *Server) update(ctx context.Context, t target, ch change) (doc *document, created bool, err error) {
+	key := t.key()
+	fresh := false
+	for {
+		entry, _ := t.v.table.Snapshot().Get(key)
+		doc, created, err := s.updateOnce(ctx, t, entry, ch)
+		if err == nil {
+			return doc, created, nil
+		}
+		lost := errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrExists)
+		if fresh && !lost {
+			return nil, false, err
+		}
+		if _, syncErr := s.cfg.Store.Sync(ctx); syncErr != nil {
+			return nil, false, syncErr
+		}
+		if now, _ := t.v.table.Snapshot().Get(key); !lost && sameVersion(entry, now) {
+			return nil, false, err
+		}
+		fresh = !lost
+	}
+}
+
+func sameVersion(a, b *store.Entry) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Revision() == b.Revision()
+}
+
+func (s *Server) updateOnce(ctx context.Context, t target, entry *store.Entry, ch change) (*document, bool, error) {
+	if entry == nil {
+		if !ch.allowCreate {
+			return nil, false, apierrors.NewNotFound(t.v.gr(), t.name)
+		}
+		doc, err := s.createByUpdate(ctx, t, ch)
+		return doc, err == nil, err
+	}
+	live, err := objectOf(entry)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := checkUID(t, ch.uid, live); err != nil {
+		return nil, false, err
+	}
+	obj, err := ch.compute(live)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := s.mutateUpdate(ctx, t, obj, live, ch); err != nil {
+		return nil, false, err
+	}
+	if err := checkVersion(t, obj, live); err != nil {
+		return nil, false, err
+	}
+	doc, err := s.replace(ctx, t, obj, live, entry, ch)
+	return doc, false, err
+}
+
+// mutateUpdate tracks the fields and runs the mutating plugins.
+func (s *Server) mutateUpdate(ctx context.Context, t target, obj, live api.Object, ch change) error {
+	if ch.manager != "" {
+		s.track(t, live, obj, ch.manager)
+	}
+	if ch.unguarded {
+		return nil
+	}
+	if err := s.mutate(ctx, t.admission(ctx, admission.Update, obj, live, ch.options, ch.dryRun)); err != nil {
+		return err
+	}
+	dedupOwners(callOf(ctx), obj, true)
+	return nil
+}
+
+// checkVersion refuses a change of another version of the object than the live one.
+func checkVersion(t target, obj, live api.Object) error {
+	switch obj.GetResourceVersion() {
+	case live.GetResourceVersion():
+		return nil
+	case "", "0":
+		if t.v.row.AllowUnconditionalUpdate {
+			return nil
+		}
+		return apierrors.NewInvalid(schema.GroupKind{Group: t.v.row.Group, Kind: t.v.row.Name}, t.name, field.ErrorList{
+			field.Invalid(metadataPath.Child("resourceVersion"), 0, "must be specified for an update"),
+		})
+	}
+	if _, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64); err != nil {
+		return apierrors.NewInternalError(fmt.Errorf("resource version %q: %w", obj.GetResourceVersion(), err))
+	}
+	return apierrors.NewConflict(t.v.gr(), t.name, errors.New(modifiedText))
+}
+
+// replace takes a changed object through validation to storage.
+func (s *Server) replace(ctx context.Context, t target, obj, live api.Object, entry *store.Entry, ch change) (*document, error) {
+	finish, err := s.beginUpdate(ctx, t, obj, live, ch.dryRun)
+	if err != nil {
+		return nil, err
+	}
+	committed := false
+	defer func() { finish(committed) }()
+	if err := s.prepareUpdate(ctx, t, obj, live); err != nil {
+		return nil, err
+	}
+	keepManagedTimes(obj, live)
+	if !ch.unguarded {
+		finishAdmission, err := s.validate(ctx, t.admission(ctx, admission.Update, obj, live, ch.options, ch.dryRun))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { finishAdmission(committed) }()
+	}
+	doc, err := s.overwrite(ctx, t, obj, live, entry, ch.dryRun)
+	committed = err == nil && !ch.dryRun
+	return doc, err
+}
+
+func (s *Server) beginUpdate(ctx context.Context, t target, obj, live api.Object, dry bool) (func(bool), error) {
+	begin := t.v.row.Hooks.BeginUpdate
+	if begin == nil || t.sub != "" {
+		return func(bool) {}, nil
+	}
+	finish, err := begin(ctx, s.env(), obj, live, dry)
+	if err != nil {
+		return nil, err
+	}
+	if finish == nil {
+		finish = func(bool) {}
+	}
+	return finish, nil
+}
+
+// prepareUpdate normalizes and validates a changed object.
+func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Object) error {
+	if err := placeInNamespace(t.v, t.namespace, obj); err != nil {
+		return err
+	}
+	rules := t.rules()
+	obj.SetGeneration(live.GetGeneration())
+	if rules.prepare != nil {
+		rules.prepare(obj, live)
+	}
+	bumpGeneration(t.v.row, obj, live)
+	inheritMeta(obj, live)
+	// validated as upstream does, which checks against the live version whatever the client sent
+	obj.SetResourceVersion(live.GetResourceVersion())
+	errs := validateSegment(t.v.row, obj)
+	metaErrs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, live, metadataPath)
+	errs = append(append(errs, metaErrs...), metaErrs...) // upstream's strategies check it a second time
+	if rules.validate != nil {
+		errs = append(errs, rules.validate(obj, live)...)
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(t.v.gk(), obj.GetName(), errs)
+	}
+	if rules.warnings != nil {
+		callOf(ctx).warn(rules.warnings(obj, live)...)
+	}
+	if t.v.row.Canonicalize != nil {
+		t.v.row.Canonicalize(obj)
+	}
+	return nil
+}
+
+// overwrite stores a finished object in place of the live one, unless nothing has changed, or removes the object if
+// its deletion waited for this update.
+func (s *Server) overwrite(ctx context.Context, t target, obj, live api.Object, entry *store.Entry, dry bool) (*document, error) {
+	if s.deletionDone(t, obj, live) {
+		return s.removeEntry(ctx, t, obj, entry, dry)
+	}
+	draft, err := t.v.kind.Encode(obj)
+	if err != nil {
+		return nil, err
+	}
+	if draft.Same(entry.Raw(), entry.Revision()) {
+		return documentOf(entry), nil
+	}
+	if dry {
+		obj.SetResourceVersion(live.GetResourceVersion())
+		return &document{obj: obj}, nil
+	}
+	t.v.kind.Remember(draft)
+	revision, err := t.v.table.Update(ctx, entry.Key(), draft.Value, entry.Revision(), store.WriteOptions{TTL: ttlOf(t.v.row, obj)})
+	if err != nil {
+		return nil, fmt.Errorf("update %s %q: %w", t.v.row.Name, entry.Key(), err)
+	}
+	client.Note(ctx, revision)
+	return written(obj, draft, revision), nil
+}
+
+// deletionDone tells whether an update removed the last thing that a deletion waited for.
+func (s *Server) deletionDone(t target, obj, live api.Object) bool {
+	if len(obj.GetFinalizers()) > 0 || live.GetDeletionTimestamp() == nil {
+		return false
+	}
+	if ready := t.v.row.ReadyToDelete; ready != nil && !ready(obj) {
+		return false
+	}
+	grace := live.GetDeletionGracePeriodSeconds()
+	return grace == nil || *grace == 0
+}
+
+// createByUpdate is an update of an object that doesn't exist yet.
+func (s *Server) createByUpdate(ctx context.Context, t target, ch change) (*document, error) {
+	obj, err := ch.compute(nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.authorizeCreate(ctx, t); err != nil {
+		return nil, err
+	}
+	if obj.GetResourceVersion() != "" && obj.GetResourceVersion() != "0" || ch.uid != "" {
+		return nil, apierrors.NewConflict(t.v.gr(), t.name, errors.New(modifiedText))
+	}
+	o := createOptionsOf(ch.options)
+	wipeSystemFields(obj)
+	if ch.manager != "" {
+		s.track(t, nil, obj, ch.manager)
+	}
+	if err := s.mutate(ctx, t.admission(ctx, admission.Create, obj, nil, o, ch.dryRun)); err != nil {
+		return nil, err
+	}
+	dedupOwners(callOf(ctx), obj, true)
+	return s.createOnce(ctx, t, obj, o)
+}
+
+func createOptionsOf(o runtime.Object) *metav1.CreateOptions {
+	switch o := o.(type) {
+	case *metav1.UpdateOptions:
+		return &metav1.CreateOptions{DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation}
+	case *metav1.PatchOptions:
+		return &metav1.CreateOptions{DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation}
+	}
+	return &metav1.CreateOptions{}
+}

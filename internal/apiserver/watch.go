@@ -1,0 +1,282 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"clipper.dev/clipper/internal/apiserver/negotiate"
+	"clipper.dev/clipper/internal/store"
+)
+
+// bookmarkEvery is how often a watcher that wants bookmarks learns how far it has come; one more comes shortly before the end.
+const bookmarkEvery = time.Minute
+
+// serveWatch streams changes until the watch's time is over, the client goes away or the server stops.
+func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, c choice, o *metav1.ListOptions) error {
+	media, ok := negotiate.Output(r, negotiate.Streams)
+	if !ok {
+		return negotiate.NotAcceptable(negotiate.Streams)
+	}
+	if err := unencodable(media); err != nil {
+		return err
+	}
+	revision, invalid := parseVersion(o.ResourceVersion)
+	if invalid != nil {
+		return apierrors.NewInvalid(schema.GroupKind{Group: v.row.Group, Kind: v.row.Name}, "", field.ErrorList{invalid})
+	}
+	ctx, cancel := s.watchContext(r.Context(), o.TimeoutSeconds)
+	defer cancel()
+	defer s.metrics.watching(v)()
+	stream := &watchStream{server: s, v: v, media: media, w: w, flusher: http.NewResponseController(w)}
+	stream.tables = newTableStream(v, media, r)
+	stream.begin(callOf(r.Context()))
+	watch, err := s.openWatch(ctx, v, c, o, revision)
+	if err != nil {
+		// Once the request is understood, errors come as events, as upstream's do.
+		return stream.fail(err)
+	}
+	defer watch.Stop()
+	stream.bookmarks = o.AllowWatchBookmarks
+	return stream.run(ctx, watch, o)
+}
+
+// watchContext ends with the request, the server or the watch's time.
+func (s *Server) watchContext(parent context.Context, seconds *int64) (context.Context, context.CancelFunc) {
+	timeout := time.Duration(float64(s.cfg.MinWatch) * (1 + rand.Float64()))
+	if seconds != nil && *seconds > 0 {
+		timeout = time.Duration(*seconds) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(parent, timeout)
+	stop := context.AfterFunc(s.stop, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// openWatch finds out where a watch begins.
+func (s *Server) openWatch(ctx context.Context, v *version, c choice, o *metav1.ListOptions, revision int64) (*store.Watch, error) {
+	wo := store.WatchOptions{Match: c.match(), ProgressEvery: bookmarkEvery}
+	if v.row.Namespaced {
+		wo.Namespace = c.namespace
+	}
+	if name, ok := c.fields.RequiresExactMatch("metadata.name"); ok {
+		wo.Name = name
+	}
+	if index, value, ok := c.indexed(v); ok {
+		wo.Index, wo.Value = index, value
+	}
+	initial := o.SendInitialEvents
+	switch {
+	case initial != nil && *initial:
+		wo.Initial = true
+		if err := s.freshEnough(ctx, o.ResourceVersion, revision); err != nil {
+			return nil, err
+		}
+	case initial != nil && revision == 0:
+		wo.FromNow = true
+	case revision == 0:
+		wo.Initial = true
+		if err := s.freshEnough(ctx, o.ResourceVersion, revision); err != nil {
+			return nil, err
+		}
+	default:
+		wo.After = revision
+	}
+	return s.startWatch(ctx, v, wo)
+}
+
+// freshEnough makes a watch that begins with the state begin with one as fresh as a list's.
+func (s *Server) freshEnough(ctx context.Context, text string, revision int64) error {
+	if text == "" {
+		_, err := s.cfg.Store.Sync(ctx)
+		return err
+	}
+	return s.reach(ctx, revision)
+}
+
+func (s *Server) startWatch(ctx context.Context, v *version, wo store.WatchOptions) (*store.Watch, error) {
+	watch, err := v.table.Watch(ctx, wo)
+	if errors.Is(err, store.ErrFuture) {
+		// The client saw a revision that this server has not reached yet.
+		if err := s.reach(ctx, wo.After); err != nil {
+			return nil, err
+		}
+		watch, err = v.table.Watch(ctx, wo)
+	}
+	if errors.Is(err, store.ErrCompacted) {
+		return nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", wo.After, s.oldest(ctx)))
+	}
+	return watch, err
+}
+
+// oldest is the oldest revision that a watch can still begin after, for error texts.
+func (s *Server) oldest(ctx context.Context) int64 {
+	status, err := s.cfg.Store.Status(ctx)
+	if err != nil {
+		return s.cfg.Store.Revision()
+	}
+	return status.Compacted
+}
+
+// A watchStream writes one watch's frames.
+type watchStream struct {
+	server    *Server
+	v         *version
+	media     negotiate.Media
+	w         http.ResponseWriter
+	flusher   *http.ResponseController
+	tables    *tableStream // nil unless tables are sent
+	bookmarks bool
+	format    int   // the number of the form that frames are shared under
+	sent      int64 // the revision of the last bookmark or event
+	buffer    []byte
+}
+
+func (s *watchStream) begin(c *call) {
+	h := s.w.Header()
+	contentType := s.media.Format.ContentType()
+	if s.media.Format != negotiate.JSON {
+		contentType += ";stream=watch"
+	}
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-cache, private")
+	writeWarnings(h, c)
+	s.w.WriteHeader(http.StatusOK)
+	s.flush()
+}
+
+// flush sends what is buffered. Whether the client is still there is seen by the next write.
+func (s *watchStream) flush() { _ = s.flusher.Flush() }
+
+// run sends the initial state, then events as they come.
+func (s *watchStream) run(ctx context.Context, watch *store.Watch, o *metav1.ListOptions) error {
+	if entries, revision := watch.Initial(); entries != nil {
+		for e := range entries {
+			if err := s.add(s.v.frameOf(e, s, "ADDED")); err != nil {
+				return s.fail(err)
+			}
+			if len(s.buffer) > 1<<20 {
+				if err := s.write(); err != nil {
+					return nil
+				}
+			}
+		}
+		if o.SendInitialEvents != nil && *o.SendInitialEvents && s.bookmarks {
+			if err := s.bookmark(revision, true); err != nil {
+				return s.fail(err)
+			}
+		}
+		s.sent = revision
+	}
+	if err := s.write(); err != nil {
+		return nil
+	}
+	return s.follow(ctx, watch)
+}
+
+// follow sends events until the end.
+func (s *watchStream) follow(ctx context.Context, watch *store.Watch) error {
+	// The last bookmark comes before the end, so that the next watch begins where this one ended.
+	next, cancel := beforeDeadline(ctx, 2*time.Second)
+	defer cancel()
+	for {
+		batch, upTo, err := watch.Next(next)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && next.Err() != nil:
+			next = ctx
+			batch, upTo = nil, watch.Progress()
+		case errors.Is(err, store.ErrCompacted), errors.Is(err, store.ErrSlow):
+			s.server.metrics.watchCut(s.v)
+			return s.fail(apierrors.NewResourceExpired("The resourceVersion for the provided watch is too old."))
+		case err != nil:
+			return nil // the table is gone: the client comes again and learns what became of it
+		}
+		if err := s.send(batch, upTo); err != nil {
+			return nil
+		}
+	}
+}
+
+// beforeDeadline is a context that ends a little before its parent does.
+func beforeDeadline(ctx context.Context, early time.Duration) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok || time.Until(deadline) < 2*early {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, deadline.Add(-early))
+}
+
+func (s *watchStream) send(batch []store.Event, upTo int64) error {
+	for _, e := range batch {
+		frame, err := s.v.eventFrame(e, s)
+		if err != nil {
+			return s.fail(err)
+		}
+		s.buffer = append(s.buffer, frame...)
+		s.sent = e.Revision()
+	}
+	if len(batch) == 0 && s.bookmarks && upTo > s.sent {
+		if err := s.bookmark(upTo, false); err != nil {
+			return s.fail(err)
+		}
+	}
+	s.server.metrics.watchEvents(s.v, len(batch))
+	return s.write()
+}
+
+// write sends the buffer. A failed write means that the client has gone.
+func (s *watchStream) write() error {
+	if len(s.buffer) == 0 {
+		return nil
+	}
+	_, err := s.w.Write(s.buffer)
+	s.buffer = s.buffer[:0]
+	if cap(s.buffer) > 64<<10 {
+		s.buffer = nil // a burst is over: idle watchers hold no memory
+	}
+	if err == nil {
+		s.flush()
+	}
+	return err
+}
+
+func (s *watchStream) add(frame []byte, err error) error {
+	s.buffer = append(s.buffer, frame...)
+	return err
+}
+
+// bookmark tells the client which revision it has reached.
+func (s *watchStream) bookmark(revision int64, initialEnd bool) error {
+	o := s.v.api.New()
+	o.SetResourceVersion(strconv.FormatInt(revision, 10))
+	if initialEnd {
+		o.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	}
+	s.sent = revision
+	return s.add(encodeEvent("BOOKMARK", o, s))
+}
+
+// fail ends the stream with an ERROR event.
+func (s *watchStream) fail(err error) error {
+	status := statusOf(err)
+	frame, encodeErr := errorFrame(&status, s.media)
+	if encodeErr != nil {
+		return encodeErr
+	}
+	s.buffer = append(s.buffer, frame...)
+	_ = s.write() // nobody is left to be told
+	return errStreamed
+}
+
+// errStreamed says that an error has already been told to the client in the stream.
+var errStreamed = errors.New("the error has been sent as an event")
