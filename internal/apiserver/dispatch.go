@@ -70,7 +70,7 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	if t.sub != "" {
 		return s.serveSubresource(w, r, t, info)
 	}
-	if !slices.Contains(v.verbs(), info.Verb) {
+	if !slices.Contains(v.verbs(), info.Verb) || misplaced(info) {
 		return errMethod
 	}
 	if v.virtual() {
@@ -79,9 +79,7 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	switch info.Verb {
 	case "get":
 		return s.serveGet(w, r, t)
-	case "list":
-		return s.serveList(w, r, v, info)
-	case "watch":
+	case "list", "watch":
 		return s.serveList(w, r, v, info)
 	case "create":
 		return s.serveCreate(w, r, t)
@@ -95,6 +93,17 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 		return s.serveDeleteCollection(w, r, v, info)
 	}
 	return errMethod
+}
+
+// misplaced tells whether a request has a name that its verb can't have, or lacks one that it needs.
+func misplaced(info *request.Info) bool {
+	switch info.Verb {
+	case "create":
+		return info.Name != ""
+	case "update", "patch":
+		return info.Name == ""
+	}
+	return false
 }
 
 // servePath serves what lies outside the resources: discovery, health, metrics, version and what Handle added.
