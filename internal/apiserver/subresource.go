@@ -237,7 +237,7 @@ func (s *Server) applySub(ctx context.Context, t target, sub *api.Subresource, b
 
 // serveVirtual serves kinds that are not stored: reviews and the like.
 func (s *Server) serveVirtual(w http.ResponseWriter, r *http.Request, t target) error {
-	if r.Method != http.MethodPost || t.v.row.Create == nil {
+	if r.Method != http.MethodPost {
 		return errMethod
 	}
 	media, ok := negotiate.Output(r, negotiate.Any)
@@ -271,9 +271,6 @@ func (s *Server) serveVirtual(w http.ResponseWriter, r *http.Request, t target) 
 
 // createVirtual performs the operation that creating an object of a virtual kind is.
 func (s *Server) createVirtual(ctx context.Context, t target, obj api.Object, o *metav1.CreateOptions) (runtime.Object, error) {
-	if t.v.row.Create == nil {
-		return nil, errMethod
-	}
 	if err := placeInNamespace(t.v, t.namespace, obj); err != nil {
 		return nil, err
 	}
@@ -292,7 +289,7 @@ func (s *Server) createVirtual(ctx context.Context, t target, obj api.Object, o 
 	if err != nil {
 		return nil, err
 	}
-	out, err := t.v.row.Create(ctx, s.env(), obj)
+	out, err := s.performVirtual(ctx, t, obj, o, dry)
 	finish(err == nil && !dry)
 	if err != nil {
 		return nil, err
@@ -301,4 +298,25 @@ func (s *Server) createVirtual(ctx context.Context, t target, obj api.Object, o 
 		return t.v.fromHub(hub)
 	}
 	return out, nil
+}
+
+// performVirtual calls the row's own operation, or the subresource of a stored object that stands for it.
+func (s *Server) performVirtual(ctx context.Context, t target, obj api.Object, o *metav1.CreateOptions, dry bool) (runtime.Object, error) {
+	if t.v.row.Create != nil {
+		return t.v.row.Create(ctx, s.env(), obj)
+	}
+	via := t.v.row.CreateVia
+	if via == nil {
+		return nil, errMethod
+	}
+	parent, ok := s.catalog.Load().lookup(t.v.gvk.GroupVersion().WithResource(via.Resource))
+	if !ok {
+		return nil, errUnserved
+	}
+	there := target{v: parent, sub: via.Subresource, namespace: t.namespace, name: t.name}
+	sub := there.subresource()
+	if sub == nil {
+		return nil, errUnserved
+	}
+	return s.performSub(ctx, there, sub, obj, o, dry)
 }

@@ -65,6 +65,9 @@ func newTable(v *version, m negotiate.Media, include metav1.IncludeObjectPolicy,
 	now := api.PrintOptions{Now: time.Now()}
 	for _, hub := range hubs {
 		row := metav1.TableRow{Cells: v.cells(hub, now)}
+		if v.row.RowConditions != nil {
+			row.Conditions = v.row.RowConditions(hub)
+		}
 		object, err := rowObject(v, m, include, hub)
 		if err != nil {
 			return nil, err
@@ -150,6 +153,9 @@ func (t *tableStream) next(o api.Object, bookmark bool) (runtime.Object, error) 
 	hub, err := t.v.toHub(o)
 	if err != nil {
 		return nil, err
+	}
+	if bookmark && t.v.row.Default != nil {
+		t.v.row.Default(hub) // an empty object of this stream's own: columns expect defaulted ones
 	}
 	table, err := newTable(t.v, t.media, t.include, []api.Object{hub}, &metav1.ListMeta{ResourceVersion: o.GetResourceVersion()})
 	if err != nil {
