@@ -16,6 +16,7 @@ import (
 type edit struct {
 	table    *table
 	write    []chain            // whose rules are written anew
+	declare  map[string]bool    // chains that are new
 	remove   []string           // chains that go
 	maps     []chain            // whose client map is new
 	dropMaps []string           // client maps that go
@@ -23,6 +24,8 @@ type edit struct {
 	locals   map[netip.Addr]int // by how much the counts of local endpoints change
 	gone     []elementRef
 	made     []element
+	// Elements of the maps that all chains share.
+	vacated, placed, unbound, bound []nftables.SetElement
 }
 
 // replace notes what to do so that old becomes new. Either may be nil.
@@ -56,14 +59,21 @@ func (e *edit) replace(old, new *rendered) {
 	for _, c := range new.chains {
 		was, existed := before[c.name]
 		delete(before, c.name)
-		if existed && was.equal(c) {
+		if existed && was.sameRules(c) && slices.Equal(was.endpoints, c.endpoints) {
 			continue
 		}
-		e.write = append(e.write, c)
+		e.place(c)
 		e.replaceMap(was, c)
+		if !existed || !was.sameRules(c) {
+			e.write = append(e.write, c)
+		}
+		if !existed {
+			e.declare[c.name] = true
+		}
 	}
 	for name, c := range before {
 		e.remove = append(e.remove, name)
+		e.unplace(name)
 		e.replaceMap(c, chain{})
 	}
 }
@@ -91,15 +101,17 @@ func (e *edit) apply() (map[netip.Addr]int, error) {
 	if err := e.deleteElements(); err != nil {
 		return nil, err
 	}
-	for _, c := range e.write {
-		t.conn.AddChain(&nftables.Chain{Name: c.name, Table: t.table})
+	for name := range e.declare {
+		t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
 	}
 	// Every rule goes before maps go and before any is written, as rules refer to maps and to other chains.
 	for _, name := range e.remove {
 		t.conn.FlushChain(&nftables.Chain{Name: name, Table: t.table})
 	}
 	for _, c := range e.write {
-		t.conn.FlushChain(&nftables.Chain{Name: c.name, Table: t.table})
+		if !e.declare[c.name] {
+			t.conn.FlushChain(&nftables.Chain{Name: c.name, Table: t.table})
+		}
 	}
 	for _, name := range e.dropMaps {
 		t.conn.DelSet(&nftables.Set{Name: name, Table: t.table})
@@ -109,10 +121,11 @@ func (e *edit) apply() (map[netip.Addr]int, error) {
 			return nil, err
 		}
 	}
+	if err := e.sharedElements(); err != nil {
+		return nil, err
+	}
 	for _, c := range e.write {
-		if err := t.writeChain(c); err != nil {
-			return nil, err
-		}
+		t.writeChain(c)
 	}
 	if err := e.addElements(); err != nil {
 		return nil, err

@@ -42,9 +42,10 @@ const (
 	everybody
 )
 
-func (c chain) equal(o chain) bool {
+// sameRules tells whether both have the same rules, whatever their endpoints are.
+func (c chain) sameRules(o chain) bool {
 	return c.name == o.name && c.masquerade == o.masquerade && c.insiders == o.insiders && c.next == o.next &&
-		c.affinity == o.affinity && slices.Equal(c.ranges, o.ranges) && slices.Equal(c.endpoints, o.endpoints)
+		c.affinity == o.affinity && slices.Equal(c.ranges, o.ranges) && len(c.endpoints) == len(o.endpoints)
 }
 
 // affinityMap is the name of the map from clients to endpoints, for a chain that has one.
