@@ -57,17 +57,9 @@ func New(ctx context.Context, c client.Client) (*Authorizer, error) {
 	return a, err
 }
 
-func open[T client.Object](ctx context.Context, c client.Client, served []client.KindInfo, gvr schema.GroupVersionResource, into *client.TypedView[T]) error {
-	into.View = empty{}
-	if !slices.ContainsFunc(served, func(k client.KindInfo) bool { return k.GroupVersionResource.GroupResource() == gvr.GroupResource() }) {
-		return nil
-	}
-	v, err := client.Kind[T]{GVR: gvr}.View(ctx, c, client.Selection{})
-	if err != nil {
-		return fmt.Errorf("view %s: %w", gvr.Resource, err)
-	}
-	*into = v
-	return nil
+func open[T client.Object](ctx context.Context, c client.Client, served []client.KindInfo, gvr schema.GroupVersionResource, into *client.TypedView[T]) (err error) {
+	*into, err = client.ViewIfServed(ctx, c, served, client.Kind[T]{GVR: gvr})
+	return err
 }
 
 // Identity returns the node that a user is: a member of system:nodes by the name of system:node:<name>.

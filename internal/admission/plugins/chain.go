@@ -1,0 +1,103 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"clipper.dev/clipper/internal/admission"
+	"clipper.dev/clipper/internal/authz/rbac"
+	"clipper.dev/clipper/internal/client"
+)
+
+// Options choose the plugins.
+type Options struct {
+	// Authorizer is asked by plugins that protect signers and audiences, and by the check of role escalation.
+	Authorizer authorizer.Authorizer
+	// RBAC knows users' rules, for the check of role escalation; nil leaves that out (no RBAC).
+	RBAC *rbac.Authorizer
+	// Enable and Disable name plugins, as upstream's flags do.
+	Enable, Disable []string
+	// Dynamic are the plugins of policies and webhooks: they come after the others and before quota.
+	Dynamic []admission.Plugin
+}
+
+// offByDefault are plugins that only Enable adds.
+var offByDefault = []string{"OwnerReferencesPermissionEnforcement"}
+
+// views are the live sets that plugins judge by.
+type views struct {
+	namespaces      client.TypedView[*corev1.Namespace]
+	accounts        client.TypedView[*corev1.ServiceAccount]
+	pods            client.TypedView[*corev1.Pod]
+	nodes           client.TypedView[*corev1.Node]
+	claims          client.TypedView[*corev1.PersistentVolumeClaim]
+	volumes         client.TypedView[*corev1.PersistentVolume]
+	limits          client.TypedView[*corev1.LimitRange]
+	priorityClasses client.TypedView[*schedulingv1.PriorityClass]
+	storageClasses  client.TypedView[*storagev1.StorageClass]
+	drivers         client.TypedView[*storagev1.CSIDriver]
+	runtimeClasses  client.TypedView[*nodev1.RuntimeClass]
+	ingressClasses  client.TypedView[*networkingv1.IngressClass]
+}
+
+func openViews(ctx context.Context, c client.Client) (*views, error) {
+	v, served := &views{}, c.Kinds(ctx, nil)
+	core, storage := corev1.SchemeGroupVersion, storagev1.SchemeGroupVersion
+	return v, errors.Join(
+		open(ctx, c, served, core.WithResource("namespaces"), &v.namespaces),
+		open(ctx, c, served, core.WithResource("serviceaccounts"), &v.accounts),
+		open(ctx, c, served, core.WithResource("pods"), &v.pods),
+		open(ctx, c, served, core.WithResource("nodes"), &v.nodes),
+		open(ctx, c, served, core.WithResource("persistentvolumeclaims"), &v.claims),
+		open(ctx, c, served, core.WithResource("persistentvolumes"), &v.volumes),
+		open(ctx, c, served, core.WithResource("limitranges"), &v.limits),
+		open(ctx, c, served, schedulingv1.SchemeGroupVersion.WithResource("priorityclasses"), &v.priorityClasses),
+		open(ctx, c, served, storage.WithResource("storageclasses"), &v.storageClasses),
+		open(ctx, c, served, storage.WithResource("csidrivers"), &v.drivers),
+		open(ctx, c, served, nodev1.SchemeGroupVersion.WithResource("runtimeclasses"), &v.runtimeClasses),
+		open(ctx, c, served, networkingv1.SchemeGroupVersion.WithResource("ingressclasses"), &v.ingressClasses),
+	)
+}
+
+func open[T client.Object](ctx context.Context, c client.Client, served []client.KindInfo, gvr schema.GroupVersionResource, into *client.TypedView[T]) (err error) {
+	*into, err = client.ViewIfServed(ctx, c, served, client.Kind[T]{GVR: gvr})
+	return err
+}
+
+// Default returns the plugins in upstream's order, judging by views that stay open until ctx ends. The client reads, and writes quota, as
+// the engine itself.
+func Default(ctx context.Context, c client.Client, o Options) ([]admission.Plugin, error) {
+	v, err := openViews(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	all := []admission.Plugin{
+		&NamespaceLifecycle{client: c, views: v},
+		&ServiceAccount{client: c, views: v},
+		&NodeRestriction{authorizer: o.Authorizer, views: v},
+		TaintNodesByCondition{},
+		&Priority{views: v},
+		DefaultTolerationSeconds{},
+	}
+	all = append(all, o.Dynamic...)
+	if o.RBAC != nil {
+		all = append(all, &rbac.Escalation{Rules: o.RBAC, Authorizer: o.Authorizer})
+	}
+	return slices.DeleteFunc(all, func(p admission.Plugin) bool { return !o.wants(p.Name()) }), nil
+}
+
+func (o Options) wants(name string) bool {
+	if slices.Contains(o.Enable, name) {
+		return true
+	}
+	return !slices.Contains(o.Disable, name) && !slices.Contains(offByDefault, name)
+}
