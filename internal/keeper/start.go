@@ -106,3 +106,8 @@ func IsNotFound(err error) bool { return err != nil && wire.CodeOf(err) == wire.
 
 // IsNotRunning tells whether the container had ended before the call.
 func IsNotRunning(err error) bool { return err != nil && wire.CodeOf(err) == wire.CodeNotRunning }
+
+// VolumePath is where a container finds an image that it mounts, in its mount namespace before its root is in place.
+func VolumePath(runDir, container, volume string) string {
+	return filepath.Join(runDir, "mnt", "volumes", container, volume)
+}

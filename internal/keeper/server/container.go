@@ -113,7 +113,7 @@ func (s *Server) removeLeftovers(id string) error {
 	if err := os.Remove(rootfs); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove mount point: %w", err)
 	}
-	for _, dir := range []string{filepath.Join(s.pipeDir(), id), filepath.Join(s.libcontainerDir(), id)} {
+	for _, dir := range []string{filepath.Join(s.pipeDir(), id), filepath.Join(s.libcontainerDir(), id), s.volumeDir(id)} {
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove leftovers of container %s: %w", id, err)
 		}

@@ -81,6 +81,10 @@ func (s *Server) recordDir() string       { return filepath.Join(s.cfg.StateDir,
 func (s *Server) pipeDir() string         { return filepath.Join(s.cfg.RunDir, "pipes") }
 func (s *Server) mountDir() string        { return filepath.Join(s.cfg.RunDir, "mnt") }
 func (s *Server) rootfsDir() string       { return filepath.Join(s.cfg.RunDir, "mnt", "rootfs") }
+func (s *Server) volumeDir(id string) string {
+	return filepath.Join(s.cfg.RunDir, "mnt", "volumes", id)
+}
+
 func (s *Server) shmDir() string          { return filepath.Join(s.cfg.RunDir, "mnt", "shm") }
 func (s *Server) libcontainerDir() string { return filepath.Join(s.cfg.RunDir, "libcontainer") }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -23,6 +24,8 @@ const stageFD = 3
 type stageConfig struct {
 	Rootfs       string        // where to mount the overlay
 	Overlay      *wire.Overlay // nil: nothing to mount
+	VolumeDir    string        // where to mount the volumes
+	Volumes      []wire.Volume
 	Seccomp      []byte        // the filter; empty for none
 	SeccompFlags uint32
 	Gate         bool // install the filter when the keeper says so, not at once
@@ -101,6 +104,11 @@ func EnterStage() error {
 			return err
 		}
 	}
+	for _, volume := range config.Volumes {
+		if err := mountVolume(&volume, config.VolumeDir); err != nil {
+			return fmt.Errorf("mount image volume %s: %w", volume.Name, err)
+		}
+	}
 	if len(config.Seccomp) == 0 {
 		return nil
 	}
@@ -150,4 +158,44 @@ func mountOverlay(o *wire.Overlay, target string) error {
 		return fmt.Errorf("mount the root file system: %w", err)
 	}
 	return os.Chdir(before)
+}
+
+// mountVolume mounts an image to be read, in the container's own mount namespace.
+func mountVolume(v *wire.Volume, dir string) error {
+	target := filepath.Join(dir, v.Name)
+	before, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("read the working directory: %w", err)
+	}
+	if err := os.Chdir(v.Base); err != nil {
+		return fmt.Errorf("enter the layers: %w", err)
+	}
+	lower := v.Lower
+	if len(lower) == 1 {
+		lower = append(lower, "../empty") // an overlay without an upper layer wants two lower ones
+	}
+	options := "lowerdir=" + strings.Join(lower, ":")
+	if err := unix.Mount("overlay", target, "overlay", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, options); err != nil {
+		return fmt.Errorf("mount the image: %w", err)
+	}
+	if err := os.Chdir(before); err != nil {
+		return err
+	}
+	if v.SubPath == "" {
+		return nil
+	}
+	root, err := unix.Open(target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the image: %w", err)
+	}
+	defer unix.Close(root)
+	// A link inside the image leads to a place inside the image.
+	part, err := unix.Openat2(root, v.SubPath, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return fmt.Errorf("open %q in the image: %w", v.SubPath, err)
+	}
+	defer unix.Close(part)
+	return unix.Mount(fmt.Sprintf("/proc/self/fd/%d", part), target, "", unix.MS_BIND, "")
 }

@@ -47,6 +47,14 @@ func (s *Server) launch(request *wire.Start) (*container, error) {
 	if err := os.Mkdir(request.Spec.Root.Path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("create mount point: %w", err)
 	}
+	for _, volume := range request.Volumes {
+		if err := checkID(volume.Name); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(filepath.Join(s.volumeDir(request.ID), volume.Name), 0o711); err != nil {
+			return nil, fmt.Errorf("create mount point: %w", err)
+		}
+	}
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName: request.ID, Spec: request.Spec, NoNewKeyring: true,
 	})
@@ -87,6 +95,7 @@ func (s *Server) run(c *container, request *wire.Start) error {
 	process.Init = true
 	stage, err := newStage(&stageConfig{
 		Rootfs: request.Spec.Root.Path, Overlay: &request.Rootfs,
+		VolumeDir: s.volumeDir(request.ID), Volumes: request.Volumes,
 		Seccomp: request.Seccomp, SeccompFlags: request.SeccompFlags, Gate: true,
 	})
 	if err != nil {

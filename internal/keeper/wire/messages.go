@@ -126,6 +126,15 @@ type Overlay struct {
 	Work  string
 }
 
+// Volume is an image that a container mounts to read. It is mounted in the container's own mount
+// namespace, at the place that keeper.VolumePath tells.
+type Volume struct {
+	Name    string
+	Base    string
+	Lower   []string // the uppermost first
+	SubPath string   // the part of the image to show; empty for all
+}
+
 // Start makes a container and starts its process.
 type Start struct {
 	ID      string
@@ -137,6 +146,7 @@ type Start struct {
 	// JoinPIDOf is the container whose process namespace this one enters; empty for none.
 	JoinPIDOf string
 	Rootfs    Overlay
+	Volumes   []Volume
 	// Seccomp is the assembled filter (an array of sock_filter); empty for none.
 	Seccomp      []byte
 	SeccompFlags uint32

@@ -38,6 +38,9 @@ type Image struct {
 	CreatedAt   time.Time // when it came into the store
 }
 
+// emptyLayer, relative to the folder of layers, stands in for the layers of an image that has none.
+const emptyLayer = "../empty"
+
 // Layer is one unpacked layer.
 type Layer struct {
 	ChainID digest.Digest
@@ -71,7 +74,7 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	if err := os.RemoveAll(s.ingestDir()); err != nil {
 		return nil, fmt.Errorf("clear unfinished images: %w", err)
 	}
-	for _, dir := range []string{s.ingestDir(), s.LayerDir()} {
+	for _, dir := range []string{s.ingestDir(), s.LayerDir(), filepath.Join(s.LayerDir(), emptyLayer)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("create image store: %w", err)
 		}
@@ -379,6 +382,9 @@ func (s *Store) Release(layers []string) {
 // Lower lists the folders of an image's layers, relative to LayerDir, the uppermost first: the order
 // in which an overlay mount wants them.
 func (img *Image) Lower() []string {
+	if len(img.Layers) == 0 {
+		return []string{emptyLayer}
+	}
 	lower := make([]string, 0, len(img.Layers))
 	for _, layer := range slices.Backward(img.Layers) {
 		lower = append(lower, layer.dir())

@@ -1,0 +1,520 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"clipper.dev/clipper/internal/keeper"
+	"clipper.dev/clipper/internal/keeper/wire"
+	"clipper.dev/clipper/internal/runtime/container"
+	"clipper.dev/clipper/internal/runtime/image"
+	"clipper.dev/clipper/internal/runtime/sandbox"
+)
+
+// startErrorCode is the exit code of a container that could not be started.
+const startErrorCode = 128
+
+// CreateContainer plans a container and makes its folders.
+func (rt *Runtime) CreateContainer(ctx context.Context, request *runtimeapi.CreateContainerRequest) (*runtimeapi.CreateContainerResponse, error) {
+	config := request.GetConfig()
+	if config.GetMetadata() == nil || config.GetMetadata().GetName() == "" {
+		return nil, invalid("container configuration lacks a name")
+	}
+	sb, err := rt.sandbox(request.GetPodSandboxId())
+	if err != nil {
+		return nil, err
+	}
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	pod := sb.record.Load()
+	if !pod.Ready {
+		return nil, status.Errorf(codes.FailedPrecondition, "sandbox container %q is not running", pod.ID)
+	}
+	img, err := rt.images.Get(config.GetImage().GetImage())
+	if err != nil {
+		return nil, fmt.Errorf("failed to resolve image %q: %w", config.GetImage().GetImage(), err)
+	}
+	id := newID()
+	name := containerName(pod.ID, config.GetMetadata())
+	if err := rt.reserve(name, id); err != nil {
+		return nil, err
+	}
+	record, err := rt.makeContainer(ctx, id, pod, config, img)
+	if err != nil {
+		rt.unreserve(name)
+		return nil, errors.Join(fmt.Errorf("create container %s: %w", config.GetMetadata().GetName(), err), rt.containerDir.Remove(id))
+	}
+	rt.mu.Lock()
+	rt.containers[id] = newContainerState(record)
+	rt.mu.Unlock()
+	rt.emit(id, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT, pod)
+	return &runtimeapi.CreateContainerResponse{ContainerId: id}, nil
+}
+
+func containerName(sandboxID string, m *runtimeapi.ContainerMetadata) string {
+	return fmt.Sprintf("%s_%s_%d", m.GetName(), sandboxID, m.GetAttempt())
+}
+
+// makeContainer plans a container and writes what start needs.
+func (rt *Runtime) makeContainer(ctx context.Context, id string, pod *sandbox.Record, config *runtimeapi.ContainerConfig, img *image.Image) (*container.Record, error) {
+	volumes, err := rt.prepareImageMounts(ctx, id, config)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := container.Make(&container.Input{
+		ID: id, Config: config, Sandbox: pod.Config, Image: img,
+		Files: sandbox.FilesIn(rt.sandboxDir.Path(pod.ID)), Shm: pod.Shm,
+		Tree: rt.images.Tree(img.Lower()), ImageMounts: volumes.paths,
+		HostNetwork: sandbox.HostNetwork(pod.Config), UserNamespace: sandbox.UserNamespace(pod.Config),
+	})
+	if err != nil {
+		return nil, err
+	}
+	record := &container.Record{
+		ID: id, SandboxID: pod.ID, Config: config, ImageID: img.ID, ImageRef: imageRef(img),
+		Lower: img.Lower(), MountedLow: volumes.layers, CreatedAt: time.Now(), User: plan.User, StopSignal: plan.StopSignal,
+	}
+	if config.GetLogPath() != "" && pod.Config.GetLogDirectory() != "" {
+		record.LogPath = filepath.Join(pod.Config.GetLogDirectory(), config.GetLogPath())
+	}
+	if err := rt.containerDir.Create(id); err != nil {
+		return nil, err
+	}
+	if err := rt.writePlan(id, &startPlan{Plan: *plan, Volumes: volumes.mounts}); err != nil {
+		return nil, err
+	}
+	if err := rt.makeRoot(record, pod, img); err != nil {
+		return nil, err
+	}
+	if err := rt.containerDir.Save(id, record); err != nil {
+		return nil, err
+	}
+	rt.images.Hold(append(record.Lower, record.MountedLow...))
+	return record, nil
+}
+
+// imageRef is what names an image's content for good: a digest in a registry, else its ID.
+func imageRef(img *image.Image) string {
+	if len(img.RepoDigests) > 0 {
+		return img.RepoDigests[0]
+	}
+	return img.ID
+}
+
+// makeRoot makes the folders of the container's own layer, owned by the pod's root user.
+func (rt *Runtime) makeRoot(record *container.Record, pod *sandbox.Record, img *image.Image) error {
+	dir := rt.containerDir.Path(record.ID)
+	top := os.FileMode(0o755)
+	uid, gid := 0, 0
+	if info, err := os.Stat(filepath.Join(rt.images.LayerDir(), img.Lower()[0])); err == nil {
+		top = info.Mode().Perm()
+	}
+	if sandbox.UserNamespace(pod.Config) {
+		options := sandbox.Options(pod.Config).GetUsernsOptions()
+		uid, gid = int(options.GetUids()[0].GetHostId()), int(options.GetGids()[0].GetHostId())
+	}
+	for name, mode := range map[string]os.FileMode{"upper": top, "work": 0o711} {
+		path := filepath.Join(dir, name)
+		err := os.Mkdir(path, mode)
+		if err == nil {
+			err = os.Chmod(path, mode) // whatever this process's mask is
+		}
+		if err == nil && uid != 0 {
+			err = os.Chown(path, uid, gid)
+		}
+		if err != nil {
+			return fmt.Errorf("create the container's layer: %w", err)
+		}
+	}
+	return nil
+}
+
+// startPlan is what is kept of a plan until the start, and for processes that join later.
+type startPlan struct {
+	container.Plan
+	Volumes []wire.Volume
+}
+
+func (rt *Runtime) planPath(id string) string {
+	return filepath.Join(rt.containerDir.Path(id), "plan.json")
+}
+
+func (rt *Runtime) writePlan(id string, plan *startPlan) error {
+	data, err := json.Marshal(plan)
+	if err != nil {
+		return fmt.Errorf("encode plan: %w", err)
+	}
+	if err := os.WriteFile(rt.planPath(id), data, 0o600); err != nil {
+		return fmt.Errorf("write plan: %w", err)
+	}
+	return nil
+}
+
+func (rt *Runtime) readPlan(id string) (*startPlan, error) {
+	data, err := os.ReadFile(rt.planPath(id))
+	if err != nil {
+		return nil, fmt.Errorf("read plan: %w", err)
+	}
+	plan := &startPlan{}
+	if err := json.Unmarshal(data, plan); err != nil {
+		return nil, fmt.Errorf("read plan of container %s: %w", id, err)
+	}
+	return plan, nil
+}
+
+// StartContainer starts a container.
+func (rt *Runtime) StartContainer(ctx context.Context, request *runtimeapi.StartContainerRequest) (*runtimeapi.StartContainerResponse, error) {
+	st, err := rt.container(request.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	record := st.record.Load()
+	if record.State() != runtimeapi.ContainerState_CONTAINER_CREATED {
+		return nil, status.Errorf(codes.FailedPrecondition, "container %q is in state %v", record.ID, record.State())
+	}
+	sb, err := rt.sandbox(record.SandboxID)
+	if err != nil {
+		return nil, err
+	}
+	pod := sb.record.Load()
+	if !pod.Ready {
+		return nil, status.Errorf(codes.FailedPrecondition, "sandbox container %q is not running", pod.ID)
+	}
+	started := *record
+	if err := rt.startContainer(ctx, &started); err != nil {
+		now := time.Now()
+		started.StartedAt = now
+		started.Failure = err.Error()
+		started.Exit = &wire.Exit{Code: startErrorCode, Known: true, FinishedAt: now}
+		st.record.Store(&started)
+		close(st.ended)
+		return nil, fmt.Errorf("failed to start container %q: %w", record.ID, errors.Join(err, rt.containerDir.Save(record.ID, &started)))
+	}
+	st.record.Store(&started)
+	if err := rt.containerDir.Save(record.ID, &started); err != nil {
+		// The container runs; a restart of this process learns of it from the keeper.
+		rt.log.Error("a container's record could not be written", "container", record.ID, "error", err)
+	}
+	rt.emit(record.ID, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, pod)
+	return &runtimeapi.StartContainerResponse{}, nil
+}
+
+func (rt *Runtime) startContainer(ctx context.Context, record *container.Record) error {
+	plan, err := rt.readPlan(record.ID)
+	if err != nil {
+		return err
+	}
+	if record.LogPath != "" {
+		if err := os.MkdirAll(filepath.Dir(record.LogPath), 0o755); err != nil {
+			return fmt.Errorf("create the log's folder: %w", err)
+		}
+	}
+	dir := rt.containerDir.Path(record.ID)
+	joinPIDOf, err := rt.fullContainerID(plan.JoinPIDOf)
+	if err != nil {
+		return err
+	}
+	// The container starts even if the caller stops waiting: a start is not half done.
+	started, err := rt.keeper.StartContainer(context.WithoutCancel(ctx), &wire.Start{
+		ID: record.ID, Sandbox: record.SandboxID, Spec: plan.Spec, Join: plan.Join, JoinPIDOf: joinPIDOf,
+		Rootfs: wire.Overlay{
+			Base: rt.images.LayerDir(), Lower: record.Lower,
+			Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
+		},
+		Volumes: plan.Volumes,
+		Seccomp: plan.Filter.Program, SeccompFlags: plan.Filter.Flags,
+		LogPath: record.LogPath, Terminal: record.Config.GetTty(),
+		Stdin: record.Config.GetStdin(), StdinOnce: record.Config.GetStdinOnce(),
+	})
+	if err != nil {
+		return err
+	}
+	record.PID, record.StartedAt = started.PID, started.StartedAt
+	return nil
+}
+
+func (rt *Runtime) fullContainerID(id string) (string, error) {
+	if id == "" {
+		return "", nil
+	}
+	st, err := rt.container(id)
+	if err != nil {
+		return "", fmt.Errorf("find the target container: %w", err)
+	}
+	return st.record.Load().ID, nil
+}
+
+// containerEnded takes note of an end that the keeper reported.
+func (rt *Runtime) containerEnded(exit wire.Container) {
+	st, err := rt.container(exit.ID)
+	if err != nil {
+		return // removed meanwhile
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	record := st.record.Load()
+	if record.Exit != nil {
+		return
+	}
+	ended := *record
+	ended.Exit, ended.PID = exit.Exit, exit.PID
+	if ended.StartedAt.IsZero() {
+		ended.StartedAt = exit.StartedAt
+	}
+	st.record.Store(&ended)
+	close(st.ended)
+	if err := rt.containerDir.Save(ended.ID, &ended); err != nil {
+		// The keeper's own record of the exit is durable; a restart reads it there.
+		rt.log.Error("a container's record could not be written", "container", ended.ID, "error", err)
+	}
+	rt.emitFor(&ended, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+}
+
+// StopContainer asks a container to end, and after the timeout makes it.
+func (rt *Runtime) StopContainer(ctx context.Context, request *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
+	st, err := rt.container(request.GetContainerId())
+	if isNotFound(err) {
+		return &runtimeapi.StopContainerResponse{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.StopContainerResponse{}, rt.stopContainer(ctx, st, time.Duration(request.GetTimeout())*time.Second)
+}
+
+func (rt *Runtime) stopContainer(ctx context.Context, st *containerState, grace time.Duration) error {
+	record := st.record.Load()
+	if record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		return nil
+	}
+	if grace > 0 {
+		signal, err := container.ParseSignal(record.StopSignal)
+		if err != nil {
+			return fmt.Errorf("stop container %s: %w", record.ID, err)
+		}
+		if err := rt.signal(ctx, record.ID, signal, false); err != nil {
+			return err
+		}
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-st.ended:
+			return nil
+		case <-timer.C:
+		case <-ctx.Done():
+			return fmt.Errorf("stop container %s: %w", record.ID, ctx.Err())
+		}
+	}
+	if err := rt.signal(ctx, record.ID, syscall.SIGKILL, true); err != nil {
+		return err
+	}
+	select {
+	case <-st.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("an error occurs during waiting for container %q to be killed: %w", record.ID, ctx.Err())
+	}
+}
+
+func (rt *Runtime) signal(ctx context.Context, id string, signal syscall.Signal, all bool) error {
+	err := rt.keeper.Signal(ctx, &wire.Signal{ID: id, Signal: int(signal), All: all})
+	if err != nil && !keeper.IsNotRunning(err) && !keeper.IsNotFound(err) {
+		return fmt.Errorf("signal container %s: %w", id, err)
+	}
+	return nil
+}
+
+// RemoveContainer removes a container, also one that runs.
+func (rt *Runtime) RemoveContainer(ctx context.Context, request *runtimeapi.RemoveContainerRequest) (*runtimeapi.RemoveContainerResponse, error) {
+	st, err := rt.container(request.GetContainerId())
+	if isNotFound(err) {
+		return &runtimeapi.RemoveContainerResponse{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.RemoveContainerResponse{}, rt.removeContainer(ctx, st)
+}
+
+func (rt *Runtime) removeContainer(ctx context.Context, st *containerState) error {
+	if err := rt.stopContainer(ctx, st, 0); err != nil {
+		return err
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	record := st.record.Load()
+	rt.mu.Lock()
+	_, there := rt.containers[record.ID]
+	rt.mu.Unlock()
+	if !there {
+		return nil // removed by another call meanwhile
+	}
+	if err := rt.keeper.RemoveContainer(ctx, record.ID); err != nil {
+		return fmt.Errorf("remove container %s: %w", record.ID, err)
+	}
+	if err := rt.trash.take(rt.containerDir.Path(record.ID)); err != nil {
+		return fmt.Errorf("remove container %s: %w", record.ID, err)
+	}
+	rt.mu.Lock()
+	delete(rt.containers, record.ID)
+	rt.mu.Unlock()
+	rt.images.Release(append(slices.Clone(record.Lower), record.MountedLow...))
+	rt.unreserve(containerName(record.SandboxID, record.Config.GetMetadata()))
+	rt.usage.forget(record.ID)
+	rt.emitFor(record, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	return nil
+}
+
+// ListContainers lists containers.
+func (rt *Runtime) ListContainers(_ context.Context, request *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
+	return &runtimeapi.ListContainersResponse{Containers: rt.listContainers(request.GetFilter())}, nil
+}
+
+// StreamContainers lists containers piece by piece.
+func (rt *Runtime) StreamContainers(request *runtimeapi.StreamContainersRequest, stream runtimeapi.RuntimeService_StreamContainersServer) error {
+	return inPieces(rt.listContainers(request.GetFilter()), func(piece []*runtimeapi.Container) error {
+		return stream.Send(&runtimeapi.StreamContainersResponse{Containers: piece})
+	})
+}
+
+func (rt *Runtime) listContainers(filter *runtimeapi.ContainerFilter) []*runtimeapi.Container {
+	var list []*runtimeapi.Container
+	for _, record := range rt.containerRecords() {
+		if !strings.HasPrefix(record.ID, filter.GetId()) || !strings.HasPrefix(record.SandboxID, filter.GetPodSandboxId()) ||
+			!matches(record.Config.GetLabels(), filter.GetLabelSelector()) {
+			continue
+		}
+		if filter.GetState() != nil && filter.GetState().GetState() != record.State() {
+			continue
+		}
+		list = append(list, record.Summary())
+	}
+	return list
+}
+
+// containerRecords returns all containers in the order of their creation.
+func (rt *Runtime) containerRecords() []*container.Record {
+	rt.mu.Lock()
+	all := make([]*container.Record, 0, len(rt.containers))
+	for _, st := range rt.containers {
+		all = append(all, st.record.Load())
+	}
+	rt.mu.Unlock()
+	slices.SortFunc(all, func(a, b *container.Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	return all
+}
+
+func (rt *Runtime) statusesOf(sandboxID string) []*runtimeapi.ContainerStatus {
+	var list []*runtimeapi.ContainerStatus
+	for _, record := range rt.containerRecords() {
+		if record.SandboxID == sandboxID {
+			list = append(list, record.Status())
+		}
+	}
+	return list
+}
+
+// ContainerStatus tells how a container is.
+func (rt *Runtime) ContainerStatus(_ context.Context, request *runtimeapi.ContainerStatusRequest) (*runtimeapi.ContainerStatusResponse, error) {
+	st, err := rt.container(request.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	record := st.record.Load()
+	response := &runtimeapi.ContainerStatusResponse{Status: record.Status()}
+	if !request.GetVerbose() {
+		return response, nil
+	}
+	plan, err := rt.readPlan(record.ID)
+	if err != nil {
+		return nil, err
+	}
+	info, err := json.Marshal(map[string]any{
+		"pid": record.PID, "sandboxID": record.SandboxID, "config": record.Config, "runtimeSpec": plan.Spec,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode container info: %w", err)
+	}
+	response.Info = map[string]string{"info": string(info)}
+	return response, nil
+}
+
+// UpdateContainerResources changes a container's limits in place.
+func (rt *Runtime) UpdateContainerResources(ctx context.Context, request *runtimeapi.UpdateContainerResourcesRequest) (*runtimeapi.UpdateContainerResourcesResponse, error) {
+	st, err := rt.container(request.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	record := st.record.Load()
+	changed := *record
+	changed.Config = proto.Clone(record.Config).(*runtimeapi.ContainerConfig)
+	if changed.Config.Linux == nil {
+		changed.Config.Linux = &runtimeapi.LinuxContainerConfig{}
+	}
+	changed.Config.Linux.Resources = container.Merge(record.Config.GetLinux().GetResources(), request.GetLinux())
+	switch record.State() {
+	case runtimeapi.ContainerState_CONTAINER_RUNNING:
+		update := &wire.Update{ID: record.ID, Resources: container.Resources(request.GetLinux())}
+		if err := rt.keeper.Update(ctx, update); err != nil {
+			return nil, fmt.Errorf("update container %s: %w", record.ID, err)
+		}
+	case runtimeapi.ContainerState_CONTAINER_CREATED:
+		if err := rt.replan(record.ID, container.Resources(changed.Config.Linux.Resources)); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, status.Errorf(codes.FailedPrecondition, "container %q has ended", record.ID)
+	}
+	if err := rt.containerDir.Save(changed.ID, &changed); err != nil {
+		return nil, err
+	}
+	st.record.Store(&changed)
+	return &runtimeapi.UpdateContainerResourcesResponse{}, nil
+}
+
+// replan changes the limits with which a container will start.
+func (rt *Runtime) replan(id string, resources *specs.LinuxResources) error {
+	plan, err := rt.readPlan(id)
+	if err != nil {
+		return err
+	}
+	resources.Devices = plan.Spec.Linux.Resources.Devices
+	plan.Spec.Linux.Resources = resources
+	return rt.writePlan(id, plan)
+}
+
+// ReopenContainerLog continues a container's log in a new file.
+func (rt *Runtime) ReopenContainerLog(ctx context.Context, request *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
+	st, err := rt.container(request.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	record := st.record.Load()
+	if record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		return nil, status.Errorf(codes.FailedPrecondition, "container %q is not running", record.ID)
+	}
+	return &runtimeapi.ReopenContainerLogResponse{}, rt.keeper.ReopenLog(ctx, record.ID)
+}
+
+// CheckpointContainer is not possible without CRIU.
+func (rt *Runtime) CheckpointContainer(context.Context, *runtimeapi.CheckpointContainerRequest) (*runtimeapi.CheckpointContainerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "checkpointing needs CRIU, which this runtime does not use")
+}
