@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apiserver/pkg/authentication/user"
 
-	"clipper.dev/clipper/internal/admission"
+	"clipper.dev/clipper/internal/admission/plugins"
 	"clipper.dev/clipper/internal/api"
 	_ "clipper.dev/clipper/internal/api/all" // every kind
 	"clipper.dev/clipper/internal/apiserver"
@@ -147,7 +147,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		return fmt.Errorf("open the node authorizer: %w", err)
 	}
 	p.authz = authz.Union{authz.Masters{}, nodes, p.rbac}
-	plugins, err := admission.Defaults(ctx, self, admission.Config{Authorizer: p.authz, Rules: p.rbac})
+	chain, err := plugins.Default(ctx, self, plugins.Options{Authorizer: p.authz, RBAC: p.rbac})
 	if err != nil {
 		return fmt.Errorf("open admission: %w", err)
 	}
@@ -157,7 +157,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 			return authn.Impersonate(ctx, r.Header, requestor, p.authz)
 		},
 		Authorizer: p.authz,
-		Admission:  plugins,
+		Admission:  chain,
 		RulesFor: func(ctx context.Context, u api.UserInfo, namespace string) (any, error) {
 			return authz.RulesReview(ctx, p.authz, u, namespace), nil
 		},

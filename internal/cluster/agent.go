@@ -1,0 +1,63 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// RunAgent runs a node that joins a cluster, until ctx ends. Containers run on.
+func RunAgent(ctx context.Context, o AgentOptions) error {
+	if o.Node > 0 {
+		o.Layout = o.Layout.Node(o.Node)
+	}
+	l := o.Layout
+	if !strings.HasPrefix(o.Server, "https://") {
+		return fmt.Errorf("--server %q: name the server to join as https://host:port", o.Server)
+	}
+	if err := Check(l); err != nil {
+		return err
+	}
+	if err := claim(l); err != nil {
+		return err
+	}
+	held, err := lockPIDFile(l.PIDFile())
+	if errors.Is(err, errRunning) {
+		return fmt.Errorf("the agent of cluster %s runs already (process %d)", l.Name, runningPID(l.PIDFile()))
+	}
+	if err != nil {
+		return err
+	}
+	defer held.file.Close()
+	ip, err := o.complete(max(o.Node, 1))
+	if err != nil {
+		return err
+	}
+	credentials, err := openCredentials(ctx, &o, ip)
+	if err != nil {
+		return err
+	}
+	c, err := credentials.connect(o.Logger)
+	if err != nil {
+		return err
+	}
+	n, err := openNode(l, &o.NodeOptions, ip, o.Keeper, o.Logger)
+	if err != nil {
+		return err
+	}
+	defer c.Wait()
+	g, ctx := errgroup.WithContext(ctx)
+	k, err := n.openKubelet(c, kubeletIdentity{getCertificate: credentials.serving.GetCertificate, clientCA: credentials.roots})
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return credentials.run(ctx, c) })
+	g.Go(func() error { return n.run(ctx, c) })
+	g.Go(func() error { return n.importDemo(ctx) })
+	g.Go(func() error { return k.Run(ctx) })
+	g.Go(func() error { return readyOnce(ctx, c, o.NodeName, o.Progress.Ready) })
+	return ignoreEnd(ctx, g.Wait())
+}

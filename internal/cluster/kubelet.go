@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/authentication/serviceaccount"
+	"k8s.io/apiserver/pkg/authentication/user"
+
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/kubelet"
+)
+
+// kubeletIdentity is what the kubelet's HTTPS API shows, and whom it believes.
+type kubeletIdentity struct {
+	getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	clientCA       *x509.CertPool
+}
+
+func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubelet, error) {
+	l, o := n.layout, n.opts
+	taints, err := parseTaints(o.NodeTaints)
+	if err != nil {
+		return nil, err
+	}
+	endpoint := o.RuntimeEndpoint
+	if endpoint == "" {
+		endpoint = "unix://" + l.RuntimeSocket()
+	}
+	k, err := kubelet.New(kubelet.Config{
+		Cluster: l.Name, NodeName: o.NodeName, NodeIPs: []netip.Addr{n.ip}, Labels: o.NodeLabels, Taints: taints,
+		Client: c, RuntimeEndpoint: endpoint, RootDir: l.KubeletDir(), LogDir: l.PodLogDir(), NodeLogDir: l.LogDir,
+		CgroupRoot: l.CgroupRoot, StaticPodPath: o.StaticPodPath,
+		Listen: net.JoinHostPort("", strconv.Itoa(l.KubeletPort)),
+		TLS: &tls.Config{
+			MinVersion: tls.VersionTLS12, GetCertificate: id.getCertificate, ClientAuth: tls.RequestClientCert, ClientCAs: id.clientCA,
+			NextProtos: []string{"h2", "http/1.1"},
+		},
+		ClusterDNS: []string{l.ServiceIP(dnsServiceIP).String()}, ClusterDomain: clusterDomain,
+		MaxPods: int(o.MaxPods), Version: KubernetesVersion,
+		Logger: n.log.With("component", "kubelet"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the kubelet: %w", err)
+	}
+	return k, nil
+}
+
+// parseTaints reads key=value:Effect and key:Effect.
+func parseTaints(all []string) ([]corev1.Taint, error) {
+	var out []corev1.Taint
+	for _, text := range all {
+		name, effect, ok := strings.Cut(text, ":")
+		key, value, _ := strings.Cut(name, "=")
+		switch e := corev1.TaintEffect(effect); {
+		case !ok || key == "":
+			return nil, fmt.Errorf("--node-taints %q: write key=value:Effect", text)
+		case e != corev1.TaintEffectNoSchedule && e != corev1.TaintEffectPreferNoSchedule && e != corev1.TaintEffectNoExecute:
+			return nil, fmt.Errorf("--node-taints %q: the effect is NoSchedule, PreferNoSchedule or NoExecute", text)
+		default:
+			out = append(out, corev1.Taint{Key: key, Value: value, Effect: e})
+		}
+	}
+	return out, nil
+}
+
+// nodeUser is whom a node acts as.
+func nodeUser(name string) api.UserInfo {
+	return api.UserInfo{Name: nodeUserPrefix + name, Groups: []string{user.NodesGroup, user.AllAuthenticated}}
+}
+
+// systemUser is a component by its user name, in the groups that such a user is in.
+func systemUser(name string) api.UserInfo {
+	u := api.UserInfo{Name: name, Groups: []string{user.AllAuthenticated}}
+	if namespace, _, err := serviceaccount.SplitUsername(name); err == nil {
+		u.Groups = append(serviceaccount.MakeGroupNames(namespace), u.Groups...)
+	}
+	return u
+}
