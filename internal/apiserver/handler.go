@@ -31,8 +31,7 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
 
 // serveHTTP takes a request through everything that comes before its operation.
 func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
-	s.inFlight.Add(1)
-	defer s.inFlight.Done()
+	defer s.inFlight.enter()()
 	w := &response{ResponseWriter: rw, received: time.Now()}
 	info := request.Of(r)
 	defer s.finish(w, r, info)
@@ -47,9 +46,6 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.fail(w, r, err)
 		return
-	}
-	if w.impersonator != nil {
-		w.Header().Del("Impersonate-User")
 	}
 	c.user = userOf(u)
 	w.attributes = attributesOf(info, u)

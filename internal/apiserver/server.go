@@ -35,7 +35,7 @@ type Server struct {
 
 	stop     context.Context // ends when Run does: streams end with it
 	stopNow  context.CancelFunc
-	inFlight sync.WaitGroup
+	inFlight inFlight
 }
 
 // New opens a table for every row and returns a server that is ready to be used by Clients.
@@ -196,10 +196,35 @@ func (s *Server) Handle(pattern string, h http.Handler) {
 	s.routes = append(slices.Clip(s.routes), route{pattern, h})
 }
 
-// Run ends watches and streams when ctx ends, and returns once the requests in flight have been answered.
+// Run ends watches and streams when ctx ends, and returns once the requests that were in flight then have been answered.
 func (s *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	s.stopNow()
-	s.inFlight.Wait()
+	s.inFlight.wait()
 	return nil
+}
+
+// inFlight counts requests until somebody waits for them. Those that come later are served, but not waited for: it is
+// the listener's part to let none come.
+type inFlight struct {
+	mu      sync.Mutex
+	waiting bool
+	group   sync.WaitGroup
+}
+
+func (f *inFlight) enter() (leave func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting {
+		return func() {}
+	}
+	f.group.Add(1)
+	return f.group.Done
+}
+
+func (f *inFlight) wait() {
+	f.mu.Lock()
+	f.waiting = true
+	f.mu.Unlock()
+	f.group.Wait()
 }
