@@ -25,6 +25,8 @@ type backend interface {
 
 	compact(ctx context.Context, revision int64) error
 	defragment(ctx context.Context) error
+	// trim lets go of memory that can be had again.
+	trim() error
 	snapshot(ctx context.Context, w io.Writer) (int64, error)
 	status(ctx context.Context) (Status, error)
 	// disarm ends etcd's own refusal of writes after its quota was exceeded.

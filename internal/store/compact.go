@@ -27,11 +27,16 @@ func (s *Store) compactRegularly(ctx context.Context) {
 	}
 	every := time.NewTicker(s.cfg.CompactEvery)
 	defer every.Stop()
+	started := time.NewTimer(startedAfter)
+	defer started.Stop()
 	var turn compactTurn
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-started.C:
+			s.letGoOfPages()
+			continue
 		case <-every.C:
 		}
 		if err := s.takeTurn(ctx, &turn); err != nil && ctx.Err() == nil {
@@ -40,6 +45,16 @@ func (s *Store) compactRegularly(ctx context.Context) {
 		if err := s.defragmentIfWorthwhile(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Warn("defragmentation failed", "err", err)
 		}
+		s.letGoOfPages()
+	}
+}
+
+// startedAfter is when a server's start is surely over, and with it the reading of the whole database.
+const startedAfter = 15 * time.Second
+
+func (s *Store) letGoOfPages() {
+	if err := s.backend.trim(); err != nil {
+		s.cfg.Logger.Warn("the database's pages stay in memory", "err", err)
 	}
 }
 

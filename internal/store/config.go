@@ -24,13 +24,17 @@ type Config struct {
 	// Join is set by a server that joins others: what AddMember returned on one of them. It counts on the first
 	// start only; afterwards the member trusts its own log.
 	Join *Join
+	// ForceNewCluster makes this member the only one, with the data that it has. It is for the case that the majority of
+	// the members is lost for good, for one start, while no other member runs.
+	ForceNewCluster bool
 
 	// Endpoints, if any, name an outside etcd cluster; nothing is embedded then.
 	Endpoints []string
 	// TLS is for the outside cluster.
 	TLS *tls.Config
 
-	// QuotaBytes bounds the database file; beyond it writes fail with ErrNoSpace. Default 8 GiB.
+	// QuotaBytes bounds the database file; beyond it writes fail with ErrNoSpace. Default 6 GiB, and at most 7 GiB, because etcd goes
+	// no further than 8.
 	QuotaBytes int64
 	// ReserveBytes of disk are kept back so that a full disk can be recovered from. Default 64 MiB; negative for none.
 	ReserveBytes int64
@@ -67,8 +71,9 @@ func (c Config) withDefaults() Config {
 		c.PeerURL = "http://127.0.0.1:0"
 	}
 	if c.QuotaBytes == 0 {
-		c.QuotaBytes = 8 << 30
+		c.QuotaBytes = 6 << 30
 	}
+	c.QuotaBytes = min(c.QuotaBytes, 7<<30)
 	if c.ReserveBytes == 0 {
 		c.ReserveBytes = 64 << 20
 	}

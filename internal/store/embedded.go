@@ -24,13 +24,19 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 const (
-	tickMilliseconds = 100
-	electionTicks    = 10
-	// A proposal may not be larger than this. Kubernetes bounds a request at 3 MiB before storage does.
-	maxRequestBytes = 3<<20 + 64<<10
+	// A member that hears nothing of its leader for two to four seconds starts an election. A lone one never waits for that.
+	tickMilliseconds = 250
+	electionTicks    = 8
+	// etcd's log makes a write durable; the database file may follow in larger and rarer steps.
+	commitInterval = 500 * time.Millisecond
+	// A larger value is refused with ErrTooLarge. It is etcd's default, so that what is stored here can be stored elsewhere.
+	maxRequestBytes = 3 << 19
+	// Proposals beyond this wait their turn, because etcd refuses them when thousands are not yet applied.
+	maxProposals = 2000
 	// A segment of the write-ahead log is preallocated at this size, and one more ahead of it.
 	walSegmentBytes = 16 << 20
 	// A restart replays the log since the last snapshot. etcd refuses requests while more than 5000 entries wait.
@@ -57,6 +63,9 @@ type embedded struct {
 	brokenErr error
 	breakOnce sync.Once
 
+	remap     sync.Mutex    // held while the database file is, or must not be, mapped anew
+	proposals chan struct{} // holds a token for each proposal under way
+
 	ended chan struct{} // closed when etcd has ended, for whatever reason
 	wait  sync.WaitGroup
 }
@@ -64,7 +73,10 @@ type embedded struct {
 // openEmbedded starts the member and returns when it can serve.
 func openEmbedded(ctx context.Context, cfg Config) (*embedded, error) {
 	setSegmentSize()
-	e := &embedded{broken: make(chan struct{}), ended: make(chan struct{})}
+	e := &embedded{
+		broken: make(chan struct{}), ended: make(chan struct{}),
+		proposals: make(chan struct{}, maxProposals),
+	}
 	lg := newZapLogger(cfg.Logger, e.fail)
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
@@ -76,7 +88,7 @@ func openEmbedded(ctx context.Context, cfg Config) (*embedded, error) {
 	if e.peers, err = listenForPeers(cfg, sc.PeerTLSInfo); err != nil {
 		return nil, err
 	}
-	if err := e.newServer(sc); err != nil {
+	if err := e.newServer(ctx, sc); err != nil {
 		e.peers.close()
 		return nil, err
 	}
@@ -93,21 +105,51 @@ func openEmbedded(ctx context.Context, cfg Config) (*embedded, error) {
 }
 
 // newServer makes the etcd server on a goroutine of its own, because a fatal log line ends the goroutine it is on.
-func (e *embedded) newServer(sc config.ServerConfig) error {
-	err := errors.New("etcd did not start")
-	done := make(chan struct{})
+func (e *embedded) newServer(ctx context.Context, sc config.ServerConfig) error {
+	if err := checkUnlocked(sc.BackendPath()); err != nil {
+		return err
+	}
+	type made struct {
+		server *etcdserver.EtcdServer
+		err    error
+	}
+	result := make(chan made, 1)
 	go func() {
-		defer close(done)
-		e.server, err = etcdserver.NewServer(sc)
+		server, err := etcdserver.NewServer(sc)
+		result <- made{server, err}
 	}()
-	<-done
 	select {
+	case m := <-result:
+		if m.err != nil {
+			return fmt.Errorf("start etcd in %s: %w", sc.DataDir, m.err)
+		}
+		e.server = m.server
+		return nil
 	case <-e.broken:
-		return e.brokenErr
-	default:
+		return fmt.Errorf("start etcd in %s: %w", sc.DataDir, e.brokenErr)
+	case <-ctx.Done():
+		// It may be waiting for the other members of its cluster, and gives up on them by itself.
+		go func() {
+			if m := <-result; m.server != nil {
+				m.server.Cleanup()
+			}
+		}()
+		return fmt.Errorf("start etcd in %s: %w", sc.DataDir, context.Cause(ctx))
+	}
+}
+
+// checkUnlocked says so at once when the database is in use, which etcd would wait for without end.
+func checkUnlocked(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("start etcd in %s: %w", sc.DataDir, err)
+		return fmt.Errorf("open the database: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("the database %s is in use by another process: %w", path, err)
 	}
 	return nil
 }
@@ -236,6 +278,7 @@ func serverConfig(cfg Config, lg *zap.Logger) (config.ServerConfig, error) {
 		InitialPeerURLsMap:          members,
 		InitialClusterToken:         "clipper",
 		NewCluster:                  cfg.Join == nil,
+		ForceNewCluster:             cfg.ForceNewCluster,
 		PeerTLSInfo:                 peerTLSInfo(cfg.PeerTLS, lg),
 		TickMs:                      tickMilliseconds,
 		ElectionTicks:               electionTicks,
@@ -247,7 +290,7 @@ func serverConfig(cfg Config, lg *zap.Logger) (config.ServerConfig, error) {
 		SnapshotCatchUpEntries:      catchUpEntries,
 		MaxSnapFiles:                2,
 		MaxWALFiles:                 2,
-		BackendBatchInterval:        100 * time.Millisecond,
+		BackendBatchInterval:        commitInterval,
 		BackendBatchLimit:           10000,
 		BackendFreelistType:         bolt.FreelistMapType,
 		QuotaBackendBytes:           cfg.QuotaBytes + quotaSlackBytes,

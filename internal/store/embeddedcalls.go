@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -16,6 +18,14 @@ import (
 )
 
 func (e *embedded) txn(ctx context.Context, r *etcdserverpb.TxnRequest) (*etcdserverpb.TxnResponse, error) {
+	select {
+	case e.proposals <- struct{}{}:
+		defer func() { <-e.proposals }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-e.ended:
+		return nil, fmt.Errorf("%w: %w", ErrClosed, e.failure())
+	}
 	resp, err := e.server.Txn(ctx, r)
 	return resp, embeddedError(err)
 }
@@ -75,12 +85,42 @@ func (e *embedded) compact(ctx context.Context, revision int64) error {
 	return embeddedError(err)
 }
 
-func (e *embedded) defragment(context.Context) error { return e.server.Defragment() }
+func (e *embedded) defragment(context.Context) error {
+	e.remap.Lock()
+	defer e.remap.Unlock()
+	return e.server.Defragment()
+}
+
+// trim unmaps the database's pages. Nothing may map the file anew meanwhile, because another mapping in its place would
+// lose its content: defragmentation is held off, growth stays within the first mapping, which is as large as the quota, and
+// a leader's snapshot comes only to a member that is not alone.
+func (e *embedded) trim() error {
+	e.remap.Lock()
+	defer e.remap.Unlock()
+	if !e.alone() {
+		return nil
+	}
+	path, err := filepath.EvalSymlinks(e.server.Cfg.BackendPath())
+	if err != nil {
+		return err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	return unmapPages(path)
+}
 
 func (e *embedded) snapshot(_ context.Context, w io.Writer) (int64, error) {
 	snap := e.server.Backend().Snapshot()
-	n, err := snap.WriteTo(w)
-	return n, errors.Join(err, snap.Close())
+	defer snap.Close()
+	// etcd's snapshot files end with their hash, which tools check before they restore one.
+	sum := sha256.New()
+	n, err := snap.WriteTo(io.MultiWriter(w, sum))
+	if err != nil {
+		return n, err
+	}
+	m, err := w.Write(sum.Sum(nil))
+	return n + int64(m), err
 }
 
 func (e *embedded) status(context.Context) (Status, error) {
@@ -172,6 +212,8 @@ func embeddedError(err error) error {
 		return fmt.Errorf("%w: %w", ErrFuture, err)
 	case errors.Is(err, etcderrors.ErrNoSpace):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	case errors.Is(err, etcderrors.ErrRequestTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	case errors.Is(err, lease.ErrLeaseNotFound):
 		return fmt.Errorf("%w: %w", errNoLease, err)
 	case errors.Is(err, etcderrors.ErrStopped):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"time"
+	"weak"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -25,14 +26,43 @@ func (t *Table) SnapshotAt(ctx context.Context, revision int64) (Snapshot, error
 	if s, ok := t.recall(revision); ok {
 		return s, nil
 	}
-	t.mu.Lock()
-	src := t.source
-	t.mu.Unlock()
-	_, st, _, err := t.read(ctx, src, revision)
+	st, err := t.formerState(ctx, revision)
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("%s at revision %d: %w", t.cfg.Prefix, revision, err)
 	}
 	return Snapshot{state: st, revision: revision}, nil
+}
+
+// formerState reads the state at a revision from etcd's history. The last one that was read is found again while
+// somebody uses it, as a list does that goes on page by page.
+func (t *Table) formerState(ctx context.Context, revision int64) (*state, error) {
+	select {
+	case t.refills <- struct{}{}:
+		defer func() { <-t.refills }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	t.mu.Lock()
+	src, known := t.source, t.former
+	t.mu.Unlock()
+	if st := known.state.Value(); st != nil && known.revision == revision && known.source == src {
+		return st, nil
+	}
+	_, st, _, err := t.read(ctx, src, revision)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	t.former = formerState{revision: revision, source: src, state: weak.Make(st)}
+	t.mu.Unlock()
+	return st, nil
+}
+
+// formerState is a state that was read from etcd's history, as long as it is in memory.
+type formerState struct {
+	revision int64
+	source   *source
+	state    weak.Pointer[state]
 }
 
 // recall makes the state at a revision from the newest one and the log: it undoes what happened since.

@@ -96,6 +96,9 @@ func (r *remote) defragment(ctx context.Context) error {
 	return nil
 }
 
+// trim has nothing to do: an outside cluster's memory is its own.
+func (r *remote) trim() error { return nil }
+
 func (r *remote) snapshot(ctx context.Context, w io.Writer) (int64, error) {
 	rc, err := r.client.Snapshot(ctx)
 	if err != nil {
@@ -183,6 +186,8 @@ func remoteError(err error) error {
 		return fmt.Errorf("%w: %w", ErrFuture, err)
 	case errors.Is(known, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	case errors.Is(known, rpctypes.ErrRequestTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	case errors.Is(known, rpctypes.ErrLeaseNotFound):
 		return fmt.Errorf("%w: %w", errNoLease, err)
 	}

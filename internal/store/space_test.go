@@ -176,3 +176,30 @@ func TestFatalEtcdErrorStopsTheStoreAlone(t *testing.T) {
 	wantErr(t, s.WaitFor(ctx, 1000), store.ErrClosed)
 	_ = s.Close()
 }
+
+func TestDiskThatFillsBetweenLooksStopsTheStoreAtWorst(t *testing.T) {
+	dir := smallDisk(t, 120)
+	cfg := storetest.Config(t, filepath.Join(dir, "data"))
+	ctx := t.Context()
+	s, err := store.Open(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := things(t, s)
+	mustCreate(t, table, storetest.Named("ns", "x", "1"))
+	mustSync(t, s)
+	fill(t, filepath.Join(dir, "filler"))
+	// Deletions and keys of the store's own are let through, and nothing is set aside for them here.
+	for i := 0; s.Err() == nil && i < 3000; i++ {
+		attempt, cancel := context.WithTimeout(ctx, time.Second)
+		if _, err := s.AcquireLease(attempt, fmt.Sprint("/clipper/", i, strings.Repeat("x", 4096)), strings.Repeat("y", 65536), time.Minute); err != nil {
+			t.Log(err)
+		}
+		cancel()
+	}
+	t.Log("the store:", s.Err())
+	if _, ok := table.Snapshot().Get("ns/x"); !ok {
+		t.Error("what was cached is gone")
+	}
+	t.Log("close:", s.Close())
+}

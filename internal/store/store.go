@@ -20,6 +20,7 @@ var (
 	ErrFuture    = errors.New("revision is in the future")
 	ErrFenced    = errors.New("the writer no longer leads")
 	ErrNoSpace   = errors.New("no space left: writes are refused until space is freed")
+	ErrTooLarge  = errors.New("the object is too large for etcd")
 	ErrSlow      = errors.New("the watcher fell too far behind")
 	ErrClosed    = errors.New("closed")
 )

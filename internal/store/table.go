@@ -23,7 +23,7 @@ type Table struct {
 	cfg     TableConfig
 	base    string // "/registry/<prefix>/"
 	shared  *sharedRecords
-	refills chan struct{} // holds one token: at most one refill of the log at a time
+	refills chan struct{} // holds a token: one reads etcd's history at a time
 
 	// watchers has its own lock, taken before mu: whoever registers sees a state and every change after it.
 	watchers watchers
@@ -38,6 +38,7 @@ type Table struct {
 	recorded   []*mvccpb.Event // ditto
 	recent     changeLog
 	states     []Snapshot       // former states that were made from the log
+	former     formerState      // the last one that was read from etcd
 	unreadable map[string]int64 // keys that could not be decoded, and their revisions
 	closed     bool
 }
