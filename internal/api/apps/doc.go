@@ -1,0 +1,2 @@
+// Package apps holds the rows of the API group apps.
+package apps
