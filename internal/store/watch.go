@@ -116,15 +116,15 @@ func (t *Table) register(w *Watch, after int64) error {
 	return nil
 }
 
-// Initial is the state that a watch with Initial begins with, narrowed like the watch, and its revision.
-// It may be read once or never; the state is let go of by Stop.
+// Initial is the state that a watch with Initial begins with, narrowed like the watch, and its revision. It is given
+// once; the sequence is nil the second time and for a watch without Initial.
 func (w *Watch) Initial() (iter.Seq[*Entry], int64) {
 	start, o := w.start, &w.options
 	w.start.state = nil
+	if start.state == nil {
+		return nil, start.revision
+	}
 	seq := func(yield func(*Entry) bool) {
-		if start.state == nil {
-			return
-		}
 		selected := func(e *Entry) bool { return !o.selects(e) || yield(e) }
 		switch {
 		case o.Index != "":
