@@ -30,11 +30,11 @@ var Deployments = api.Register(&api.Resource{
 	Default: api.On(defaultDeployment),
 	PrepareCreate: api.On(func(d *appsv1.Deployment) {
 		d.Status = appsv1.DeploymentStatus{}
-		core.DropTemplateFields(&d.Spec.Template, nil)
+		core.DropDisabledTemplateFields(&d.Spec.Template, nil)
 	}),
 	PrepareUpdate: api.OnUpdate(func(n, o *appsv1.Deployment) {
 		n.Status = o.Status
-		core.DropTemplateFields(&n.Spec.Template, &o.Spec.Template)
+		core.DropDisabledTemplateFields(&n.Spec.Template, &o.Spec.Template)
 	}),
 	Validate:                 api.Check(func(d *appsv1.Deployment) check.Errors { return validateDeployment(d, nil) }),
 	ValidateUpdate:           api.CheckUpdate(validateDeploymentUpdate),
@@ -103,7 +103,7 @@ func validateDeployment(d, old *appsv1.Deployment) (e check.Errors) {
 	s, path := &d.Spec, field.NewPath("spec")
 	e.NonNegative(path.Child("replicas"), int64(orZero(s.Replicas)))
 	if selector := validateSelector(&e, s.Selector, "deployment", path.Child("selector")); selector != nil {
-		e.Add(validateTemplate(&s.Template, templateOf(old), selector, "ReplicaSet", path.Child("template"))...)
+		e.Add(core.ValidateReplicatedTemplate(&s.Template, templateOf(old), selector, "ReplicaSet", path.Child("template"))...)
 	}
 	e.Add(validateDeploymentStrategy(&s.Strategy, path.Child("strategy"))...)
 	e.NonNegative(path.Child("minReadySeconds"), int64(s.MinReadySeconds))
@@ -175,10 +175,10 @@ func validateDeploymentStatus(d, old *appsv1.Deployment) (e check.Errors) {
 
 func deploymentWarnings(d, old *appsv1.Deployment) []string {
 	if old == nil {
-		return append(nameWarnings(d.Name), core.TemplateWarnings(&d.Spec.Template, nil, templatePath)...)
+		return append(nameWarnings(d.Name), core.TemplateWarnings(&d.Spec.Template, templatePath)...)
 	}
 	if !changed(d.Spec, old.Spec, &d.ObjectMeta, &old.ObjectMeta, true) {
 		return nil
 	}
-	return core.TemplateWarnings(&d.Spec.Template, &old.Spec.Template, templatePath)
+	return core.TemplateWarnings(&d.Spec.Template, templatePath)
 }

@@ -31,11 +31,11 @@ var ReplicaSets = api.Register(&api.Resource{
 	}),
 	PrepareCreate: api.On(func(rs *appsv1.ReplicaSet) {
 		rs.Status = appsv1.ReplicaSetStatus{}
-		core.DropTemplateFields(&rs.Spec.Template, nil)
+		core.DropDisabledTemplateFields(&rs.Spec.Template, nil)
 	}),
 	PrepareUpdate: api.OnUpdate(func(n, o *appsv1.ReplicaSet) {
 		n.Status = o.Status
-		core.DropTemplateFields(&n.Spec.Template, &o.Spec.Template)
+		core.DropDisabledTemplateFields(&n.Spec.Template, &o.Spec.Template)
 	}),
 	Validate:                 api.Check(func(rs *appsv1.ReplicaSet) check.Errors { return validateReplicaSet(rs, nil) }),
 	ValidateUpdate:           api.CheckUpdate(validateReplicaSetUpdate),
@@ -90,7 +90,7 @@ func validateReplicaSet(rs *appsv1.ReplicaSet, oldTemplate *corev1.PodTemplateSp
 	s, path := &rs.Spec, field.NewPath("spec")
 	nonNegative(&e, path, count{"replicas", int64(orZero(s.Replicas))}, count{"minReadySeconds", int64(s.MinReadySeconds)})
 	if selector := validateSelector(&e, s.Selector, "deployment", path.Child("selector")); selector != nil {
-		e.Add(validateTemplate(&s.Template, oldTemplate, selector, "ReplicaSet", path.Child("template"))...)
+		e.Add(core.ValidateReplicatedTemplate(&s.Template, oldTemplate, selector, "ReplicaSet", path.Child("template"))...)
 	}
 	return e
 }
@@ -107,10 +107,10 @@ func validateReplicaSetStatus(rs *appsv1.ReplicaSet) (e check.Errors) {
 
 func replicaSetWarnings(rs, old *appsv1.ReplicaSet) []string {
 	if old == nil {
-		return append(nameWarnings(rs.Name), core.TemplateWarnings(&rs.Spec.Template, nil, templatePath)...)
+		return append(nameWarnings(rs.Name), core.TemplateWarnings(&rs.Spec.Template, templatePath)...)
 	}
 	if !changed(rs.Spec, old.Spec, &rs.ObjectMeta, &old.ObjectMeta, false) {
 		return nil
 	}
-	return core.TemplateWarnings(&rs.Spec.Template, &old.Spec.Template, templatePath)
+	return core.TemplateWarnings(&rs.Spec.Template, templatePath)
 }

@@ -46,21 +46,6 @@ func validateSelector(e *check.Errors, s *metav1.LabelSelector, kind string, pat
 	return selector
 }
 
-// validateTemplate checks a template whose pods shall run for ever and be found by the selector.
-func validateTemplate(t, old *corev1.PodTemplateSpec, selector labels.Selector, kind string, path *field.Path) (e check.Errors) {
-	if !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
-		e.Invalid(path.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`")
-	}
-	e.Add(core.ValidatePodTemplate(t, old, path)...)
-	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
-		e.Add(field.NotSupported(path.Child("spec", "restartPolicy"), t.Spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
-	}
-	if t.Spec.ActiveDeadlineSeconds != nil {
-		e.Forbidden(path.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in "+kind+" is not Supported")
-	}
-	return e
-}
-
 // count is a field of a status that counts something.
 type count struct {
 	name  string
