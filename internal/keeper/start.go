@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"clipper.dev/clipper/internal/keeper/wire"
 )
 
@@ -110,4 +112,29 @@ func IsNotRunning(err error) bool { return err != nil && wire.CodeOf(err) == wir
 // VolumePath is where a container finds an image that it mounts, in its mount namespace before its root is in place.
 func VolumePath(runDir, container, volume string) string {
 	return filepath.Join(runDir, "mnt", "volumes", container, volume)
+}
+
+// End ends the keeper, whatever it still keeps, and waits until it is gone.
+func (c *Client) End(ctx context.Context) error {
+	hello, err := c.Hello(ctx)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.PidfdOpen(hello.PID, 0)
+	if err != nil {
+		return fmt.Errorf("find the keeper: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := c.Shutdown(ctx, true); err != nil {
+		return fmt.Errorf("end the keeper: %w", err)
+	}
+	for ctx.Err() == nil {
+		gone := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(gone, 100); n > 0 {
+			return nil
+		} else if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for the keeper's end: %w", err)
+		}
+	}
+	return ctx.Err()
 }

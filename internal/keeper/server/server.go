@@ -77,10 +77,10 @@ func New(cfg Config) (*Server, error) {
 	return s, s.listen()
 }
 
-func (s *Server) recordDir() string       { return filepath.Join(s.cfg.StateDir, "containers") }
-func (s *Server) pipeDir() string         { return filepath.Join(s.cfg.RunDir, "pipes") }
-func (s *Server) mountDir() string        { return filepath.Join(s.cfg.RunDir, "mnt") }
-func (s *Server) rootfsDir() string       { return filepath.Join(s.cfg.RunDir, "mnt", "rootfs") }
+func (s *Server) recordDir() string { return filepath.Join(s.cfg.StateDir, "containers") }
+func (s *Server) pipeDir() string   { return filepath.Join(s.cfg.RunDir, "pipes") }
+func (s *Server) mountDir() string  { return filepath.Join(s.cfg.RunDir, "mnt") }
+func (s *Server) rootfsDir() string { return filepath.Join(s.cfg.RunDir, "mnt", "rootfs") }
 func (s *Server) volumeDir(id string) string {
 	return filepath.Join(s.cfg.RunDir, "mnt", "volumes", id)
 }

@@ -26,7 +26,7 @@ type stageConfig struct {
 	Overlay      *wire.Overlay // nil: nothing to mount
 	VolumeDir    string        // where to mount the volumes
 	Volumes      []wire.Volume
-	Seccomp      []byte        // the filter; empty for none
+	Seccomp      []byte // the filter; empty for none
 	SeccompFlags uint32
 	Gate         bool // install the filter when the keeper says so, not at once
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	_ "github.com/opencontainers/cgroups/devices" // lets cgroups restrict devices
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runc/libcontainer/utils"
