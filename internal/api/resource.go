@@ -90,6 +90,8 @@ type Resource struct {
 	// Columns and Cells print the object for kubectl get. Cells are in the order of Columns. Nil is Name and Age.
 	Columns []metav1.TableColumnDefinition
 	Cells   func(Object, PrintOptions) []any
+	// RowConditions marks rows that kubectl get --watch and controllers of tables treat specially (pods that have completed); rarely needed.
+	RowConditions func(Object) []metav1.TableRowCondition
 
 	// Status describes the status subresource; nil if there is none.
 	Status *Status
@@ -102,6 +104,9 @@ type Resource struct {
 	Connect []string
 	// Create serves a virtual resource: nothing is stored; the result is returned with 201.
 	Create func(ctx context.Context, env Env, obj Object) (runtime.Object, error)
+	// CreateVia makes POST to a virtual resource the POST of a subresource of the stored object of the same namespace and name as the body:
+	// bindings go to pods/binding. Create is nil then.
+	CreateVia *SubresourceName
 	// Hooks run around the storage transaction of creates, updates and deletes (address and port allocation).
 	Hooks Hooks
 	// ResetFields names, per version ("v1") the field paths that the main resource's managed fields never own (status), as "status" or "metadata.finalizers"; nil is "status" when Status is set.
@@ -158,6 +163,9 @@ type Subresource struct {
 	ValidateUpdate func(new, old Object) field.ErrorList
 	ResetFields    []string
 }
+
+// SubresourceName names a subresource of a resource of the same group: {"pods", "binding"}.
+type SubresourceName struct{ Resource, Subresource string }
 
 // Hooks run around the storage transaction. Begin hooks may change new, return a finish function that is always called with
 // whether the transaction committed, and fail the request with an API error. After runs once an object has left storage.
