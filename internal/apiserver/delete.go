@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -28,30 +27,14 @@ type removal struct {
 
 // remove deletes an object, or marks it for deletion when finalizers or a grace period keep it for now.
 func (s *Server) remove(ctx context.Context, t target, o *metav1.DeleteOptions) (out removal, err error) {
-	key := t.key()
-	fresh := false
-	for {
-		entry, ok := t.v.table.Snapshot().Get(key)
-		if ok {
-			out, err = s.removeOnce(ctx, t, entry, o.DeepCopy())
-		} else {
-			err = apierrors.NewNotFound(t.v.gr(), t.name)
+	err = s.guarded(ctx, t, func(ctx context.Context, entry *store.Entry) error {
+		if entry == nil {
+			return apierrors.NewNotFound(t.v.gr(), t.name)
 		}
-		if err == nil {
-			return out, nil
-		}
-		lost := errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound)
-		if fresh && !lost {
-			return removal{}, err
-		}
-		if _, syncErr := s.cfg.Store.Sync(ctx); syncErr != nil {
-			return removal{}, syncErr
-		}
-		if now, _ := t.v.table.Snapshot().Get(key); !lost && sameVersion(entry, now) {
-			return removal{}, err
-		}
-		fresh = !lost
-	}
+		out, err = s.removeOnce(ctx, t, entry, o.DeepCopy())
+		return err
+	})
+	return out, err
 }
 
 func (s *Server) removeOnce(ctx context.Context, t target, entry *store.Entry, o *metav1.DeleteOptions) (removal, error) {

@@ -26,6 +26,7 @@ type Server struct {
 	limits   limits
 	frames   frameFormats
 	health   healthChecks
+	turns    turnstile
 
 	mu       sync.Mutex // guards changes of the catalog, kinds, routes and watchers
 	kinds    map[string]*stored.Kind
@@ -46,6 +47,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
 	s.stop, s.stopNow = context.WithCancel(context.Background())
+	s.turns.init()
 	s.limits = newLimits(cfg.MaxInFlight, cfg.MaxMutatingInFlight)
 	s.health.addDefaults(s)
 	s.Install(cfg.Security)

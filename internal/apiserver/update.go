@@ -70,26 +70,46 @@ func (t target) subresource() *api.Subresource {
 	return nil
 }
 
-// update performs a change, as often as it takes for the live object to hold still. It begins with what the cache has;
-// a refusal counts only if the cache was up to date.
+// update performs a change, as often as it takes for the live object to hold still.
 func (s *Server) update(ctx context.Context, t target, ch change) (doc *document, created bool, err error) {
+	err = s.guarded(ctx, t, func(ctx context.Context, entry *store.Entry) error {
+		doc, created, err = s.updateOnce(ctx, t, entry, ch)
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return doc, created, nil
+}
+
+// guarded tries a write that is guarded by the revision of the live entry, nil if there is none, until it wins. It
+// begins with what the cache has; a refusal counts only if the cache was up to date.
+func (s *Server) guarded(ctx context.Context, t target, try func(context.Context, *store.Entry) error) error {
 	key := t.key()
-	fresh := false
+	fresh, queued := false, false
 	for {
 		entry, _ := t.v.table.Snapshot().Get(key)
-		doc, created, err := s.updateOnce(ctx, t, entry, ch)
+		err := try(ctx, entry)
 		if err == nil {
-			return doc, created, nil
+			return nil
 		}
 		lost := errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrExists)
 		if fresh && !lost {
-			return nil, false, err
+			return err
 		}
-		if _, syncErr := s.cfg.Store.Sync(ctx); syncErr != nil {
-			return nil, false, syncErr
+		if lost && !queued {
+			inside, leave, err := s.turns.enter(ctx, t.v.row.Prefix, key)
+			if err != nil {
+				return err
+			}
+			defer leave()
+			ctx, queued = inside, true
+		}
+		if _, err := s.cfg.Store.Sync(ctx); err != nil {
+			return err
 		}
 		if now, _ := t.v.table.Snapshot().Get(key); !lost && sameVersion(entry, now) {
-			return nil, false, err
+			return err
 		}
 		fresh = !lost
 	}
