@@ -216,6 +216,22 @@ func (s *Store) trimLogs() {
 	}
 }
 
+// quietEvents are what a table's log keeps however old: they let a watch of a table where little happens resume.
+const quietEvents = 256
+
+// trimBefore lets go of changes that are as old as what etcd's history loses, but for each table's last ones.
+func (s *Store) trimBefore(revision int64) {
+	for _, t := range *s.tables.Load() {
+		t.mu.Lock()
+		old := t.recent.len() - len(t.recent.after(revision))
+		if n := min(old, t.recent.len()-quietEvents); n > 0 {
+			s.logBytes.Add(-t.recent.drop(n))
+			t.forgetStates()
+		}
+		t.mu.Unlock()
+	}
+}
+
 // setApplied tells that every table has reached a revision.
 func (s *Store) setApplied(revision int64) {
 	if revision <= s.applied.Load() {

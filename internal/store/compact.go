@@ -39,6 +39,7 @@ func (s *Store) compactRegularly(ctx context.Context) {
 			continue
 		case <-every.C:
 		}
+		s.trimBefore(turn.revision)
 		if err := s.takeTurn(ctx, &turn); err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Warn("compaction failed", "err", err)
 		}

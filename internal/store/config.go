@@ -43,6 +43,7 @@ type Config struct {
 	CompactEvery time.Duration
 
 	// LogEvents and LogBytes bound the watch logs: events for one table, bytes for all. Defaults 16384 and 32 MiB.
+	// Besides, what is older than two intervals of compaction is let go, but for each table's last few hundred events.
 	LogEvents int
 	LogBytes  int64
 	// DecodedBytes bounds the objects that stay decoded though nobody uses them. Default 32 MiB.

@@ -8,3 +8,13 @@ var CompactTurnForTest = (*Store).takeTurn
 
 // CompactTurn is compactTurn.
 type CompactTurn = compactTurn
+
+// TrimBeforeForTest is trimBefore.
+var TrimBeforeForTest = (*Store).trimBefore
+
+// LogLenForTest is how many changes a table's log holds.
+func LogLenForTest(t *Table) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.recent.len()
+}

@@ -20,6 +20,9 @@ const (
 // SnapshotAt returns the state at exactly a revision, from memory where possible, else from etcd's history.
 // ErrCompacted when that is gone, ErrFuture when etcd has not come that far.
 func (t *Table) SnapshotAt(ctx context.Context, revision int64) (Snapshot, error) {
+	if revision <= 0 {
+		return Snapshot{}, fmt.Errorf("%s at revision %d: there was none: %w", t.cfg.Prefix, revision, ErrCompacted)
+	}
 	if err := t.store.catchUp(ctx, revision); err != nil {
 		return Snapshot{}, fmt.Errorf("%s at revision %d: %w", t.cfg.Prefix, revision, err)
 	}

@@ -189,3 +189,34 @@ func TestWaitForReturnsOnceEveryTableIsThere(t *testing.T) {
 		}
 	}
 }
+
+func TestOldChangesAreForgottenButForTheLastOnes(t *testing.T) {
+	s := storetest.New(t)
+	busy, quiet := addTable(t, s, "busy"), addTable(t, s, "quiet")
+	first := mustCreate(t, quiet, storetest.Named("ns", "x", "1"))
+	second := mustUpdate(t, quiet, storetest.Named("ns", "x", "2"), 0)
+	start := mustCreate(t, busy, storetest.Named("ns", "x", "0"))
+	for i := range 600 {
+		mustUpdate(t, busy, storetest.Named("ns", "x", fmt.Sprint(i)), 0)
+	}
+	now := mustSync(t, s)
+	store.TrimBeforeForTest(s, now-300)
+	if n := store.LogLenForTest(busy); n != 300 {
+		t.Errorf("%d changes are left, want the 300 that are not old", n)
+	}
+	store.TrimBeforeForTest(s, now)
+	if n := store.LogLenForTest(busy); n < 200 || n > 300 {
+		t.Errorf("%d changes are left, want the last few hundred", n)
+	}
+	if n := store.LogLenForTest(quiet); n != 2 {
+		t.Errorf("the quiet table has %d changes left, want both", n)
+	}
+	r := watch(t, quiet, store.WatchOptions{After: first})
+	if ev := r.want("MODIFIED ns/x"); ev.Revision() != second {
+		t.Errorf("got revision %d", ev.Revision())
+	}
+	r = watch(t, busy, store.WatchOptions{After: start})
+	for range 600 {
+		r.want("MODIFIED ns/x") // etcd still has what the log has not
+	}
+}

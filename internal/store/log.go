@@ -5,11 +5,10 @@ import "sort"
 // changeLog is a table's latest changes in revision order, from which a watch resumes and older states are made.
 // It holds everything after its start.
 type changeLog struct {
-	start   int64 // every change after this revision is here
-	ring    []*change
-	head    int // index of the oldest
-	size    int64
-	dropped bool // changes have been let go since the load
+	start int64 // every change after this revision is here
+	ring  []*change
+	head  int // index of the oldest
+	size  int64
 }
 
 func (l *changeLog) len() int { return len(l.ring) - l.head }
@@ -39,7 +38,6 @@ func (l *changeLog) drop(n int) int64 {
 		l.head++
 	}
 	l.size -= freed
-	l.dropped = l.dropped || freed > 0
 	if l.head > 64 && l.head > len(l.ring)/2 {
 		l.ring = append(l.ring[:0:0], l.ring[l.head:]...)
 		l.head = 0
@@ -63,6 +61,6 @@ func (l *changeLog) prepend(start int64, older []*change) int64 {
 // reset empties the log, which from now on begins at a revision.
 func (l *changeLog) reset(start int64) int64 {
 	freed := l.size
-	*l = changeLog{start: start, dropped: true}
+	*l = changeLog{start: start}
 	return freed
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/types"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // sharedRecords lets entries share what many of them have in common: strings, and whole sets of labels and fields, as
@@ -14,6 +14,7 @@ type sharedRecords struct {
 	mu      sync.Mutex
 	strings map[string]string
 	sets    map[uint64]map[string]string
+	owners  map[string][]metav1.OwnerReference // by the first owner's UID
 }
 
 const (
@@ -22,7 +23,11 @@ const (
 )
 
 func newSharedRecords() *sharedRecords {
-	return &sharedRecords{strings: map[string]string{}, sets: map[uint64]map[string]string{}}
+	return &sharedRecords{
+		strings: map[string]string{},
+		sets:    map[uint64]map[string]string{},
+		owners:  map[string][]metav1.OwnerReference{},
+	}
 }
 
 // share replaces the parts of an entry's record that are known already, before anybody else sees the entry.
@@ -37,12 +42,29 @@ func (s *sharedRecords) share(e *Entry) {
 	defer s.mu.Unlock()
 	r.Labels = s.set(r.Labels)
 	r.Fields = s.set(r.Fields)
-	for i := range r.Owners {
-		o := &r.Owners[i]
-		o.APIVersion, o.Kind, o.Name = s.text(o.APIVersion), s.text(o.Kind), s.text(o.Name)
-		o.UID = types.UID(s.text(string(o.UID)))
+	r.Owners = s.ownersOf(r.Owners)
+}
+
+// ownersOf returns the same owners as another object's, if it has the same. It never changes what the kind returned,
+// which may belong to somebody else.
+func (s *sharedRecords) ownersOf(owners []metav1.OwnerReference) []metav1.OwnerReference {
+	if len(owners) == 0 {
+		return nil
 	}
-	r.Owners = slices.Clip(r.Owners)
+	first := string(owners[0].UID)
+	if known := s.owners[first]; slices.EqualFunc(known, owners, sameOwner) {
+		return known
+	}
+	if len(s.owners) >= maxSharedSets {
+		clear(s.owners)
+	}
+	own := slices.Clone(owners)
+	for i := range own {
+		o := &own[i]
+		o.APIVersion, o.Kind, o.Name = s.text(o.APIVersion), s.text(o.Kind), s.text(o.Name)
+	}
+	s.owners[first] = own
+	return own
 }
 
 // inherit lets a new version of an object share with the former one, which is the best match there is.

@@ -140,6 +140,11 @@ func (w *Watch) Initial() (iter.Seq[*Entry], int64) {
 		case o.Namespace != "":
 			start.Ascend(o.Namespace+"/", "", selected)
 		default:
+			// Without a namespace, a name is the whole key if the kind has none.
+			if e, ok := start.Get(o.Name); ok {
+				selected(e)
+				return
+			}
 			start.Ascend("", "", selected)
 		}
 	}
