@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -29,6 +30,9 @@ const (
 type Authority struct {
 	Cert *x509.Certificate
 	Key  crypto.Signer
+
+	once sync.Once
+	pool *x509.CertPool
 }
 
 // NewAuthority makes a self-signed authority.
@@ -74,11 +78,13 @@ func (a *Authority) renewed(now time.Time) (*Authority, error) {
 // PEM returns the authority's certificate.
 func (a *Authority) PEM() []byte { return certPEM(a.Cert.Raw) }
 
-// Pool returns a pool that trusts the authority alone.
+// Pool returns a pool that trusts the authority alone: always the same one, which nobody may change.
 func (a *Authority) Pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.Cert)
-	return pool
+	a.once.Do(func() {
+		a.pool = x509.NewCertPool()
+		a.pool.AddCert(a.Cert)
+	})
+	return a.pool
 }
 
 // A Subject is what a certificate says about its holder.

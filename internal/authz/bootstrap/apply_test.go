@@ -39,7 +39,7 @@ func TestAFirstStartWritesEverythingAndASecondNothing(t *testing.T) {
 	if err := Apply(ctx, c, az); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(c.Writes()); n != 4+69+50+3+7+7+2 {
+	if n := len(c.Writes()); n != 4+69+1+50+4+7+7+2 {
 		t.Errorf("%d writes", n)
 	}
 	before := len(c.Writes())

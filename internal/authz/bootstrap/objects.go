@@ -41,8 +41,25 @@ func Load() (*Objects, error) {
 	for _, name := range SystemNamespaces {
 		o.Namespaces = append(o.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
+	o.ClusterRoles = append(o.ClusterRoles, servingApprover())
 	o.ClusterRoleBindings = append(o.ClusterRoleBindings, joining()...)
 	return &o, nil
+}
+
+const servingApproverRole = "clipper:kubelet-serving-approver"
+
+// servingApprover is the role of the controller that approves nodes' serving certificates, which upstream leaves to people.
+func servingApprover() *rbacv1.ClusterRole {
+	read := []string{"get", "list", "watch"}
+	return &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: servingApproverRole},
+		Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"certificatesigningrequests"}, Verbs: read},
+			{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"certificatesigningrequests/approval"}, Verbs: []string{"update"}},
+			{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"signers"}, ResourceNames: []string{"kubernetes.io/kubelet-serving"}, Verbs: []string{"approve"}},
+			{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: read},
+		},
+	}
 }
 
 // joining are the bindings by which machines join, as kubeadm makes them under its own name: a join token lets its holder ask for a
@@ -60,5 +77,10 @@ func joining() []*rbacv1.ClusterRoleBinding {
 		bind("node-bootstrapper", "system:node-bootstrapper", pki.JoinGroup),
 		bind("node-autoapprove-bootstrap", csr+"nodeclient", pki.JoinGroup),
 		bind("node-autoapprove-certificate-rotation", csr+"selfnodeclient", "system:nodes"),
+		{
+			ObjectMeta: metav1.ObjectMeta{Name: servingApproverRole},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: servingApproverRole},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: metav1.NamespaceSystem, Name: "kubelet-serving-approver"}},
+		},
 	}
 }

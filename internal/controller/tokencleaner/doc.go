@@ -1,0 +1,2 @@
+// Package tokencleaner deletes bootstrap tokens that have expired.
+package tokencleaner
