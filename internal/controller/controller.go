@@ -34,6 +34,8 @@ type Controller struct {
 	Reconcile func(ctx context.Context, key Key) (Again, error)
 	// Start, when set, runs beside the workers until ctx ends (timers, probes). It begins once the inputs are synced.
 	Start func(ctx context.Context) error
+	// Source, when set, is Start for keys that come from elsewhere than an Input: add queues one.
+	Source func(ctx context.Context, add func(Key)) error
 }
 
 // Again asks for the key to be reconciled again after a time; zero does not ask.

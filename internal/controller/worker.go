@@ -56,13 +56,19 @@ func (w *worker) run(ctx context.Context, metrics *Metrics) error {
 			return ctx.Err()
 		})
 	}
-	if w.Start != nil {
+	beside := func(fn func() error) {
 		g.Go(func() error {
-			if err := w.Start(ctx); err != nil && ctx.Err() == nil {
+			if err := fn(); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("%s: %w", w.Name, err)
 			}
 			return nil
 		})
+	}
+	if w.Start != nil {
+		beside(func() error { return w.Start(ctx) })
+	}
+	if w.Source != nil {
+		beside(func() error { return w.Source(ctx, w.queue.add) })
 	}
 	w.queue.start()
 	g.Go(func() error {
