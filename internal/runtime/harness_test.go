@@ -435,6 +435,14 @@ func (n *node) log(id string) string {
 	return text.String()
 }
 
+// ready starts the probe and waits until it says so: a first process ignores signals that it does not handle yet.
+func (p *pod) ready(config *runtimeapi.ContainerConfig) string {
+	p.t.Helper()
+	id := p.start(config)
+	p.eventually("the probe is ready", func() bool { return strings.HasPrefix(p.log(id), "ready\n") })
+	return id
+}
+
 // output runs the probe to its end and returns what it wrote.
 func (p *pod) output(config *runtimeapi.ContainerConfig) string {
 	p.t.Helper()

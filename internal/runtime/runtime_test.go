@@ -27,7 +27,7 @@ func TestContainerRunsAndItsOutputIsLogged(t *testing.T) {
 func TestExecSync(t *testing.T) {
 	n := newNode(t)
 	p := n.runPod()
-	id := p.run("pause")
+	id := p.ready(p.containerConfig("pause"))
 	if got := n.exec(id, "/probe", "say", "hi"); string(got.Stdout) != "hi\n" || got.ExitCode != 0 {
 		t.Errorf("got %v", got)
 	}
@@ -44,7 +44,7 @@ func TestExecSync(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := n.log(id); got != "got terminated\n" {
+	if got := n.log(id); got != "ready\ngot terminated\n" {
 		t.Errorf("log is %q", got)
 	}
 }

@@ -109,11 +109,15 @@ func (s *Server) remove(request *wire.Target) error {
 
 // removeLeftovers deletes what a container has on disk; it succeeds when there is nothing.
 func (s *Server) removeLeftovers(id string) error {
-	rootfs := filepath.Join(s.rootfsDir(), id)
-	if err := os.Remove(rootfs); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove mount point: %w", err)
+	if err := removeMount(filepath.Join(s.rootfsDir(), id)); err != nil {
+		return err
 	}
-	for _, dir := range []string{filepath.Join(s.pipeDir(), id), filepath.Join(s.libcontainerDir(), id), s.volumeDir(id)} {
+	for _, dir := range []string{s.volumeDir(id), filepath.Join(s.mountDir(), "mapped", id)} {
+		if err := removeMounts(dir); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{filepath.Join(s.pipeDir(), id), filepath.Join(s.libcontainerDir(), id)} {
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove leftovers of container %s: %w", id, err)
 		}

@@ -55,7 +55,6 @@ func (s *Server) prepareHandOver(request *wire.HandOver) error {
 	s.mu.Lock()
 	s.handOver = &handOver{server: s, binary: binary}
 	s.mu.Unlock()
-	go s.stop() // beside this call, whose answer must go out first
 	return nil
 }
 

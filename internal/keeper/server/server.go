@@ -207,7 +207,13 @@ func (s *Server) dispatch(conn *wire.Conn, request wire.Request, files []*os.Fil
 		return false
 	}
 	body, err := s.answer(request)
-	return reply(conn, body, err) == nil
+	sent := reply(conn, body, err) == nil
+	if err == nil && (request.Op == wire.OpShutdown || request.Op == wire.OpHandOver) {
+		// Only now: the answer must be out before the connections close.
+		s.stop()
+		return false
+	}
+	return sent
 }
 
 func (s *Server) answer(request wire.Request) (any, error) {
@@ -277,6 +283,7 @@ func (s *Server) state() wire.State {
 	return state
 }
 
+// shutdown tells whether the keeper may end; dispatch then ends it.
 func (s *Server) shutdown(request *wire.Shutdown) error {
 	if !request.Force {
 		for _, c := range s.state().Containers {
@@ -285,8 +292,6 @@ func (s *Server) shutdown(request *wire.Shutdown) error {
 			}
 		}
 	}
-	// The answer goes out before the connections close: stop runs beside this call.
-	go s.stop()
 	return nil
 }
 

@@ -181,7 +181,12 @@ func mountVolume(v *wire.Volume, dir string) error {
 	if err := os.Chdir(before); err != nil {
 		return err
 	}
-	if v.SubPath == "" {
+	return showPart(target, v.SubPath)
+}
+
+// showPart makes a mounted image show only a folder of itself; an empty path shows it all.
+func showPart(target, path string) error {
+	if path == "" {
 		return nil
 	}
 	root, err := unix.Open(target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -190,11 +195,11 @@ func mountVolume(v *wire.Volume, dir string) error {
 	}
 	defer unix.Close(root)
 	// A link inside the image leads to a place inside the image.
-	part, err := unix.Openat2(root, v.SubPath, &unix.OpenHow{
+	part, err := unix.Openat2(root, path, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
-		return fmt.Errorf("open %q in the image: %w", v.SubPath, err)
+		return fmt.Errorf("open %q in the image: %w", path, err)
 	}
 	defer unix.Close(part)
 	return unix.Mount(fmt.Sprintf("/proc/self/fd/%d", part), target, "", unix.MS_BIND, "")

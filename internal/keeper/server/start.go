@@ -94,11 +94,18 @@ func (s *Server) run(c *container, request *wire.Start) error {
 		return err
 	}
 	process.Init = true
-	stage, err := newStage(&stageConfig{
+	config := &stageConfig{
 		Rootfs: request.Spec.Root.Path, Overlay: &request.Rootfs,
 		VolumeDir: s.volumeDir(request.ID), Volumes: request.Volumes,
 		Seccomp: request.Seccomp, SeccompFlags: request.SeccompFlags, Gate: true,
-	})
+	}
+	if userns := s.userNamespace(request); userns != nil {
+		config.Overlay, config.Volumes = nil, nil
+		if err := s.mountMapped(request, userns); err != nil {
+			return err
+		}
+	}
+	stage, err := newStage(config)
 	if err != nil {
 		return err
 	}
@@ -111,6 +118,19 @@ func (s *Server) run(c *container, request *wire.Start) error {
 		_ = c.runtime.Signal(os.Kill)
 		_, _ = process.Wait()
 		return errors.Join(err, c.runtime.Destroy())
+	}
+	return nil
+}
+
+// userNamespace is the one of the sandbox, if the container enters it.
+func (s *Server) userNamespace(request *wire.Start) *os.File {
+	if !slices.Contains(request.Join, specs.UserNamespace) {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sb, ok := s.sandboxes[request.Sandbox]; ok {
+		return sb.namespaces[string(specs.UserNamespace)]
 	}
 	return nil
 }

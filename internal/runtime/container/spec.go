@@ -213,9 +213,6 @@ func (in *Input) namespaces(plan *Plan) error {
 	}
 	if in.UserNamespace {
 		plan.Join = append(plan.Join, specs.UserNamespace)
-		userns := pod.GetUsernsOptions()
-		linux.UIDMappings = idMappings(userns.GetUids())
-		linux.GIDMappings = idMappings(userns.GetGids())
 	}
 	switch mode := options.GetPid(); mode {
 	case runtimeapi.NamespaceMode_CONTAINER:

@@ -25,6 +25,7 @@ func main() {
 	case "pause":
 		stop := make(chan os.Signal, 1)
 		signal.Notify(stop, syscall.SIGTERM, syscall.SIGUSR1)
+		fmt.Println("ready")
 		got := <-stop
 		fmt.Println("got", got)
 		if got == syscall.SIGUSR1 {
@@ -32,6 +33,7 @@ func main() {
 		}
 	case "sleep": // ignores SIGTERM
 		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("ready")
 		time.Sleep(time.Hour)
 	case "say":
 		fmt.Println(strings.Join(args, " "))
@@ -138,6 +140,7 @@ func main() {
 			fmt.Println(err)
 			os.Exit(1)
 		}
+		fmt.Println("ready")
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
