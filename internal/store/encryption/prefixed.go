@@ -1,0 +1,63 @@
+package encryption
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+
+	"clipper.dev/clipper/internal/store"
+)
+
+// provided is one provider's key. The prefix of identity is empty.
+type provided struct {
+	prefix      string
+	transformer store.Transformer
+}
+
+// prefixed tries keys in order by the prefix of a value.
+type prefixed []provided
+
+var _ store.Transformer = prefixed{}
+
+// FromStorage decrypts a value with the key that its prefix names. It's stale unless that is the first.
+func (p prefixed) FromStorage(ctx context.Context, key string, data []byte) ([]byte, bool, error) {
+	var errs []error
+	for i, t := range p {
+		if !bytes.HasPrefix(data, []byte(t.prefix)) {
+			continue
+		}
+		out, stale, err := t.transformer.FromStorage(ctx, key, data[len(t.prefix):])
+		if err == nil {
+			return out, stale || i != 0, nil
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) > 0 {
+		return nil, false, utilerrors.NewAggregate(errs)
+	}
+	return nil, false, errors.New("no matching prefix found")
+}
+
+// ToStorage encrypts a value with the first key.
+func (p prefixed) ToStorage(ctx context.Context, key string, data []byte) ([]byte, error) {
+	first := p[0]
+	out, err := first.transformer.ToStorage(ctx, key, data)
+	if err != nil || first.prefix == "" {
+		return out, err
+	}
+	return append([]byte(first.prefix), out...), nil
+}
+
+// identity stores values as they are, and refuses to take ciphertext for a value.
+type identity struct{}
+
+func (identity) FromStorage(_ context.Context, _ string, data []byte) ([]byte, bool, error) {
+	if bytes.HasPrefix(data, []byte("k8s:enc:")) {
+		return nil, false, errors.New("identity transformer tried to read encrypted data")
+	}
+	return data, false, nil
+}
+
+func (identity) ToStorage(_ context.Context, _ string, data []byte) ([]byte, error) { return data, nil }
