@@ -1,11 +1,18 @@
 package apiserver
 
 import (
+	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
+
+	"clipper.dev/clipper/internal/apiserver/negotiate"
+	"clipper.dev/clipper/internal/apiserver/packed"
+	"clipper.dev/clipper/internal/apiserver/wire"
+	"clipper.dev/clipper/internal/store"
 )
 
 // compressFrom is the size from which responses are compressed, as upstream's.
@@ -42,3 +49,80 @@ func writeCompressed(w http.ResponseWriter, code int, body []byte) {
 	}
 	_ = z.Close()
 }
+
+// respondCompressed answers with a body that is compressed already.
+func (s *Server) respondCompressed(w http.ResponseWriter, r *http.Request, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-cache, private")
+	h.Set("Content-Encoding", "gzip")
+	h.Add("Vary", "Accept-Encoding")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	writeWarnings(h, callOf(r.Context()))
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // a client that went away is no error of the server's
+	}
+}
+
+// packed is the list as gzip, put together from compressed runs of items that are kept.
+func (p *page) packed(v *version, f negotiate.Format, cache *packed.Cache) ([]byte, error) {
+	form := v.gvk.String() + " " + f.ContentType()
+	if f == negotiate.Protobuf {
+		return p.packedMessages(v, form, cache)
+	}
+	head, err := p.textHead(v)
+	if err != nil {
+		return nil, err
+	}
+	first, err := listed(v, p.entries[0])
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(first)
+	if err != nil {
+		return nil, err
+	}
+	// The first item stands apart, so that every other one can begin with its comma.
+	rest := packedItems{p.entries[1:], func(dst []byte, e *store.Entry) ([]byte, error) {
+		o, err := listed(v, e)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := json.Marshal(o)
+		return append(append(dst, ','), raw...), err
+	}}
+	return cache.Gzip(form, append(head, raw...), rest, []byte("]}\n"))
+}
+
+func (p *page) packedMessages(v *version, form string, cache *packed.Cache) ([]byte, error) {
+	messages, err := p.messagesOf(v)
+	if err != nil {
+		return nil, err
+	}
+	size := wire.ListMetaSize(&p.meta)
+	for _, e := range p.entries {
+		size += wire.BytesFieldSize(len(messages(e)))
+	}
+	apiVersion := v.gvk.GroupVersion().String()
+	head := wire.AppendListMeta(wire.AppendEnvelopeHead(nil, apiVersion, v.listKind, size), &p.meta)
+	items := packedItems{p.entries, func(dst []byte, e *store.Entry) ([]byte, error) {
+		return wire.AppendListItem(dst, messages(e)), nil
+	}}
+	return cache.Gzip(form, head, items, wire.AppendEnvelopeTail(nil))
+}
+
+// packedItems are entries as items of a compressed list.
+type packedItems struct {
+	entries []*store.Entry
+	encode  func(dst []byte, e *store.Entry) ([]byte, error)
+}
+
+// Len implements packed.Items.
+func (i packedItems) Len() int { return len(i.entries) }
+
+// ID implements packed.Items.
+func (i packedItems) ID(n int) (string, int64) { return i.entries[n].Key(), i.entries[n].Revision() }
+
+// Append implements packed.Items.
+func (i packedItems) Append(dst []byte, n int) ([]byte, error) { return i.encode(dst, i.entries[n]) }

@@ -33,7 +33,7 @@ func (s *Server) serveConnect(w *response, r *http.Request, t target, info *requ
 	if !ok {
 		return errUnserved
 	}
-	options, err := connectOptions(t.sub, r.URL.Query())
+	options, err := connectOptions(t, r.URL.Query())
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Server) serveConnect(w *response, r *http.Request, t target, info *requ
 		}
 		return apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
 	}
-	return s.forwardToKubelet(w, r, pod.Spec.NodeName, location, t.sub == "log")
+	return s.forwardToKubelet(w, r, pod, location, t.sub == "log")
 }
 
 // admitConnect lets the plugins judge a connection.
@@ -75,10 +75,10 @@ func (s *Server) admitConnect(r *http.Request, t target, options runtime.Object)
 }
 
 // connectOptions reads the query of a streaming subresource.
-func connectOptions(sub string, q url.Values) (runtime.Object, error) {
-	switch sub {
+func connectOptions(t target, q url.Values) (runtime.Object, error) {
+	switch t.sub {
 	case "log":
-		return logOptions(q)
+		return logOptions(t.name, q)
 	case "exec":
 		return &corev1.PodExecOptions{
 			Stdin: flag(q, "stdin"), Stdout: flag(q, "stdout"), Stderr: flag(q, "stderr"), TTY: flag(q, "tty"),

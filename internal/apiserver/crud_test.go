@@ -325,3 +325,27 @@ func TestTablesArePrintedByTheServer(t *testing.T) {
 		t.Errorf("got %s", body)
 	}
 }
+
+func TestBigListsAreCompressed(t *testing.T) {
+	for form, contentType := range forms {
+		t.Run(form, func(t *testing.T) {
+			ctx := context.Background()
+			maps := newFixture(t).clients(t, contentType).CoreV1().ConfigMaps("default")
+			const total = 300
+			for i := range total {
+				must(maps.Create(ctx, cm(nameOf(i), map[string]string{"d": strings.Repeat("abc", 400)}), metav1.CreateOptions{}))(t)
+			}
+			for range 2 {
+				list := must(maps.List(ctx, metav1.ListOptions{}))(t)
+				for i, o := range list.Items {
+					if o.Name != nameOf(i) || len(o.Data["d"]) != 1200 || o.ResourceVersion == "" {
+						t.Fatalf("item %d: %+v", i, o.ObjectMeta)
+					}
+				}
+				if len(list.Items) != total {
+					t.Fatalf("%d items", len(list.Items))
+				}
+			}
+		})
+	}
+}

@@ -13,7 +13,7 @@ import (
 )
 
 // logOptions reads and checks what is asked of a container's log.
-func logOptions(q url.Values) (*corev1.PodLogOptions, error) {
+func logOptions(pod string, q url.Values) (*corev1.PodLogOptions, error) {
 	o := &corev1.PodLogOptions{
 		Container: q.Get("container"), Follow: flag(q, "follow"), Previous: flag(q, "previous"), Timestamps: flag(q, "timestamps"),
 		InsecureSkipTLSVerifyBackend: flag(q, "insecureSkipTLSVerifyBackend"),
@@ -37,7 +37,7 @@ func logOptions(q url.Values) (*corev1.PodLogOptions, error) {
 		o.SinceTime = &metav1.Time{Time: t}
 	}
 	if errs := validateLogOptions(o, q.Get("stream")); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "PodLogOptions"}, "", errs)
+		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "PodLogOptions"}, pod, errs)
 	}
 	return o, nil
 }

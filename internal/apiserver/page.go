@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"slices"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
@@ -16,6 +18,18 @@ import (
 
 // sendPage answers with a list in the shape asked for.
 func (s *Server) sendPage(w http.ResponseWriter, r *http.Request, v *version, p *page, m negotiate.Media) error {
+	plain := m.Shape == negotiate.AsIs && m.Format != negotiate.YAML && !m.Pretty
+	if plain && acceptsGzip(r) && p.size() >= compressFrom {
+		body, err := p.packed(v, m.Format, &s.packed)
+		if err != nil {
+			return err
+		}
+		s.respondCompressed(w, r, m.Format.ContentType(), body)
+		return nil
+	}
+	if plain && m.Format == negotiate.Protobuf {
+		return s.sendMessages(w, r, v, p)
+	}
 	body, err := s.encodePage(r, v, p, m)
 	if err != nil {
 		return err
@@ -24,9 +38,40 @@ func (s *Server) sendPage(w http.ResponseWriter, r *http.Request, v *version, p 
 	return nil
 }
 
+// size is how big the items are as they lie in the cache.
+func (p *page) size() (n int) {
+	for _, e := range p.entries {
+		n += len(e.Raw())
+	}
+	return n
+}
+
+// listBuffers are for lists, which are big and short-lived.
+var listBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxPooled bounds the buffers that are kept.
+const maxPooled = 16 << 20
+
+// sendMessages answers with a list as protobuf, from a buffer that is used again.
+func (s *Server) sendMessages(w http.ResponseWriter, r *http.Request, v *version, p *page) error {
+	buffer := listBuffers.Get().(*[]byte)
+	defer func() {
+		if cap(*buffer) <= maxPooled {
+			listBuffers.Put(buffer)
+		}
+	}()
+	body, err := p.protobuf((*buffer)[:0], v)
+	if err != nil {
+		return err
+	}
+	*buffer = body
+	s.respond(w, r, http.StatusOK, negotiate.Protobuf.ContentType(), body)
+	return nil
+}
+
 func (s *Server) encodePage(r *http.Request, v *version, p *page, m negotiate.Media) ([]byte, error) {
 	if m.Shape == negotiate.AsIs && m.Format == negotiate.Protobuf {
-		return p.protobuf(v)
+		return p.protobuf(nil, v)
 	}
 	if m.Shape == negotiate.AsIs {
 		return p.text(v, m)
@@ -64,22 +109,18 @@ func (p *page) objects() ([]api.Object, error) {
 	return out, nil
 }
 
-// protobuf lays the cached messages one after the other into one buffer of the right size.
-func (p *page) protobuf(v *version) ([]byte, error) {
-	messages := (*store.Entry).Raw
-	if !v.stable() {
-		converted, err := p.messages(v)
-		if err != nil {
-			return nil, err
-		}
-		messages = func(e *store.Entry) []byte { return converted[e] }
+// protobuf lays the cached messages one after the other into one buffer.
+func (p *page) protobuf(out []byte, v *version) ([]byte, error) {
+	messages, err := p.messagesOf(v)
+	if err != nil {
+		return nil, err
 	}
 	size := wire.ListMetaSize(&p.meta)
 	for _, e := range p.entries {
 		size += wire.BytesFieldSize(len(messages(e)))
 	}
 	apiVersion := v.gvk.GroupVersion().String()
-	out := make([]byte, 0, wire.EnvelopeSize(apiVersion, v.listKind, size))
+	out = slices.Grow(out, wire.EnvelopeSize(apiVersion, v.listKind, size))
 	out = wire.AppendEnvelopeHead(out, apiVersion, v.listKind, size)
 	out = wire.AppendListMeta(out, &p.meta)
 	for _, e := range p.entries {
@@ -88,20 +129,24 @@ func (p *page) protobuf(v *version) ([]byte, error) {
 	return wire.AppendEnvelopeTail(out), nil
 }
 
-func (p *page) messages(v *version) (map[*store.Entry][]byte, error) {
-	out := make(map[*store.Entry][]byte, len(p.entries))
+// messagesOf returns what finds an entry's message in a version.
+func (p *page) messagesOf(v *version) (func(*store.Entry) []byte, error) {
+	if v.stable() {
+		return (*store.Entry).Raw, nil
+	}
+	converted := make(map[*store.Entry][]byte, len(p.entries))
 	for _, e := range p.entries {
 		msg, err := documentOf(e).message(v)
 		if err != nil {
 			return nil, err
 		}
-		out[e] = msg
+		converted[e] = msg
 	}
-	return out, nil
+	return func(e *store.Entry) []byte { return converted[e] }, nil
 }
 
-// text is the list as JSON or YAML. Items carry no apiVersion and kind, as upstream's don't.
-func (p *page) text(v *version, m negotiate.Media) ([]byte, error) {
+// textHead is a list in JSON up to its first item.
+func (p *page) textHead(v *version) ([]byte, error) {
 	head, err := json.Marshal(struct {
 		Kind       string          `json:"kind"`
 		APIVersion string          `json:"apiVersion"`
@@ -110,19 +155,33 @@ func (p *page) text(v *version, m negotiate.Media) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return append(head[:len(head)-1], `,"items":[`...), nil
+}
+
+// listed is an entry as an item of a list.
+func listed(v *version, e *store.Entry) (api.Object, error) {
+	o, err := objectOf(e)
+	if err != nil {
+		return nil, err
+	}
+	return v.fromHub(o)
+}
+
+// text is the list as JSON or YAML. Items carry no apiVersion and kind, as upstream's don't.
+func (p *page) text(v *version, m negotiate.Media) ([]byte, error) {
+	head, err := p.textHead(v)
+	if err != nil {
+		return nil, err
+	}
 	var out bytes.Buffer
-	out.Write(head[:len(head)-1])
-	out.WriteString(`,"items":[`)
+	out.Write(head)
 	encoder := json.NewEncoder(&out)
 	for i, e := range p.entries {
 		if i > 0 {
 			out.WriteByte(',')
 		}
-		o, err := objectOf(e)
+		o, err := listed(v, e)
 		if err != nil {
-			return nil, err
-		}
-		if o, err = v.fromHub(o); err != nil {
 			return nil, err
 		}
 		if err := encoder.Encode(o); err != nil {

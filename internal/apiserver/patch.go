@@ -2,15 +2,18 @@ package apiserver
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -191,21 +194,13 @@ func (s *Server) patchScale(w http.ResponseWriter, r *http.Request, t target, m 
 }
 
 func (s *Server) scalePatched(ctx context.Context, t target, p patchRequest) (*document, error) {
-	c := callOf(ctx)
-	manager := managerOf(p.options.FieldManager, c.agent)
-	kind := p
 	if p.kind == types.ApplyYAMLPatchType {
-		// A scale has one field that can be owned, so applying it is merging it; the tracker judges who owns that field.
-		data, err := yaml.YAMLToJSON(p.data)
-		if err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
-		}
-		kind.kind, kind.data = types.MergePatchType, data
+		return s.applyScale(ctx, t, p)
 	}
+	c := callOf(ctx)
 	compute := func(live *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
-		original := typed(live, scaleKind)
 		out := &autoscalingv1.Scale{}
-		if err := applyPatch(c, kind, original, out); err != nil {
+		if err := applyPatch(c, p, typed(live, scaleKind), out); err != nil {
 			return nil, err
 		}
 		if out.Name != t.name {
@@ -213,5 +208,46 @@ func (s *Server) scalePatched(ctx context.Context, t target, p patchRequest) (*d
 		}
 		return out, nil
 	}
-	return s.changeScale(ctx, t, compute, updateOptionsOf(p.options), manager, dryRun(p.options.DryRun))
+	return s.changeScale(ctx, t, compute, updateOptionsOf(p.options), managerOf(p.options.FieldManager, c.agent), dryRun(p.options.DryRun))
+}
+
+// applyScale applies a scale as what it is to the tracker: an apply patch of the object that has the replicas alone.
+func (s *Server) applyScale(ctx context.Context, t target, p patchRequest) (*document, error) {
+	if s.cfg.Tracker == nil {
+		return nil, negotiate.Unsupported(s.patchTypes()...)
+	}
+	var scale autoscalingv1.Scale
+	if err := yaml.Unmarshal(p.data, &scale); err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
+	if err := checkStrictYAML(callOf(ctx), p); err != nil {
+		return nil, err
+	}
+	data, err := t.replicasPatch(&scale)
+	if err != nil {
+		return nil, err
+	}
+	force := p.options.Force != nil && *p.options.Force
+	doc, _, err := s.update(ctx, t, change{
+		compute: func(live api.Object) (api.Object, error) {
+			return s.cfg.Tracker.Apply(t.tracked(), live, data, p.options.FieldManager, force)
+		},
+		uid: scale.UID, options: updateOptionsOf(p.options), dryRun: dryRun(p.options.DryRun),
+	})
+	return doc, err
+}
+
+// replicasPatch is the apply patch of the parent that a scale amounts to.
+func (t target) replicasPatch(scale *autoscalingv1.Scale) ([]byte, error) {
+	apiVersion, kind := t.v.gvk.ToAPIVersionAndKind()
+	metadata := map[string]any{"name": t.name, "namespace": t.namespace}
+	if scale.ResourceVersion != "" {
+		metadata["resourceVersion"] = scale.ResourceVersion
+	}
+	patch := map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": metadata}
+	path := strings.Split(t.v.row.Scale.ReplicasPath, ".")
+	if err := unstructured.SetNestedField(patch, int64(scale.Spec.Replicas), path...); err != nil {
+		return nil, fmt.Errorf("set %s: %w", t.v.row.Scale.ReplicasPath, err)
+	}
+	return json.Marshal(patch)
 }

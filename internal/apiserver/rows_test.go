@@ -105,3 +105,15 @@ var testNamespaces = &api.Resource{
 		PrepareUpdate: api.OnUpdate(func(n, o *corev1.Namespace) { n.Status = o.Status }),
 	}},
 }
+
+// testNodes have a proxy.
+var testNodes = &api.Resource{
+	Name: "nodes", Singular: "node", Kind: "Node",
+	Versions: []api.Version{api.Serve[corev1.Node, corev1.NodeList]("v1")},
+	Prefix:   "minions", AllowUnconditionalUpdate: true,
+	Connect: []string{"proxy"},
+}
+
+func allRows() []*api.Resource {
+	return []*api.Resource{testPods, testBindings, testDeployments, testNamespaces, testNodes}
+}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/packed"
 	"clipper.dev/clipper/internal/apiserver/stored"
 	"clipper.dev/clipper/internal/store"
 )
@@ -27,6 +28,7 @@ type Server struct {
 	frames   frameFormats
 	health   healthChecks
 	turns    turnstile
+	packed   packed.Cache
 
 	mu       sync.Mutex // guards changes of the catalog, kinds, routes and watchers
 	kinds    map[string]*stored.Kind

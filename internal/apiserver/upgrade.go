@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -28,7 +29,8 @@ func upgrades(r *http.Request) bool {
 }
 
 // forwardToKubelet passes a request on to a node's kubelet, with the location's path and query.
-func (s *Server) forwardToKubelet(w *response, r *http.Request, node string, location *url.URL, plain bool) error {
+func (s *Server) forwardToKubelet(w *response, r *http.Request, pod *corev1.Pod, location *url.URL, plain bool) error {
+	node := pod.Spec.NodeName
 	base, transport, err := s.cfg.Kubelets.Endpoint(r.Context(), node)
 	if err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("reach the kubelet of node %q: %w", node, err))
@@ -39,7 +41,7 @@ func (s *Server) forwardToKubelet(w *response, r *http.Request, node string, loc
 	}
 	to.Path, to.RawQuery = location.Path, location.RawQuery
 	if plain {
-		return s.relay(w, r, http.MethodGet, to, transport)
+		return s.relay(w, r, pod.Name, to, transport)
 	}
 	if !upgrades(r) {
 		return apierrors.NewBadRequest("Upgrade request required")
@@ -48,13 +50,13 @@ func (s *Server) forwardToKubelet(w *response, r *http.Request, node string, loc
 	return s.tunnel(w, r, to, dial)
 }
 
-// relay makes one request of a backend and streams its answer, each piece as it comes.
-func (s *Server) relay(w *response, r *http.Request, method string, to *url.URL, transport http.RoundTripper) error {
+// relay gets a log from a kubelet and streams it, each piece as it comes.
+func (s *Server) relay(w *response, r *http.Request, name string, to *url.URL, transport http.RoundTripper) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	stop := context.AfterFunc(s.stop, cancel)
 	defer stop()
-	out, err := http.NewRequestWithContext(ctx, method, to.String(), nil)
+	out, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
@@ -64,7 +66,7 @@ func (s *Server) relay(w *response, r *http.Request, method string, to *url.URL,
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return backendError(answer)
+		return backendError(answer, name)
 	}
 	contentType := answer.Header.Get("Content-Type")
 	if contentType == "" {
@@ -79,18 +81,23 @@ func (s *Server) relay(w *response, r *http.Request, method string, to *url.URL,
 }
 
 // backendError turns a kubelet's refusal into a Status.
-func backendError(answer *http.Response) error {
-	const limit = 2048
-	text, err := io.ReadAll(io.LimitReader(answer.Body, limit))
+func backendError(answer *http.Response, name string) error {
+	const limit = 50 << 10
+	raw, err := io.ReadAll(io.LimitReader(answer.Body, limit))
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	status := apierrors.NewGenericServerResponse(answer.StatusCode, "get", schema.GroupResource{Resource: "pods"}, "", strings.TrimSpace(string(text)), 0, true)
-	if answer.StatusCode == http.StatusBadRequest || answer.StatusCode == http.StatusNotFound {
-		return apierrors.NewBadRequest(strings.TrimSpace(string(text)))
+	text := string(raw)
+	switch answer.StatusCode {
+	case http.StatusInternalServerError:
+		return apierrors.NewInternalError(errors.New(text))
+	case http.StatusBadRequest:
+		return apierrors.NewBadRequest(text)
 	}
-	return status
+	return apierrors.NewGenericServerResponse(answer.StatusCode, "", podLogs, name, text, 0, false)
 }
+
+var podLogs = schema.GroupResource{Resource: "pods/log"}
 
 // copyFlushing copies until the source ends, sending each piece at once.
 func copyFlushing(w *response, from io.Reader) {

@@ -1,0 +1,218 @@
+package packed
+
+import (
+	"bytes"
+	"container/list"
+	"encoding/binary"
+	"hash/crc32"
+	"hash/maphash"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+)
+
+const (
+	runMask  = 63  // a run ends with one key in 64
+	runLimit = 256 // or after so many items
+	// maxBytes bounds what a cache keeps.
+	maxBytes = 8 << 20
+)
+
+// Items are a list's items, in order.
+type Items interface {
+	Len() int
+	// ID identifies an item's content within a form: its key and its version.
+	ID(i int) (key string, version int64)
+	// Append appends an item as it stands in the list.
+	Append(dst []byte, i int) ([]byte, error)
+}
+
+// Cache keeps compressed runs. Its zero value is empty and ready for use by several goroutines.
+type Cache struct {
+	mu     sync.Mutex
+	size   int
+	blocks map[uint64]*list.Element // of *block
+	recent list.List                // the block used last comes first
+}
+
+// A block is a compressed run.
+type block struct {
+	hash     uint64
+	form     string
+	keys     []string
+	versions []int64
+	deflated []byte
+	sum      uint32
+	length   int // of the run itself
+}
+
+var seed = maphash.MakeSeed()
+
+// Gzip returns head, the items and tail as one gzip stream. form names how items are encoded.
+func (c *Cache) Gzip(form string, head []byte, items Items, tail []byte) ([]byte, error) {
+	s := stream{out: append(make([]byte, 0, 64<<10), 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255)}
+	s.store(head)
+	for from := 0; from < items.Len(); {
+		to, hash := run(form, items, from)
+		b, err := c.block(form, hash, items, from, to)
+		if err != nil {
+			return nil, err
+		}
+		s.add(b)
+		from = to
+	}
+	s.store(tail)
+	return s.finish(), nil
+}
+
+// run finds where the run that begins at an item ends, and the hash of its content.
+func run(form string, items Items, from int) (to int, hash uint64) {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	_, _ = h.WriteString(form)
+	var number [8]byte
+	for to = from; to < items.Len(); {
+		key, version := items.ID(to)
+		binary.LittleEndian.PutUint64(number[:], uint64(version))
+		_, _ = h.WriteString(key)
+		_, _ = h.Write(number[:])
+		to++
+		if to-from == runLimit || maphash.String(seed, key)&runMask == 0 {
+			break
+		}
+	}
+	return to, h.Sum64()
+}
+
+// block returns a run's compressed form, kept or fresh.
+func (c *Cache) block(form string, hash uint64, items Items, from, to int) (*block, error) {
+	if b := c.kept(form, hash, items, from, to); b != nil {
+		return b, nil
+	}
+	b, err := compress(form, hash, items, from, to)
+	if err != nil {
+		return nil, err
+	}
+	c.keep(b)
+	return b, nil
+}
+
+func (c *Cache) kept(form string, hash uint64, items Items, from, to int) *block {
+	c.mu.Lock()
+	e := c.blocks[hash]
+	if e != nil {
+		c.recent.MoveToFront(e)
+	}
+	c.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	if b := e.Value.(*block); b.holds(form, items, from, to) {
+		return b
+	}
+	return nil
+}
+
+// holds makes sure that the hash told the truth.
+func (b *block) holds(form string, items Items, from, to int) bool {
+	if b.form != form || len(b.keys) != to-from {
+		return false
+	}
+	for i := range b.keys {
+		if key, version := items.ID(from + i); b.versions[i] != version || b.keys[i] != key {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Cache) keep(b *block) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.blocks == nil {
+		c.blocks = map[uint64]*list.Element{}
+	}
+	if old := c.blocks[b.hash]; old != nil {
+		c.forget(old)
+	}
+	c.blocks[b.hash] = c.recent.PushFront(b)
+	c.size += b.cost()
+	for c.size > maxBytes {
+		c.forget(c.recent.Back())
+	}
+}
+
+func (c *Cache) forget(e *list.Element) {
+	b := c.recent.Remove(e).(*block)
+	delete(c.blocks, b.hash)
+	c.size -= b.cost()
+}
+
+func (b *block) cost() int { return len(b.deflated) + 24*len(b.keys) + 200 }
+
+var deflaters = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(nil, flate.BestSpeed)
+	if err != nil {
+		panic(err) // the level is valid
+	}
+	return w
+}}
+
+func compress(form string, hash uint64, items Items, from, to int) (*block, error) {
+	b := &block{hash: hash, form: form, keys: make([]string, 0, to-from), versions: make([]int64, 0, to-from)}
+	var plain []byte
+	var err error
+	for i := from; i < to; i++ {
+		key, version := items.ID(i)
+		b.keys, b.versions = append(b.keys, key), append(b.versions, version)
+		if plain, err = items.Append(plain, i); err != nil {
+			return nil, err
+		}
+	}
+	var out bytes.Buffer
+	z := deflaters.Get().(*flate.Writer)
+	defer deflaters.Put(z)
+	z.Reset(&out)
+	if _, err := z.Write(plain); err != nil {
+		return nil, err
+	}
+	if err := z.Flush(); err != nil {
+		return nil, err
+	}
+	b.deflated, b.sum, b.length = bytes.Clone(out.Bytes()), crc32.ChecksumIEEE(plain), len(plain)
+	return b, nil
+}
+
+// A stream is a gzip stream in the making.
+type stream struct {
+	out    []byte
+	sum    uint32
+	length int
+}
+
+func (s *stream) count(sum uint32, length int) {
+	s.sum = combine(s.sum, sum, length)
+	s.length += length
+}
+
+// store adds bytes uncompressed.
+func (s *stream) store(b []byte) {
+	s.count(crc32.ChecksumIEEE(b), len(b))
+	for len(b) > 0 {
+		n := min(len(b), 0xffff)
+		s.out = append(s.out, 0, byte(n), byte(n>>8), ^byte(n), ^byte(n>>8))
+		s.out = append(s.out, b[:n]...)
+		b = b[n:]
+	}
+}
+
+func (s *stream) add(b *block) {
+	s.count(b.sum, b.length)
+	s.out = append(s.out, b.deflated...)
+}
+
+func (s *stream) finish() []byte {
+	s.out = append(s.out, 3, 0) // a last block with nothing in it
+	s.out = binary.LittleEndian.AppendUint32(s.out, s.sum)
+	return binary.LittleEndian.AppendUint32(s.out, uint32(s.length))
+}
