@@ -185,3 +185,20 @@ func (c *Client) List(ctx context.Context) (map[types.UID]*Summary, error) {
 	c.mu.Unlock()
 	return out, nil
 }
+
+// Annotations returns what the annotations of a pod's containers tell of how they were made, by container name.
+func (c *Client) Annotations(ctx context.Context, uid types.UID) (map[string]criconfig.Annotated, error) {
+	selector := map[string]string{criconfig.OwnerLabel: c.owner, criconfig.PodUIDLabel: string(uid)}
+	list, err := c.ListContainers(ctx, &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{LabelSelector: selector}})
+	if err != nil {
+		return nil, fmt.Errorf("list containers of pod %s: %w", uid, err)
+	}
+	out := map[string]criconfig.Annotated{}
+	for _, item := range list.Containers {
+		name := item.Labels[criconfig.ContainerNameLabel]
+		if _, ok := out[name]; !ok || item.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
+			out[name] = criconfig.ParseAnnotations(item.Annotations)
+		}
+	}
+	return out, nil
+}

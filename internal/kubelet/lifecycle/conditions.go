@@ -25,7 +25,7 @@ func conditions(in *StatusInput, s *corev1.PodStatus, statuses map[string]*corev
 	if d := findCondition(in.Previous.Conditions, corev1.DisruptionTarget); d != nil && findCondition(out, corev1.DisruptionTarget) == nil {
 		out = append(out, *d)
 	}
-	if in.Disruption != nil {
+	if in.Disruption != nil && in.Stopped {
 		out = replaceCondition(out, *in.Disruption)
 	}
 	needed, _, _ := sandboxNeeded(pod, in.Observed)
@@ -53,7 +53,7 @@ func transitionTime(in *StatusInput, c *corev1.PodCondition) metav1.Time {
 	if prev := findCondition(in.Previous.Conditions, c.Type); prev != nil && prev.Status == c.Status {
 		return prev.LastTransitionTime
 	}
-	return metav1.NewTime(in.Now)
+	return stamp(in.Now)
 }
 
 func boolCondition(t corev1.PodConditionType, ok bool) corev1.PodCondition {

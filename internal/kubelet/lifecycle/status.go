@@ -5,7 +5,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
@@ -59,7 +58,7 @@ func Status(in StatusInput) corev1.PodStatus {
 		ExtendedResourceClaimStatus: in.Pod.Status.ExtendedResourceClaimStatus,
 	}
 	if s.StartTime == nil {
-		now := metav1.NewTime(in.Now.Truncate(time.Second))
+		now := stamp(in.Now)
 		s.StartTime = &now
 	}
 	addresses(&in, &s)
@@ -80,7 +79,7 @@ func Status(in StatusInput) corev1.PodStatus {
 		if s.Phase == "" {
 			s.Phase = corev1.PodPending
 		}
-		s.Reason, s.Message = "", ""
+		s.Reason, s.Message = in.Pod.Status.Reason, in.Pod.Status.Message
 	}
 	return s
 }

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -95,8 +96,8 @@ func terminated(o *Observed, c *Container) *corev1.ContainerStateTerminated {
 		ExitCode:    c.ExitCode,
 		Reason:      c.Reason,
 		Message:     c.Message,
-		StartedAt:   metav1.NewTime(c.StartedAt),
-		FinishedAt:  metav1.NewTime(c.FinishedAt),
+		StartedAt:   stamp(c.StartedAt),
+		FinishedAt:  stamp(c.FinishedAt),
 		ContainerID: o.ContainerID(c.ID),
 	}
 }
@@ -122,7 +123,7 @@ func seenStatus(in *StatusInput, c *corev1.Container, seen *Container, previous 
 	}
 	switch seen.State {
 	case Running:
-		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(seen.StartedAt)}
+		s.State.Running = &corev1.ContainerStateRunning{StartedAt: stamp(seen.StartedAt)}
 	case Exited:
 		s.State.Terminated = terminated(in.Observed, seen)
 	case Unknown:
@@ -133,7 +134,7 @@ func seenStatus(in *StatusInput, c *corev1.Container, seen *Container, previous 
 		s.State.Terminated = lostState("The container could not be located when the pod was terminated")
 		s.RestartCount = previous.RestartCount + 1
 	default:
-		s.State.Waiting = &corev1.ContainerStateWaiting{}
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: waitingReason(in.Pod)}
 	}
 	containerResources(in, c, seen, &s)
 	return s
@@ -161,13 +162,25 @@ func containerResources(in *StatusInput, c *corev1.Container, seen *Container, s
 	overlay(s.Resources.Requests, seen.Resources.Requests)
 }
 
+// waitingReason says why a container that has no problem doesn't run yet.
+func waitingReason(pod *corev1.Pod) string {
+	if len(pod.Spec.InitContainers) > 0 {
+		return "PodInitializing"
+	}
+	return "ContainerCreating"
+}
+
+// stamp is a time as the API stores it.
+func stamp(t time.Time) metav1.Time {
+	if t.IsZero() {
+		return metav1.Time{}
+	}
+	return metav1.NewTime(t.Truncate(time.Second))
+}
+
 // missingStatus is for a container that the runtime doesn't know: not made yet, or collected.
 func missingStatus(in *StatusInput, ref Ref, c *corev1.Container, previous *corev1.ContainerStatus) corev1.ContainerStatus {
-	reason := "ContainerCreating"
-	if len(in.Pod.Spec.InitContainers) > 0 {
-		reason = "PodInitializing"
-	}
-	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}
+	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: waitingReason(in.Pod)}}}
 	if previous == nil {
 		inferInit(in, ref, c, &s)
 		return s
@@ -288,30 +301,48 @@ func mountStatuses(c *corev1.Container, seen *Container) []corev1.VolumeMountSta
 	return out
 }
 
-// Finish makes the status of a pod whose containers are all gone: what isn't known to have ended is reported as lost.
+// Finish makes the status of a pod whose containers are all gone: what ran and isn't known to have ended is reported as lost.
 func Finish(pod *corev1.Pod, s corev1.PodStatus) corev1.PodStatus {
 	s = *s.DeepCopy()
-	lose := func(list []corev1.ContainerStatus, only func(name string) bool) {
-		for i := range list {
-			if list[i].State.Terminated == nil && only(list[i].Name) {
-				list[i].State = corev1.ContainerState{Terminated: lostState("The container could not be located when the pod was terminated")}
-				started := false
-				list[i].Started, list[i].Ready = &started, false
-			}
+	if hasInitialized(pod, &s) {
+		lose(s.ContainerStatuses)
+	}
+	// Init containers behind the last that has started never ran and stay waiting; the first one counts as started in any case.
+	started := min(1, len(s.InitContainerStatuses))
+	for i := range s.InitContainerStatuses {
+		if c := &s.InitContainerStatuses[i]; c.State.Waiting == nil || c.LastTerminationState.Terminated != nil {
+			started = i + 1
 		}
 	}
-	// Init containers behind one that failed never ran and stay waiting.
-	initialized := anyRegularStarted(pod, byName(s.ContainerStatuses))
-	lose(s.ContainerStatuses, func(string) bool { return true })
-	lose(s.InitContainerStatuses, func(name string) bool {
-		prev := findStatus(s.InitContainerStatuses, name)
-		return initialized || prev.State.Running != nil || prev.LastTerminationState.Terminated != nil || len(s.InitContainerStatuses) > 0 && s.InitContainerStatuses[0].Name == name
-	})
-	lose(s.EphemeralContainerStatuses, func(string) bool { return true })
-	if !Terminal(s.Phase) {
+	lose(s.InitContainerStatuses[:started])
+	if !Terminal(s.Phase) && !IsStatic(pod) {
 		s.Phase = corev1.PodFailed
 	}
 	return s
+}
+
+func lose(list []corev1.ContainerStatus) {
+	for i := range list {
+		if list[i].State.Terminated != nil {
+			continue
+		}
+		started := false
+		list[i].State = corev1.ContainerState{Terminated: lostState("The container could not be located when the pod was terminated")}
+		list[i].Started, list[i].Ready = &started, false
+	}
+}
+
+// hasInitialized tells whether regular containers may have run.
+func hasInitialized(pod *corev1.Pod, s *corev1.PodStatus) bool {
+	if len(pod.Spec.InitContainers) == 0 || anyRegularStarted(pod, byName(s.ContainerStatuses)) {
+		return true
+	}
+	n := len(s.InitContainerStatuses)
+	if n == 0 {
+		return false
+	}
+	last := &s.InitContainerStatuses[n-1]
+	return last.State.Terminated != nil && last.State.Terminated.ExitCode == 0 || last.LastTerminationState.Terminated != nil && last.LastTerminationState.Terminated.ExitCode == 0
 }
 
 func byName(list []corev1.ContainerStatus) map[string]*corev1.ContainerStatus {

@@ -1,0 +1,92 @@
+package kubelet
+
+import (
+	"context"
+	"os"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/kubelet/admission"
+	"clipper.dev/clipper/internal/kubelet/node"
+)
+
+// pressure is what eviction last found.
+type pressure struct {
+	mu  sync.Mutex
+	now node.Pressure
+}
+
+func (p *pressure) get() node.Pressure {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now
+}
+
+func (p *pressure) set(now node.Pressure) (changed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed = p.now != now
+	p.now = now
+	return changed
+}
+
+// nodeWait bounds how long a first pod waits for the Node object.
+const nodeWait = 5 * time.Second
+
+// admit decides whether a pod may run here, one pod at a time, so that two cannot take the same room. What ran before a restart is not
+// measured against pressure again.
+func (k *Kubelet) admit(ctx context.Context, pod *corev1.Pod, running bool) *admission.Refusal {
+	k.pods.admission.Lock()
+	defer k.pods.admission.Unlock()
+	if running {
+		k.pods.admitted[pod.UID] = pod
+		return nil
+	}
+	p := k.pressure.get()
+	in := admission.Input{
+		Pod: pod, Node: k.node.Node(), Others: k.pods.holding(pod.UID), Allocatable: k.allocatable,
+		MemoryPressure: p.Memory, DiskPressure: p.Disk, PIDPressure: p.PID,
+		UnsafeSysctls: k.cfg.AllowedUnsafeSysctls, AppArmor: appArmor(), GroupsPolicy: k.knowsGroupsPolicy(),
+	}
+	refusal := admission.Check(in)
+	if refusal != nil && refusal.Reason == "NodeAffinity" {
+		// The labels may have changed since the watch last told.
+		ctx, cancel := context.WithTimeout(ctx, nodeWait)
+		defer cancel()
+		if fresh, err := client.Nodes.Get(ctx, k.cfg.Client, "", k.cfg.NodeName); err == nil {
+			in.Node = fresh
+			refusal = admission.Check(in)
+		}
+	}
+	if refusal == nil {
+		k.pods.admitted[pod.UID] = pod
+	}
+	return refusal
+}
+
+// holding returns the admitted pods, other than one, that still hold resources.
+func (p *pods) holding(except types.UID) []*corev1.Pod {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []*corev1.Pod
+	for uid, pod := range p.admitted {
+		e := p.workers[uid]
+		switch {
+		case e == nil || e.stopped:
+			delete(p.admitted, uid)
+		case uid != except:
+			out = append(out, pod)
+		}
+	}
+	return out
+}
+
+// appArmor tells whether the kernel enforces AppArmor profiles.
+func appArmor() bool {
+	data, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && len(data) > 0 && data[0] == 'Y'
+}

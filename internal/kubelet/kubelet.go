@@ -1,0 +1,179 @@
+package kubelet
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
+
+	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/client/events"
+	"clipper.dev/clipper/internal/kubelet/cgroups"
+	"clipper.dev/clipper/internal/kubelet/cri"
+	"clipper.dev/clipper/internal/kubelet/criconfig"
+	"clipper.dev/clipper/internal/kubelet/images"
+	"clipper.dev/clipper/internal/kubelet/node"
+	"clipper.dev/clipper/internal/kubelet/objects"
+	"clipper.dev/clipper/internal/kubelet/volumes"
+)
+
+// Kubelet runs a node's pods.
+type Kubelet struct {
+	cfg     Config
+	logger  *slog.Logger
+	events  *events.Recorder
+	cri     *cri.Client
+	tree    *cgroups.Tree
+	machine *node.Machine
+	metrics *metrics
+
+	hostIPs     []string
+	capacity    corev1.ResourceList
+	allocatable corev1.ResourceList
+	translate   *criconfig.Node
+
+	images    *images.Puller
+	collector *images.Collector
+	volumes   *volumes.Manager
+	users     *users
+	tokens    *tokens
+	health    health
+	pressure  pressure
+
+	// Made when Run begins, as they live in its context.
+	objects  *objects.Cache
+	statuses *statuses
+	pods     *pods
+	node     *node.Manager
+	services client.TypedView[*corev1.Service]
+
+	static       atomic.Bool // the static pods have been read once
+	sourcesReady atomic.Bool // all pods that the API had at first are known
+	started      time.Time
+}
+
+// New prepares a kubelet. Nothing is started, and of the machine only the kubelet's own directories and control groups are touched.
+func New(cfg Config) (*Kubelet, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	if err := cfg.makeDirs(); err != nil {
+		return nil, err
+	}
+	k := &Kubelet{cfg: cfg, logger: cfg.Logger, hostIPs: cfg.hostIPs(), metrics: newMetrics(), started: time.Now()}
+	k.static.Store(cfg.StaticPodPath == "")
+	var err error
+	if k.machine, err = node.Inspect(cfg.RootDir); err != nil {
+		return nil, err
+	}
+	k.capacity = k.machine.Capacity.DeepCopy()
+	k.capacity[corev1.ResourcePods] = *resource.NewQuantity(int64(cfg.MaxPods), resource.DecimalSI)
+	k.allocatable = allocatable(k.capacity, cfg.reserved(k.capacity, true))
+	if err := k.setupCgroups(); err != nil {
+		return nil, err
+	}
+	if k.cri, err = cri.Dial(cfg.RuntimeEndpoint, cfg.owner(), cfg.Logger); err != nil {
+		return nil, err
+	}
+	k.events = events.New(events.Config{Client: cfg.Client, Component: "kubelet", Host: cfg.NodeName, Logger: cfg.Logger})
+	k.translate = k.translation()
+	k.images = images.NewPuller(images.PullerConfig{Images: k.cri.Images, Events: k.events, Parallel: cfg.MaxParallelImagePulls, Now: time.Now})
+	k.collector = images.NewCollector(images.CollectorConfig{
+		Runtime: k.cri, Images: k.cri.Images, Events: k.events, About: node.Reference(cfg.NodeName),
+		High: cfg.ImageGCHigh, Low: cfg.ImageGCLow, MinAge: 2 * time.Minute, Now: time.Now, Logger: cfg.Logger,
+	})
+	k.tokens = newTokens(cfg.Client)
+	if k.volumes, err = volumes.New(volumes.Config{Root: cfg.RootDir, Host: (*volumeHost)(k), Logger: cfg.Logger}); err != nil {
+		return nil, err
+	}
+	k.users = newUsers(k.volumes.PodDir, cfg.MaxPods)
+	return k, nil
+}
+
+func (k *Kubelet) setupCgroups() (err error) {
+	if k.tree, err = cgroups.New(k.cfg.CgroupRoot); err != nil {
+		return err
+	}
+	return k.tree.Setup(allocatable(k.capacity, k.cfg.reserved(k.capacity, false)))
+}
+
+func (k *Kubelet) translation() *criconfig.Node {
+	memory := k.machine.Capacity[corev1.ResourceMemory]
+	return &criconfig.Node{
+		Owner: k.cfg.owner(), LogDir: k.cfg.LogDir, SeccompDir: k.cfg.SeccompDir,
+		ClusterDNS: k.cfg.ClusterDNS, ClusterDomain: k.cfg.ClusterDomain, ResolvConf: k.cfg.ResolvConf,
+		MemoryCapacity: memory.Value(), PageSizes: k.machine.PageSizes,
+		CgroupV2: k.tree.V2(), SwapAccounting: k.tree.SwapAccounting(),
+		CPUCFSQuota: !k.cfg.NoCPUCFSQuota, SeccompDefault: k.cfg.SeccompDefault, MaskedPaths: k.machine.ThermalPaths,
+	}
+}
+
+// Run runs the node's pods until ctx ends. Containers go on running afterwards.
+func (k *Kubelet) Run(ctx context.Context) error {
+	defer k.cri.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	var err error
+	if k.services, err = client.Services.View(ctx, k.cfg.Client, client.Selection{}); err != nil {
+		return fmt.Errorf("watch services: %w", err)
+	}
+	k.pods = newPods(k)
+	k.pods.ctx = ctx
+	k.objects = objects.New(ctx, k.cfg.Client, k.pods.refresh)
+	k.statuses = newStatuses(ctx, k.cfg.Client, k.logger)
+	k.node = k.newNode()
+	k.events.Event(node.Reference(k.cfg.NodeName), corev1.EventTypeNormal, "Starting", "Starting kubelet.")
+
+	g.Go(func() error { return k.events.Run(ctx) })
+	g.Go(func() error { return k.node.Run(ctx) })
+	g.Go(func() error { return k.cri.Watch(ctx, k.pods.changed, k.listed) })
+	g.Go(func() error { return k.followStatic(ctx) })
+	g.Go(func() error { return k.followAPI(ctx, func() { k.sourcesReady.Store(true); k.adoptOrphans(ctx) }) })
+	g.Go(func() error { return k.keepHouse(ctx) })
+	if k.cfg.Listen != "" {
+		g.Go(func() error { return k.serve(ctx) })
+	}
+	err = g.Wait()
+	k.pods.wg.Wait()
+	k.objects.Wait()
+	k.statuses.wait()
+	return err
+}
+
+// port is announced in the Node's status.
+func (k *Kubelet) port() int32 {
+	if k.cfg.Port != 0 {
+		return k.cfg.Port
+	}
+	if _, text, err := net.SplitHostPort(k.cfg.Listen); err == nil {
+		if n, err := strconv.ParseInt(text, 10, 32); err == nil && n > 0 {
+			return int32(n)
+		}
+	}
+	return defaultPort
+}
+
+func (k *Kubelet) newNode() *node.Manager {
+	return node.New(node.Config{
+		Client: k.cfg.Client, Events: k.events, Name: k.cfg.NodeName, Addresses: k.hostIPs,
+		Labels: k.cfg.Labels, Taints: k.cfg.Taints, ProviderID: k.cfg.ProviderID, Port: k.port(), Version: k.cfg.Version,
+		Machine: k.machine, Capacity: k.capacity, Allocatable: k.allocatable,
+		Health: k.checkRuntime, Pressure: k.pressure.get, Images: k.listImages, Changed: k.nodeChanged, Logger: k.logger,
+	})
+}
+
+func (k *Kubelet) staticReady() bool { return k.static.Load() }
+func (k *Kubelet) setStaticReady()   { k.static.Store(true) }
+
+// Pods returns what is known of all pods on the node.
+func (k *Kubelet) Pods() []Snapshot { return k.pods.list() }
+
+// evict ends a pod because the node asks for it; false if it isn't there or ending already. grace in seconds; nil is the pod's own.
+func (k *Kubelet) evict(uid types.UID, r *killRequest) bool { return k.pods.kill(uid, r) }

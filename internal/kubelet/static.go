@@ -1,0 +1,186 @@
+package kubelet
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"clipper.dev/clipper/internal/kubelet/lifecycle"
+)
+
+// staticRelist is how often the folder is read although no event has come.
+const staticRelist = 20 * time.Second
+
+// followStatic takes in the manifests of the static pods' folder until ctx ends.
+func (k *Kubelet) followStatic(ctx context.Context) error {
+	if k.cfg.StaticPodPath == "" {
+		return nil
+	}
+	events, stop, err := watchDir(k.cfg.StaticPodPath)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	known := map[types.UID]*corev1.Pod{}
+	for {
+		k.readStatic(known)
+		k.mirrorStatic(ctx, known)
+		timer := time.NewTimer(staticRelist)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-events:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// readStatic compares the folder with what is known, which it changes.
+func (k *Kubelet) readStatic(known map[types.UID]*corev1.Pod) {
+	found := map[types.UID]*corev1.Pod{}
+	entries, err := os.ReadDir(k.cfg.StaticPodPath)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		k.logger.Error("static pods not read", "path", k.cfg.StaticPodPath, "error", err)
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		path := filepath.Join(k.cfg.StaticPodPath, e.Name())
+		pod, err := k.parseStatic(path)
+		if err != nil {
+			k.logger.Error("static pod not accepted", "path", path, "error", err)
+			continue
+		}
+		found[pod.UID] = pod
+	}
+	for uid, pod := range known {
+		if found[uid] == nil {
+			k.pods.remove(pod)
+			delete(known, uid)
+		}
+	}
+	for uid, pod := range found {
+		if known[uid] == nil {
+			k.pods.update(pod)
+		}
+	}
+	maps.Copy(known, found)
+	k.setStaticReady()
+}
+
+// mirrorStatic makes the mirrors that are missing, and removes those of pods that are gone.
+func (k *Kubelet) mirrorStatic(ctx context.Context, known map[types.UID]*corev1.Pod) {
+	k.pods.mu.Lock()
+	mirrors := maps.Clone(k.pods.mirrors)
+	k.pods.mu.Unlock()
+	for _, pod := range known {
+		if mirror := mirrors[fullName(pod)]; mirror != nil {
+			delete(mirrors, fullName(pod))
+			if mirror.Annotations[lifecycle.MirrorAnnotation] == pod.Annotations[lifecycle.HashAnnotation] {
+				continue
+			}
+			k.statuses.set(mirror, mirror.Status, true)
+		}
+		if err := k.ensureMirror(ctx, pod); err != nil && ctx.Err() == nil {
+			k.logger.Debug("mirror pod not created", "error", err)
+		}
+	}
+	for _, mirror := range mirrors {
+		k.statuses.set(mirror, mirror.Status, true)
+	}
+}
+
+// parseStatic reads a manifest and makes it a pod of this node.
+func (k *Kubelet) parseStatic(path string) (*corev1.Pod, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	obj, _, err := scheme.Codecs.UniversalDeserializer().Decode(data, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("parse manifest: %w", err)
+	}
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil, fmt.Errorf("parse manifest: it's a %T, not a Pod", obj)
+	}
+	if pod.Name == "" || len(pod.Spec.Containers) == 0 {
+		return nil, errors.New("a pod needs a name and a container")
+	}
+	k.cfg.DefaultPod(pod)
+	sum := md5.New()
+	fmt.Fprintf(sum, "host:%s", k.cfg.NodeName)
+	fmt.Fprintf(sum, "file:%s", path)
+	content, err := json.Marshal(pod)
+	if err != nil {
+		return nil, fmt.Errorf("hash manifest: %w", err)
+	}
+	sum.Write(content)
+	hash := hex.EncodeToString(sum.Sum(nil))
+	if pod.UID == "" {
+		pod.UID = types.UID(hash)
+	}
+	pod.Name += "-" + strings.ToLower(k.cfg.NodeName)
+	if pod.Namespace == "" {
+		pod.Namespace = metav1.NamespaceDefault
+	}
+	pod.Spec.NodeName = k.cfg.NodeName
+	if pod.Annotations == nil {
+		pod.Annotations = map[string]string{}
+	}
+	pod.Annotations[lifecycle.HashAnnotation] = hash
+	pod.Annotations[lifecycle.SourceAnnotation] = lifecycle.SourceFile
+	pod.Annotations[lifecycle.SeenAnnotation] = time.Now().UTC().Format(time.RFC3339Nano)
+	pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute})
+	pod.Status.Phase = corev1.PodPending
+	return pod, nil
+}
+
+// watchDir tells of changes in a folder, which is made if it isn't there.
+func watchDir(dir string) (<-chan struct{}, func(), error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, fmt.Errorf("make the static pods' folder: %w", err)
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, nil, fmt.Errorf("watch %s: %w", dir, err)
+	}
+	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE); err != nil {
+		unix.Close(fd)
+		return nil, nil, fmt.Errorf("watch %s: %w", dir, err)
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	events, ended := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		buf := make([]byte, 4096)
+		for {
+			if _, err := f.Read(buf); err != nil {
+				return
+			}
+			select {
+			case events <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return events, func() { f.Close(); <-ended }, nil
+}

@@ -1,0 +1,224 @@
+package kubelet
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/kubelet/lifecycle"
+)
+
+const (
+	// parallelStatuses bounds the writes at a time.
+	parallelStatuses = 16
+	statusRetry      = time.Second
+	statusConflicts  = 5
+)
+
+// statuses writes pod statuses to the API. For each pod at most one write is under way and at most one waits, the latest: what came in between is
+// never written.
+type statuses struct {
+	ctx    context.Context
+	client client.Client
+	logger *slog.Logger
+	slots  chan struct{}
+	wg     sync.WaitGroup
+
+	mu   sync.Mutex
+	pods map[types.UID]*reported
+}
+
+// reported is what is known of one pod's status in the API, by the UID of the object there (a mirror's for a static pod).
+type reported struct {
+	base    *corev1.Pod // as last seen or written
+	next    *corev1.PodStatus
+	remove  bool // delete the object once next is written
+	writing bool
+	gone    bool // the API has let go of it
+}
+
+func newStatuses(ctx context.Context, c client.Client, logger *slog.Logger) *statuses {
+	return &statuses{ctx: ctx, client: c, logger: logger, slots: make(chan struct{}, parallelStatuses), pods: map[types.UID]*reported{}}
+}
+
+// wait waits for writes that are under way; the context has to end first.
+func (s *statuses) wait() { s.wg.Wait() }
+
+// set reports a status of the API's object; remove deletes the object afterwards.
+func (s *statuses) set(object *corev1.Pod, status corev1.PodStatus, remove bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.pods[object.UID]
+	if r == nil {
+		r = &reported{base: object}
+		s.pods[object.UID] = r
+	}
+	if r.gone || s.ctx.Err() != nil {
+		return
+	}
+	if newer(object, r.base) {
+		r.base = object
+	}
+	r.next = &status
+	r.remove = r.remove || remove
+	if !r.writing {
+		r.writing = true
+		s.wg.Go(func() { s.drain(object.UID, r) })
+	}
+}
+
+// forget drops what is known of an object.
+func (s *statuses) forget(uid types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.pods[uid]; r != nil {
+		r.gone = true
+		delete(s.pods, uid)
+	}
+}
+
+func newer(a, b *corev1.Pod) bool { return number(a.ResourceVersion) > number(b.ResourceVersion) }
+
+func number(version string) int64 {
+	var v int64
+	for _, c := range version {
+		v = v*10 + int64(c-'0')
+	}
+	return v
+}
+
+// drain writes until nothing waits.
+func (s *statuses) drain(uid types.UID, r *reported) {
+	for {
+		s.mu.Lock()
+		next, base, remove := r.next, r.base, r.remove
+		if next == nil || r.gone {
+			r.writing = false
+			s.mu.Unlock()
+			return
+		}
+		r.next = nil
+		s.mu.Unlock()
+
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.ctx.Done():
+			return
+		}
+		written, err := s.write(base, next)
+		if err == nil && remove && written != nil {
+			err = s.delete(written)
+		}
+		<-s.slots
+
+		s.mu.Lock()
+		if written != nil && newer(written, r.base) {
+			r.base = written
+		}
+		if err != nil && r.next == nil {
+			r.next = next // unless there's a newer one to try
+		}
+		s.mu.Unlock()
+		if err != nil && !s.pause(err, base) {
+			return
+		}
+	}
+}
+
+// pause waits before a write is repeated; false when the kubelet ends.
+func (s *statuses) pause(err error, pod *corev1.Pod) bool {
+	if s.ctx.Err() == nil {
+		s.logger.Warn("pod status not written", "pod", pod.Name, "namespace", pod.Namespace, "error", err)
+	}
+	timer := time.NewTimer(statusRetry)
+	defer timer.Stop()
+	select {
+	case <-s.ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// write stores a status on the basis of the object as last known; nil without an error means that the object is gone.
+func (s *statuses) write(base *corev1.Pod, status *corev1.PodStatus) (*corev1.Pod, error) {
+	uid := base.UID
+	for range statusConflicts {
+		next := base.DeepCopy()
+		next.Status = merge(&base.Status, status)
+		if apiequality.Semantic.DeepEqual(&base.Status, &next.Status) {
+			return base, nil
+		}
+		written, err := client.Pods.UpdateStatus(s.ctx, s.client, next)
+		switch {
+		case err == nil:
+			return written, nil
+		case apierrors.IsNotFound(err):
+			return nil, nil
+		case !apierrors.IsConflict(err):
+			return nil, err
+		}
+		base, err = client.Pods.Get(s.ctx, s.client, base.Namespace, base.Name)
+		if apierrors.IsNotFound(err) || err == nil && base.UID != uid {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, apierrors.NewConflict(client.Pods.GVR.GroupResource(), base.Name, nil)
+}
+
+// merge puts the kubelet's status over the API's, keeping conditions that others own and a phase that is final.
+func merge(have, own *corev1.PodStatus) corev1.PodStatus {
+	out := *own.DeepCopy()
+	out.Conditions = nil
+	for _, c := range have.Conditions {
+		if !lifecycle.OwnedCondition(c.Type) {
+			out.Conditions = append(out.Conditions, c)
+		}
+	}
+	for _, c := range own.Conditions {
+		switch {
+		case lifecycle.OwnedCondition(c.Type):
+			out.Conditions = append(out.Conditions, c)
+		case c.Type == corev1.DisruptionTarget && lifecycle.Terminal(own.Phase):
+			out.Conditions = replace(out.Conditions, c)
+		}
+	}
+	if lifecycle.Terminal(have.Phase) && out.Phase != have.Phase {
+		out.Phase, out.Reason, out.Message = have.Phase, have.Reason, have.Message
+	}
+	return out
+}
+
+func replace(list []corev1.PodCondition, c corev1.PodCondition) []corev1.PodCondition {
+	for i := range list {
+		if list[i].Type == c.Type {
+			list[i] = c
+			return list
+		}
+	}
+	return append(list, c)
+}
+
+// delete removes the object from the API for good, if it's still the same.
+func (s *statuses) delete(pod *corev1.Pod) error {
+	zero := int64(0)
+	err := client.Pods.Delete(s.ctx, s.client, pod.Namespace, pod.Name, metav1.DeleteOptions{
+		GracePeriodSeconds: &zero,
+		Preconditions:      &metav1.Preconditions{UID: &pod.UID},
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
+}

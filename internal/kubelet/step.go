@@ -1,0 +1,312 @@
+package kubelet
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"clipper.dev/clipper/internal/kubelet/criconfig"
+	"clipper.dev/clipper/internal/kubelet/lifecycle"
+	"clipper.dev/clipper/internal/kubelet/volumes"
+)
+
+// observeRetry is how soon a runtime that didn't answer is asked again.
+const observeRetry = time.Second
+
+// step looks at the pod once and starts what is to be done. It returns when to look again in any case, and whether the worker is over.
+func (w *worker) step(ctx context.Context) (next time.Time, over bool) {
+	w.now = time.Now()
+	mail := w.collect()
+	if mail.dirty {
+		o, err := w.k.cri.Observe(ctx, w.uid)
+		if err != nil {
+			w.logger.Warn("runtime not read", "error", err)
+			w.post(func(m *mailbox) { m.dirty = true })
+			return time.Now().Add(observeRetry), false
+		}
+		w.observed = hideHooking(o, mail.hooking)
+		w.k.pods.publish(w, w.observed)
+	}
+	if !w.admitted && !w.admit(ctx) {
+		return time.Time{}, false
+	}
+	w.syncProbes()
+	w.checkEnd()
+	w.act(ctx)
+	w.report()
+	return w.nextLook(), w.gone && w.op == nil && w.k.pods.isFinished(w)
+}
+
+// collect empties the mailbox.
+func (w *worker) collect() mailbox {
+	w.mu.Lock()
+	mail := w.mail
+	mail.hooking = maps.Clone(w.mail.hooking)
+	w.mail = mailbox{hooking: w.mail.hooking}
+	w.mu.Unlock()
+	if mail.pod != nil {
+		w.pod = mail.pod
+		w.k.objects.Register(w.pod)
+		if w.mounted != nil && volumes.Refreshable(w.pod) {
+			w.stale = true // labels and annotations may be shown in a volume
+		}
+	}
+	if mail.mirror != nil || mail.noMirror {
+		w.mirror = mail.mirror
+	}
+	if mail.stale {
+		w.stale = true
+		w.retryAt, w.failures = time.Time{}, 0 // it may be what the pod was waiting for
+		for name, why := range w.waiting {
+			if why.Reason == reasonConfig {
+				delete(w.waiting, name)
+			}
+		}
+	}
+	if mail.kill != nil && w.verdict == nil {
+		w.verdict, w.disrupt = &mail.kill.verdict, mail.kill.disrupt
+		w.end(mail.kill.grace)
+	}
+	w.gone = w.gone || mail.gone
+	return mail
+}
+
+// hideHooking shows containers whose post-start hook hasn't ended as created: they are not running yet as far as anybody shall know.
+func hideHooking(o *lifecycle.Observed, hooking map[string]bool) *lifecycle.Observed {
+	for i := range o.Containers {
+		if c := &o.Containers[i]; hooking[c.Name] && c.State == lifecycle.Running {
+			c.State = lifecycle.Created
+		}
+	}
+	return o
+}
+
+// admit decides whether the pod may run here; false when that has to wait. What runs already was admitted before a restart.
+func (w *worker) admit(ctx context.Context) bool {
+	if w.observed == nil {
+		return false
+	}
+	w.admitted = true
+	if lifecycle.Terminal(w.pod.Status.Phase) || w.pod.DeletionTimestamp != nil || w.gone {
+		return true
+	}
+	if refusal := w.k.admit(ctx, w.pod, len(w.observed.Containers) > 0); refusal != nil {
+		w.k.events.Event(criconfig.PodReference(w.pod), corev1.EventTypeWarning, refusal.Reason, refusal.Message)
+		w.verdict = &lifecycle.PodVerdict{Phase: corev1.PodFailed, Reason: refusal.Reason, Message: "Pod was rejected: " + refusal.Message}
+		w.end(nil)
+	}
+	return true
+}
+
+func (w *worker) syncProbes() {
+	if w.stopped {
+		return
+	}
+	ips := lifecycle.SortIPs(w.podIPs(), w.k.hostIPs)
+	ip := ""
+	if len(ips) > 0 {
+		ip = ips[0]
+	}
+	w.probes.Sync(w.pod, ip, w.observed, w.wasStarted)
+}
+
+// podIPs returns the pod's addresses, which are the node's if it shares the node's network.
+func (w *worker) podIPs() []string {
+	if w.pod.Spec.HostNetwork {
+		return w.k.hostIPs
+	}
+	return w.observed.IPs()
+}
+
+// wasStarted tells from the API's status that a container's startup probe had succeeded before this process began.
+func (w *worker) wasStarted(name, id string) bool {
+	for _, list := range [][]corev1.ContainerStatus{w.pod.Status.ContainerStatuses, w.pod.Status.InitContainerStatuses} {
+		i := slices.IndexFunc(list, func(s corev1.ContainerStatus) bool { return s.Name == name })
+		if i >= 0 && list[i].ContainerID == w.observed.ContainerID(id) && list[i].Started != nil && *list[i].Started {
+			return true
+		}
+	}
+	return false
+}
+
+// health returns the verdicts of a container's probes.
+func (w *worker) health(name, id string) lifecycle.Health {
+	ref, ok := lifecycle.Find(w.pod, name)
+	if !ok {
+		return lifecycle.Health{}
+	}
+	return w.probes.Health(ref.Spec(w.pod), id)
+}
+
+// checkEnd finds out whether the pod is to end.
+func (w *worker) checkEnd() {
+	switch {
+	case w.gone, w.pod.DeletionTimestamp != nil:
+		w.end(nil)
+	case w.ending:
+	case lifecycle.Terminal(w.pod.Status.Phase) && !lifecycle.IsStatic(w.pod):
+		w.end(nil)
+	case w.pastDeadline():
+		w.verdict = &lifecycle.PodVerdict{Phase: corev1.PodFailed, Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"}
+		w.k.events.Event(criconfig.PodReference(w.pod), corev1.EventTypeNormal, w.verdict.Reason, w.verdict.Message)
+		w.end(nil)
+	default:
+		// Finished by itself: judged as if nothing ran, since sidecars may.
+		in := w.statusInput()
+		in.Stopped = true
+		if s := lifecycle.Status(in); lifecycle.Terminal(s.Phase) && w.op == nil {
+			w.end(nil)
+		}
+	}
+	if w.ending && !w.stopped && w.op == nil && w.quiet() {
+		w.stopped = true
+	}
+}
+
+// end makes the pod end; asked is a grace period in seconds that somebody wants.
+func (w *worker) end(asked *int64) {
+	w.grace = lifecycle.PodGracePeriod(w.pod, asked, w.grace)
+	if w.ending {
+		return
+	}
+	w.ending = true
+	if w.probes != nil {
+		w.probes.StopLiveness()
+	}
+	w.retryAt, w.failures = time.Time{}, 0
+}
+
+// quiet tells whether nothing of the pod runs.
+func (w *worker) quiet() bool {
+	if len(w.observed.RunningContainers()) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(w.observed.Sandboxes, func(s lifecycle.Sandbox) bool { return s.Ready })
+}
+
+func (w *worker) deadline() time.Time {
+	if w.pod.Spec.ActiveDeadlineSeconds == nil || w.status.StartTime == nil {
+		return time.Time{}
+	}
+	return w.status.StartTime.Add(time.Duration(*w.pod.Spec.ActiveDeadlineSeconds) * time.Second)
+}
+
+func (w *worker) pastDeadline() bool {
+	d := w.deadline()
+	return !d.IsZero() && !w.now.Before(d)
+}
+
+// act starts the operation that is due, if any, or cuts short one that isn't wanted any more.
+func (w *worker) act(ctx context.Context) {
+	if w.op != nil {
+		// Starting gives way to ending, and a long grace period to a shorter one.
+		if w.ending && (w.op.kind == opSync || w.op.kind == opRefresh || w.op.kind == opKill && w.grace < w.op.grace) {
+			w.op.cancel()
+		}
+		return
+	}
+	if w.now.Before(w.retryAt) {
+		return
+	}
+	switch {
+	case w.ending && !w.stopped:
+		pod, observed, grace := w.pod, w.observed, w.grace
+		w.begin(ctx, opKill, grace, func(ctx context.Context) outcome { return w.killPod(ctx, pod, observed, &grace) })
+	case w.ending && !w.cleaned:
+		pod := w.pod
+		w.begin(ctx, opClean, 0, func(ctx context.Context) outcome { return w.clean(ctx, pod) })
+	case w.ending:
+		if w.gone && !w.k.pods.isFinished(w) {
+			pod, observed := w.pod, w.observed
+			w.begin(ctx, opPurge, 0, func(ctx context.Context) outcome { return w.purge(ctx, pod, observed) })
+		}
+	default:
+		w.actOnPlan(ctx)
+	}
+}
+
+// actOnPlan starts what brings the pod to what its spec wants.
+func (w *worker) actOnPlan(ctx context.Context) {
+	plan := lifecycle.Decide(lifecycle.Input{Pod: w.pod, Observed: w.observed, Health: w.health, Hash: criconfig.Hash})
+	plan.Start = slices.DeleteFunc(plan.Start, func(r lifecycle.Ref) bool {
+		return w.now.Before(w.waiting[r.Spec(w.pod).Name].until)
+	})
+	if at := volumes.RefreshAt(w.mounted); !at.IsZero() && !at.After(w.now) {
+		w.stale = true
+	}
+	if plan.Empty() {
+		if w.stale && w.mounted != nil {
+			w.stale = false
+			pod := w.pod
+			w.begin(ctx, opRefresh, 0, func(ctx context.Context) outcome { return w.refreshVolumes(ctx, pod) })
+		}
+		return
+	}
+	w.stale = false
+	run := w.newSync(plan)
+	w.begin(ctx, opSync, 0, run.execute)
+}
+
+// nextLook is the earliest time at which something is due without any news. What was due at the time of this look has been acted upon.
+func (w *worker) nextLook() time.Time {
+	var next time.Time
+	consider := func(t time.Time) {
+		if t.After(w.now) && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	if w.op == nil {
+		consider(w.retryAt)
+	}
+	if !w.ending {
+		consider(w.deadline())
+		consider(volumes.RefreshAt(w.mounted))
+		for _, why := range w.waiting {
+			consider(why.until)
+		}
+	}
+	return next
+}
+
+func (w *worker) statusInput() lifecycle.StatusInput {
+	previous := w.status
+	if previous.Phase == "" {
+		previous = w.pod.Status
+		if w.mirror != nil {
+			previous = w.mirror.Status
+		}
+	}
+	waiting := make(map[string]lifecycle.Waiting, len(w.waiting))
+	for name, why := range w.waiting {
+		waiting[name] = why.Waiting
+	}
+	return lifecycle.StatusInput{
+		Pod: w.pod, Observed: w.observed, Previous: previous, Health: w.health, Waiting: waiting,
+		Ended: w.ending, Stopped: w.stopped, Verdict: w.verdict, Disruption: w.disrupt, HostIPs: w.k.hostIPs, Now: w.now,
+	}
+}
+
+// report makes the status and hands it to the writer.
+func (w *worker) report() {
+	status := lifecycle.Status(w.statusInput())
+	if w.cleaned {
+		status = lifecycle.Finish(w.pod, status)
+	}
+	w.status = status
+	w.k.pods.publishStatus(w, w.pod, status)
+	target := w.pod
+	if lifecycle.IsStatic(w.pod) {
+		target = w.mirror
+	}
+	if target == nil || w.gone && !lifecycle.IsStatic(w.pod) {
+		return
+	}
+	w.k.statuses.set(target, status, w.cleaned && target.DeletionTimestamp != nil && !lifecycle.IsStatic(w.pod))
+}
+
+// String names the worker's pod in messages.
+func (w *worker) String() string { return fmt.Sprintf("%s/%s", w.pod.Namespace, w.pod.Name) }
