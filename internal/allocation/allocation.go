@@ -98,9 +98,7 @@ func (a *Allocator) Hooks() api.Hooks {
 // begin fills in the families, addresses and ports of s; old is nil for a new Service. What it reserved is given back, and what the
 // update no longer needs, when the returned function is called.
 func (a *Allocator) begin(ctx context.Context, s, old *corev1.Service, dryRun bool) (finish func(committed bool), err error) {
-	if old != nil {
-		core.KeepAllocated(s, old)
-	}
+	core.KeepAllocated(s, old)
 	if err := a.initFamilies(s, old); err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ var Services = api.Register(&api.Resource{
 	Prefix:     "services/specs",
 
 	Default:                  api.On(defaultService),
-	PrepareCreate:            api.On(func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} }),
+	PrepareCreate:            api.On(func(s *corev1.Service) { s.Status = corev1.ServiceStatus{}; KeepAllocated(s, nil) }),
 	PrepareUpdate:            api.OnUpdate(prepareServiceUpdate),
 	Validate:                 api.Check(validateServiceCreate),
 	ValidateUpdate:           api.CheckUpdate(validateServiceUpdate),
@@ -95,10 +95,6 @@ func defaultService(s *corev1.Service) {
 			}
 		}
 	}
-	// Clients and objects from before there were several addresses name one alone.
-	if spec.ClusterIP != "" && len(spec.ClusterIPs) == 0 {
-		spec.ClusterIPs = []string{spec.ClusterIP}
-	}
 }
 
 func externallyAccessible(s *corev1.Service) bool {
@@ -143,8 +139,14 @@ func sameClusterIPs(a, b *corev1.Service) bool {
 }
 
 // KeepAllocated copies to an update what was allocated for the service before and the client left out, so that the manifest from which
-// a service was created can be put again. It runs before anything is allocated for the update.
+// a service was created can be put again. It runs before anything is allocated for the update, or for a new service, when old is nil.
 func KeepAllocated(s, old *corev1.Service) {
+	if old == nil {
+		if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
+			s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
+		}
+		return
+	}
 	normalizeClusterIPs(s, old)
 	if needsClusterIP(old) && needsClusterIP(s) {
 		setString(&s.Spec.ClusterIP, old.Spec.ClusterIP)
