@@ -84,3 +84,8 @@ type namedView struct {
 	client.View
 	gvr schema.GroupVersionResource
 }
+
+// Item implements what client.Lookup looks for.
+func (v namedView) Item(namespace, name string) (client.Item, bool) {
+	return client.Lookup(v.View, namespace, name)
+}

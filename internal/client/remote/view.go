@@ -273,3 +273,14 @@ func (v *view) advance(revision int64) {
 	close(v.moved)
 	v.moved = make(chan struct{})
 }
+
+// Item returns the object's metadata by its namespace and name.
+func (v *view) Item(namespace, name string) (client.Item, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	it, ok := v.items.Get(keyOf(namespace, name))
+	if !ok {
+		return nil, false
+	}
+	return it, true
+}
