@@ -53,6 +53,9 @@ func (rt *Runtime) CreateContainer(ctx context.Context, request *runtimeapi.Crea
 	if err := rt.reserve(name, id); err != nil {
 		return nil, err
 	}
+	if err := rt.keeper.Prepare(ctx); err != nil {
+		rt.log.Debug("the keeper was not told of a container to come", "error", err)
+	}
 	record, err := rt.makeContainer(ctx, id, pod, config, img)
 	if err != nil {
 		rt.unreserve(name)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,20 +19,7 @@ import (
 // containers, the keeper, mounts, cgroups and both folders. The runtime itself must have ended. What it did
 // for pods' networks is the network's to take away.
 func Purge(ctx context.Context, cfg Config) error {
-	keeperRun := filepath.Join(cfg.RunDir, "keeper")
-	client := keeper.NewClient(keeperRun)
-	defer client.Close()
-	if _, err := client.Hello(ctx); err == nil {
-		if err := endKeeper(ctx, client); err != nil {
-			return err
-		}
-	}
-	var errs []error
-	for _, dir := range []string{cfg.RunDir, cfg.StateDir} {
-		errs = append(errs, unmountBelow(dir))
-	}
-	errs = append(errs, removeCgroups(cfg.CgroupRoot))
-	if err := errors.Join(errs...); err != nil {
+	if err := Stop(ctx, cfg); err != nil {
 		return err // a folder with a mount in it must not be deleted
 	}
 	for _, dir := range []string{cfg.RunDir, cfg.StateDir} {
@@ -39,6 +28,19 @@ func Purge(ctx context.Context, cfg Config) error {
 		}
 	}
 	return nil
+}
+
+// Stop ends everything that a runtime with this configuration started: containers, the keeper, mounts and cgroups. Its
+// folders stay, with the images. The runtime itself must have ended.
+func Stop(ctx context.Context, cfg Config) error {
+	client := keeper.NewClient(filepath.Join(cfg.RunDir, "keeper"))
+	defer client.Close()
+	if _, err := client.Hello(ctx); err == nil {
+		if err := endKeeper(ctx, client); err != nil {
+			return err
+		}
+	}
+	return errors.Join(UnmountBelow(cfg.RunDir), UnmountBelow(cfg.StateDir), RemoveCgroups(cfg.CgroupRoot))
 }
 
 // endKeeper removes all containers and sandboxes, then the keeper.
@@ -60,8 +62,8 @@ func endKeeper(ctx context.Context, client *keeper.Client) error {
 	return client.End(ctx)
 }
 
-// unmountBelow unmounts what is mounted in a folder, the innermost first.
-func unmountBelow(dir string) error {
+// UnmountBelow unmounts what is mounted in a folder, the innermost first.
+func UnmountBelow(dir string) error {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return fmt.Errorf("read the mounts: %w", err)
@@ -80,8 +82,9 @@ func unmountBelow(dir string) error {
 	return nil
 }
 
-// removeCgroups deletes a tree of cgroups in every hierarchy; a cgroup is deleted as an empty folder is.
-func removeCgroups(root string) error {
+// RemoveCgroups deletes a tree of cgroups in every hierarchy. Processes that are still in one are killed: they are containers'
+// that their keeper did not outlive.
+func RemoveCgroups(root string) error {
 	if root == "" || strings.Trim(root, "/.") == "" {
 		return errors.New("purge: no cgroup root is configured")
 	}
@@ -117,8 +120,26 @@ func removeCgroup(dir string) error {
 			}
 		}
 	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove cgroup: %w", err)
+	// Killed processes take a moment to leave, and cgroup v1 has nothing to wait on.
+	const tries = 100
+	for range tries {
+		if err = unix.Rmdir(dir); err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		killAll(dir)
+		time.Sleep(20 * time.Millisecond)
 	}
-	return nil
+	return fmt.Errorf("remove cgroup %s: %w", dir, err)
+}
+
+func killAll(cgroup string) {
+	data, err := os.ReadFile(filepath.Join(cgroup, "cgroup.procs"))
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(data)) {
+		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 1 {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 }

@@ -85,7 +85,7 @@ func serve(options LaunchOptions) error {
 		unix.CloseOnExec(readyFD)
 		ready = os.NewFile(readyFD, "ready")
 	}
-	keeper, err := prepare(options)
+	keeper, err := open(options)
 	if ready != nil {
 		message := "ready"
 		if err != nil {
@@ -103,7 +103,7 @@ func serve(options LaunchOptions) error {
 	return keeper.Serve(context.Background())
 }
 
-func prepare(options LaunchOptions) (*Server, error) {
+func open(options LaunchOptions) (*Server, error) {
 	if err := os.MkdirAll(options.RunDir, 0o711); err != nil {
 		return nil, fmt.Errorf("create the run folder: %w", err)
 	}

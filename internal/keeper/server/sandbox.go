@@ -55,6 +55,7 @@ func (s *Server) createSandbox(request *wire.CreateSandbox) (wire.Sandbox, error
 	if exists {
 		return wire.Sandbox{}, &wire.Error{Code: wire.CodeExists, Message: fmt.Sprintf("sandbox %s exists", request.ID)}
 	}
+	s.calls.Go(s.warm.run)
 	sb := &sandbox{id: request.ID, namespaces: map[string]*os.File{}}
 	if err := s.buildSandbox(sb, request); err != nil {
 		s.dismantle(sb)

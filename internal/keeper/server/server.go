@@ -33,6 +33,7 @@ type Server struct {
 	listener *net.UnixListener
 	// starting bounds how many containers are set up at the same moment; more only wait for each other.
 	starting chan struct{}
+	warm     *warmer
 
 	mu         sync.Mutex
 	containers map[string]*container
@@ -52,6 +53,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg:        cfg,
 		log:        cfg.Logger,
+		warm:       newWarmer(),
 		starting:   make(chan struct{}, max(2, 2*runtime.NumCPU())),
 		containers: map[string]*container{},
 		sandboxes:  map[string]*sandbox{},
@@ -224,6 +226,8 @@ func (s *Server) answer(request wire.Request) (any, error) {
 		return handle(request.Body, s.createSandbox)
 	case wire.OpRemoveSandbox:
 		return handle(request.Body, nothing(s.removeSandbox))
+	case wire.OpPrepare:
+		return handle(request.Body, nothing(s.prepare))
 	case wire.OpStart:
 		return handle(request.Body, s.start)
 	case wire.OpSignal:

@@ -27,6 +27,7 @@ const (
 	OpState         Op = "State"
 	OpCreateSandbox Op = "CreateSandbox"
 	OpRemoveSandbox Op = "RemoveSandbox"
+	OpPrepare       Op = "Prepare"
 	OpStart         Op = "Start"
 	OpSignal        Op = "Signal"
 	OpRemove        Op = "Remove"
