@@ -28,7 +28,7 @@ func service(i int) *corev1.Service {
 	}
 }
 
-func slice(i, version int) *discoveryv1.EndpointSlice {
+func slice(i, version, endpoints int) *discoveryv1.EndpointSlice {
 	name, protocol, port := "", corev1.ProtocolTCP, int32(8080)
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("svc-%d-x", i),
@@ -36,21 +36,30 @@ func slice(i, version int) *discoveryv1.EndpointSlice {
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Ports:       []discoveryv1.EndpointPort{{Name: &name, Protocol: &protocol, Port: &port}},
 	}
-	for e := range 5 {
+	for e := range endpoints {
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.244.%d.%d", (i+version)%250, e+1)}})
 	}
 	return s
 }
 
-// BenchmarkChange is one Service's endpoints changing among others.
+// BenchmarkChange is all endpoints of one Service being replaced, among other Services.
 func BenchmarkChange(b *testing.B) {
+	change(b, func(i int) int { return 5 })
+}
+
+// BenchmarkScale is the number of one Service's endpoints changing.
+func BenchmarkScale(b *testing.B) {
+	change(b, func(i int) int { return 4 + i%2*2 })
+}
+
+func change(b *testing.B, endpoints func(i int) int) {
 	for _, services := range []int{10, 1000, 5000} {
 		b.Run(fmt.Sprintf("services=%d", services), func(b *testing.B) {
 			lab := netlab.New(b)
 			model, backend := fill(b, lab, services)
 			b.ResetTimer()
 			for i := range b.N {
-				model.SetSlice(slice(i%services, i+1))
+				model.SetSlice(slice(i%services, i+1, endpoints(i)))
 				if err := backend.Sync(b.Context(), model.Take()); err != nil {
 					b.Fatal(err)
 				}
@@ -72,7 +81,7 @@ func fill(b *testing.B, lab *netlab.Space, services int) (*proxy.Model, proxy.Ba
 	model := proxy.NewModel("node")
 	for i := range services {
 		model.SetService(service(i))
-		model.SetSlice(slice(i, 0))
+		model.SetSlice(slice(i, 0, 5))
 	}
 	var backend proxy.Backend
 	var err error

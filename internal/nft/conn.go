@@ -1,19 +1,23 @@
 package nft
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // elementsPerMessage keeps a message's element list well below netlink's limit of 64 KiB for an attribute.
 const elementsPerMessage = 400
 
-// socketBufferBytes lets a large transaction, and the kernel's answer to each of its messages, pass in one piece.
-const socketBufferBytes = 32 << 20
+// socketBufferBytes lets a transaction of many thousand messages pass in one piece.
+const socketBufferBytes = 64 << 20
 
 // setIDs numbers sets within a batch. The library's own counter isn't safe for several connections.
 var setIDs atomic.Uint32
@@ -21,11 +25,20 @@ var setIDs atomic.Uint32
 // NextSetID returns an ID for a new set, by which rules of the same transaction can refer to it.
 func NextSetID() uint32 { return 1<<16 + setIDs.Add(1) }
 
-// Conn is a lasting connection to the nftables of one network namespace: the one of the thread that opened it.
-// It isn't safe for concurrent use.
+// errCaptured ends the library's own way of sending once it has handed over its messages.
+var errCaptured = errors.New("captured")
+
+// Conn collects changes to the nftables of one network namespace, that of the thread that opened it, and
+// commits them as transactions. It isn't safe for concurrent use.
+//
+// The library encodes the messages, and Conn sends them: the library has the kernel acknowledge every message and
+// echo every rule, over a socket that the Go runtime polls. The wake-ups alone make a transaction of
+// thousands of messages take seconds, where the kernel's work takes a tenth of one.
 type Conn struct {
 	*nftables.Conn
-	ns netns.NsHandle
+	ns       netns.NsHandle
+	fd       int
+	captured []netlink.Message
 }
 
 // Open connects to the nftables of the calling thread's network namespace.
@@ -34,48 +47,144 @@ func Open() (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the current network namespace: %w", err)
 	}
-	c := &Conn{ns: ns}
+	c := &Conn{ns: ns, fd: -1}
 	if err := c.dial(); err != nil {
-		_ = ns.Close()
-		return nil, err
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
 
 func (c *Conn) dial() error {
-	buffers := func(s *netlink.Conn) error {
-		if err := s.SetReadBuffer(socketBufferBytes); err != nil {
-			return err
-		}
-		return s.SetWriteBuffer(socketBufferBytes)
-	}
-	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(c.ns)), nftables.WithSockOptions(buffers))
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return fmt.Errorf("connect to nftables: %w", err)
 	}
-	c.Conn = conn
+	c.fd = fd
+	for _, buffer := range []int{unix.SO_SNDBUFFORCE, unix.SO_RCVBUFFORCE} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, buffer, socketBufferBytes); err != nil {
+			return fmt.Errorf("enlarge the buffers of nftables' socket: %w", err)
+		}
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("bind nftables' socket: %w", err)
+	}
+	return c.resetRecorder()
+}
+
+func (c *Conn) resetRecorder() error {
+	recorder, err := nftables.New(nftables.AsLasting(), nftables.WithTestDial(func(batch []netlink.Message) ([]netlink.Message, error) {
+		c.captured = slices.Clone(batch)
+		return nil, errCaptured
+	}))
+	if err != nil {
+		return fmt.Errorf("prepare nftables' messages: %w", err)
+	}
+	c.Conn = recorder
 	return nil
 }
 
 // Commit applies everything added since the last Commit, as one transaction: all of it or nothing.
-// After an error the connection is a fresh one with nothing pending.
+// After an error nothing is pending.
 func (c *Conn) Commit() error {
-	err := c.Flush()
-	if err == nil {
+	c.captured = nil
+	if err := c.Flush(); err != nil && !errors.Is(err, errCaptured) {
+		// An error in encoding would stay with the recorder.
+		return errors.Join(fmt.Errorf("encode nftables transaction: %w", err), c.resetRecorder())
+	}
+	if len(c.captured) == 0 {
 		return nil
 	}
-	_ = c.CloseLasting()
-	if dialErr := c.dial(); dialErr != nil {
-		return fmt.Errorf("commit nftables transaction: %w (and then: %w)", err, dialErr)
+	if err := c.send(c.captured); err != nil {
+		return fmt.Errorf("commit nftables transaction: %w", err)
 	}
-	return fmt.Errorf("commit nftables transaction: %w", err)
+	return nil
+}
+
+// send passes a batch to the kernel, which is done with it when the call returns. It answers only what failed.
+func (c *Conn) send(batch []netlink.Message) error {
+	var wire []byte
+	for _, m := range batch {
+		m.Header.Flags &^= netlink.Acknowledge | netlink.Echo
+		b, err := m.MarshalBinary()
+		if err != nil {
+			return fmt.Errorf("encode message: %w", err)
+		}
+		wire = append(wire, b...)
+	}
+	if err := unix.Sendto(c.fd, wire, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("send %d messages: %w", len(batch), err)
+	}
+	var failure error
+	buf := make([]byte, 64<<10)
+	for {
+		n, _, err := unix.Recvfrom(c.fd, buf, unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return failure
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOBUFS):
+			// Only failures are answered, and there were more than fit.
+			failure = errors.Join(failure, err)
+			continue
+		case err != nil:
+			return fmt.Errorf("receive the answer: %w", err)
+		}
+		if failure == nil {
+			failure = firstError(buf[:n], batch)
+		}
+	}
+}
+
+// firstError finds the first failure in what the kernel answered, and which message it's about.
+func firstError(b []byte, batch []netlink.Message) error {
+	for len(b) >= unix.NLMSG_HDRLEN+4 {
+		length := int(binary.NativeEndian.Uint32(b))
+		if length < unix.NLMSG_HDRLEN || length > len(b) {
+			return nil
+		}
+		isError := binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR
+		sequence := binary.NativeEndian.Uint32(b[8:])
+		if code := int32(binary.NativeEndian.Uint32(b[unix.NLMSG_HDRLEN:])); isError && code != 0 {
+			i := slices.IndexFunc(batch, func(m netlink.Message) bool { return m.Header.Sequence == sequence })
+			kind := uint16(0)
+			if i >= 0 {
+				kind = uint16(batch[i].Header.Type) & 0xff
+			}
+			return fmt.Errorf("message %d of %d, of type %d: %w", i, len(batch), kind, unix.Errno(-code))
+		}
+		b = b[min((length+3)&^3, len(b)):]
+	}
+	return nil
+}
+
+// Elements lists what the kernel has in a set.
+func (c *Conn) Elements(set *nftables.Set) ([]nftables.SetElement, error) {
+	reader, err := nftables.New(nftables.WithNetNSFd(int(c.ns)))
+	if err != nil {
+		return nil, fmt.Errorf("connect to nftables: %w", err)
+	}
+	elements, err := reader.GetSetElements(set)
+	if err != nil {
+		return nil, fmt.Errorf("list elements of %s: %w", set.Name, err)
+	}
+	return elements, nil
 }
 
 // Close ends the connection. Pending changes are dropped.
 func (c *Conn) Close() error {
-	err := c.CloseLasting()
-	_ = c.ns.Close()
-	return err
+	var errs []error
+	if c.fd >= 0 {
+		errs = append(errs, unix.Close(c.fd))
+		c.fd = -1
+	}
+	if c.Conn != nil {
+		errs = append(errs, c.CloseLasting())
+	}
+	if c.ns.IsOpen() {
+		errs = append(errs, c.ns.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // AddElements adds elements to a named set, in as many messages as they need.

@@ -3,32 +3,33 @@ package nftables
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"clipper.dev/clipper/internal/nft"
 )
 
-// writeChain adds the rules of a chain, which is empty.
-func (t *table) writeChain(c chain) {
-	mark := nft.SetMark(t.cfg.MasqueradeMark)
-	switch {
-	case c.masquerade == everybody:
-		t.rule(c.name, mark)
-	case c.masquerade == outsiders && t.clusterCIDRs() > 0:
-		t.rule(c.name, t.notFromCluster(), mark)
-	}
+const (
+	// largestConstantMap is how many endpoints fit into the message that makes a map together with its elements.
+	largestConstantMap = 1000
+	// maxClients is how many clients of one chain are remembered.
+	maxClients = 65535
+)
+
+// writeChain adds the rules of a service port's own chain, which is empty.
+func (t *table) writeChain(c chain) error {
+	t.masquerade(c.name, c.masquerade)
 	if c.insiders != "" {
 		for _, cidr := range t.cfg.ClusterCIDRs {
 			if t.has(cidr.Addr()) {
 				t.rule(c.name, t.SaddrIn(cidr), nft.Goto(c.insiders))
 			}
 		}
-		t.rule(c.name, nft.SaddrIsLocal(), mark)
+		t.rule(c.name, nft.SaddrIsLocal(), nft.SetMark(t.cfg.MasqueradeMark))
 		t.rule(c.name, nft.SaddrIsLocal(), nft.Goto(c.insiders))
 	}
 	for _, r := range c.ranges {
@@ -40,21 +41,25 @@ func (t *table) writeChain(c chain) {
 	case c.next != "":
 		t.rule(c.name, nft.Goto(c.next))
 	case len(c.endpoints) > 0:
-		t.distribute(c)
+		return t.distribute(c)
 	}
+	return nil
 }
 
-func (t *table) clusterCIDRs() int {
-	n := 0
-	for _, cidr := range t.cfg.ClusterCIDRs {
-		if t.has(cidr.Addr()) {
-			n++
+// masquerade marks the connections that get an address of the node's.
+func (t *table) masquerade(chain string, who masquerade) {
+	mark := nft.SetMark(t.cfg.MasqueradeMark)
+	switch who {
+	case everybody:
+		t.rule(chain, mark)
+	case outsiders:
+		if notPods := t.notFromCluster(); len(notPods) > 0 {
+			t.rule(chain, notPods, mark)
 		}
 	}
-	return n
 }
 
-// notFromCluster matches sources outside of all pods' addresses.
+// notFromCluster matches sources outside of all pods' addresses. It's empty if those aren't known.
 func (t *table) notFromCluster() nft.Statement {
 	var s nft.Statement
 	for _, cidr := range t.cfg.ClusterCIDRs {
@@ -65,53 +70,71 @@ func (t *table) notFromCluster() nft.Statement {
 	return s
 }
 
-// distribute adds the rules that translate to one of the chain's endpoints. The registers hold, one after
-// the other, the client's address, the number of the chain, and the endpoint's address and port.
-func (t *table) distribute(c chain) {
-	client := nft.Reg
-	number := client + t.slots()
-	target := number + 1
-	id := nft.Statement{&expr.Immediate{Register: number, Data: native(t.numbers[c.name].id)}}
-	// The place among the endpoints stands where the endpoint will: the key is the chain's number and the place.
-	place := expr.Any(&expr.Immediate{Register: target, Data: native(0)})
-	if n := len(c.endpoints); n > 1 {
-		place = &expr.Numgen{Register: target, Type: unix.NFT_NG_RANDOM, Modulus: uint32(n)}
-	}
-	pick := nft.Rule(id, nft.Statement{place}, nft.DataMap(t.endpoints, number, target))
+// distribute adds the rules that translate to one of the chain's endpoints, the same one as long as a client
+// is remembered. The registers hold the client's address and then the endpoint's address and port.
+func (t *table) distribute(c chain) error {
+	client, target := nft.Reg, nft.Reg+t.slots()
 	dnat := t.DNAT(target, target+t.slots())
-	if c.affinityMap() != "" {
-		clients := t.clientMap(c)
-		remember := nft.Statement{&expr.Dynset{
-			SrcRegKey: client, SrcRegData: target, SetName: clients.Name, SetID: clients.ID,
-			Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: time.Duration(c.affinity) * time.Second,
-		}}
-		load := t.LoadSaddr(client)
-		t.rule(c.name, load, nft.DataMap(clients, client, target), id, nft.InSet(t.affine, number), remember, dnat)
-		t.rule(c.name, load, pick, remember, dnat)
-		// A full map of clients ends the rule above; their connections are then as good as any.
+	valid, err := t.constant(c.endpoints, false)
+	if err != nil {
+		return err
 	}
-	t.rule(c.name, pick, dnat)
+	choices, err := t.constant(c.endpoints, true)
+	if err != nil {
+		return err
+	}
+	clients := t.clientMap(c)
+	remember := nft.Statement{&expr.Dynset{
+		SrcRegKey: client, SrcRegData: target, SetName: clients.Name, SetID: clients.ID,
+		Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: time.Duration(c.affinity) * time.Second,
+	}}
+	load := t.LoadSaddr(client)
+	t.rule(c.name, load, nft.DataMap(clients, client, target), nft.InSet(valid, target), remember, dnat)
+	pick := nft.Rule(random(target, len(c.endpoints), 0), nft.DataMap(choices, target, target))
+	t.rule(c.name, load, pick, remember, dnat)
+	// A full map of clients ends the rule above; their connections are then as good as any.
+	if choices, err = t.constant(c.endpoints, true); err != nil {
+		return err
+	}
+	t.rule(c.name, random(target, len(c.endpoints), 0), nft.DataMap(choices, target, target), dnat)
+	return nil
 }
 
-func native(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
-
-func endpointData(e netip.AddrPort) []byte {
-	return nft.ConcatKey(e.Addr().AsSlice(), nft.Port(e.Port()))
+// constant makes a set of endpoints, or a map from numbers to them, that belongs to the one rule which uses it.
+func (t *table) constant(endpoints []endpointData, numbered bool) (*nftables.Set, error) {
+	set := &nftables.Set{Table: t.table, ID: nft.NextSetID(), Name: "__set%d", Anonymous: true, Constant: true, Concatenation: true, KeyType: t.endpointType()}
+	if numbered {
+		set.Name, set.IsMap, set.Concatenation, set.DataType = "__map%d", true, false, set.KeyType
+		set.KeyType, set.KeyByteOrder = nftables.TypeInteger, binaryutil.NativeEndian
+	}
+	elements := make([]nftables.SetElement, len(endpoints))
+	for i, e := range endpoints {
+		elements[i] = nftables.SetElement{Key: []byte(e)}
+		if numbered {
+			elements[i] = nftables.SetElement{Key: native(uint32(i)), Val: []byte(e)}
+		}
+	}
+	if len(elements) <= largestConstantMap {
+		if err := t.conn.AddSet(set, elements); err != nil {
+			return nil, fmt.Errorf("add a set of %d endpoints: %w", len(elements), err)
+		}
+		return set, nil
+	}
+	if err := t.conn.AddSet(set, nil); err != nil {
+		return nil, fmt.Errorf("add a set of %d endpoints: %w", len(elements), err)
+	}
+	// The library refuses to add to a set without a name. The kernel finds it by the ID that it has in this transaction.
+	open := *set
+	open.Anonymous = false
+	return set, t.conn.AddElements(&open, elements)
 }
-
-// maxClients is how many clients of one Service are remembered.
-const maxClients = 65535
 
 // clientMap is the map from a client's address to its endpoint. The kernel fills it.
 func (t *table) clientMap(c chain) *nftables.Set {
 	return &nftables.Set{
-		Table: t.table, ID: nft.NextSetID(), Name: c.affinityMap(), IsMap: true, Dynamic: true, HasTimeout: true,
+		Table: t.table, ID: nft.NextSetID(), Name: c.clients(), IsMap: true, Dynamic: true, HasTimeout: true,
 		Timeout: time.Duration(c.affinity) * time.Second, Size: maxClients, KeyType: t.AddrType, DataType: t.endpointType(),
 	}
-}
-
-func (t *table) endpointType() nftables.SetDatatype {
-	return nftables.MustConcatSetType(t.AddrType, nftables.TypeInetService)
 }
 
 // forgetClients removes clients that are bound to endpoints which are gone, so that their next connection binds them
@@ -119,17 +142,17 @@ func (t *table) endpointType() nftables.SetDatatype {
 func (t *table) forgetClients(e *edit) error {
 	for _, c := range e.stale {
 		set := t.clientMap(c)
-		elements, err := t.conn.GetSetElements(set)
+		elements, err := t.conn.Elements(set)
 		if err != nil {
-			return fmt.Errorf("list clients of %s: %w", c.name, err)
+			return err
 		}
-		valid := make(map[string]bool, len(c.endpoints))
+		valid := make(map[endpointData]bool, len(c.endpoints))
 		for _, ep := range c.endpoints {
-			valid[string(endpointData(ep.AddrPort))] = true
+			valid[ep] = true
 		}
 		var gone []nftables.SetElement
 		for _, el := range elements {
-			if !valid[string(el.Val)] {
+			if !valid[endpointData(el.Val)] {
 				gone = append(gone, nftables.SetElement{Key: el.Key})
 			}
 		}
@@ -147,98 +170,20 @@ func (t *table) forgetClients(e *edit) error {
 	return nil
 }
 
-// numbered is a chain's part of the maps that all chains share.
-type numbered struct {
-	id uint32
-	// places is what the kernel has at each place. The chain may use fewer: those behind are left for packets that
-	// drew a place just before the rules changed, until something else takes the place or the chain goes.
-	places []netip.AddrPort
-	// affine are the endpoints that clients may stay with, if they stay with any.
-	affine map[netip.AddrPort]struct{}
+func (t *table) endpointType() nftables.SetDatatype {
+	return nftables.MustConcatSetType(t.AddrType, nftables.TypeInetService)
 }
 
-func (t *table) placeKey(id uint32, place int) []byte {
-	return append(native(id), native(uint32(place))...)
+// random puts a number from offset on, below offset+count, into the register.
+func random(reg uint32, count, offset int) nft.Statement {
+	if count == 1 {
+		return immediate(reg, native(uint32(offset)))
+	}
+	return nft.Statement{&expr.Numgen{Register: reg, Type: unix.NFT_NG_RANDOM, Modulus: uint32(count), Offset: uint32(offset)}}
 }
 
-// place writes the endpoints of a chain. A chain without any gives its places up.
-func (e *edit) place(c chain) {
-	t := e.table
-	n := t.numbers[c.name]
-	if n == nil {
-		t.lastNumber++
-		n = &numbered{id: t.lastNumber}
-		t.numbers[c.name] = n
-	}
-	for i, ep := range c.endpoints {
-		if i < len(n.places) {
-			if n.places[i] == ep.AddrPort {
-				continue
-			}
-			e.vacated = append(e.vacated, nftables.SetElement{Key: t.placeKey(n.id, i)})
-			n.places[i] = ep.AddrPort
-		} else {
-			n.places = append(n.places, ep.AddrPort)
-		}
-		e.placed = append(e.placed, nftables.SetElement{Key: t.placeKey(n.id, i), Val: endpointData(ep.AddrPort)})
-	}
-	e.bind(n, c)
+func immediate(reg uint32, data []byte) nft.Statement {
+	return nft.Statement{&expr.Immediate{Register: reg, Data: data}}
 }
 
-// bind writes which endpoints clients may stay with.
-func (e *edit) bind(n *numbered, c chain) {
-	affine := make(map[netip.AddrPort]struct{})
-	if c.affinityMap() != "" {
-		for _, ep := range c.endpoints {
-			affine[ep.AddrPort] = struct{}{}
-		}
-	}
-	element := func(ep netip.AddrPort) nftables.SetElement {
-		return nftables.SetElement{Key: append(native(n.id), endpointData(ep)...)}
-	}
-	for ep := range n.affine {
-		if _, stays := affine[ep]; !stays {
-			e.unbound = append(e.unbound, element(ep))
-		}
-	}
-	for ep := range affine {
-		if _, there := n.affine[ep]; !there {
-			e.bound = append(e.bound, element(ep))
-		}
-	}
-	n.affine = affine
-}
-
-// unplace gives up all that a chain has in the shared maps.
-func (e *edit) unplace(name string) {
-	t := e.table
-	n := t.numbers[name]
-	if n == nil {
-		return
-	}
-	for i := range n.places {
-		e.vacated = append(e.vacated, nftables.SetElement{Key: t.placeKey(n.id, i)})
-	}
-	e.bind(n, chain{})
-	delete(t.numbers, name)
-}
-
-// sharedElements writes what place and unplace collected.
-func (e *edit) sharedElements() error {
-	t := e.table
-	for _, step := range []struct {
-		do       func(*nftables.Set, []nftables.SetElement) error
-		set      *nftables.Set
-		elements []nftables.SetElement
-	}{
-		{t.conn.DeleteElements, t.endpoints, e.vacated},
-		{t.conn.AddElements, t.endpoints, e.placed},
-		{t.conn.DeleteElements, t.affine, e.unbound},
-		{t.conn.AddElements, t.affine, e.bound},
-	} {
-		if err := step.do(step.set, step.elements); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func native(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }

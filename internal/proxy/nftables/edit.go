@@ -15,17 +15,22 @@ import (
 // chains that they lead to, and chains exist before rules and elements lead to them.
 type edit struct {
 	table    *table
-	write    []chain            // whose rules are written anew
-	declare  map[string]bool    // chains that are new
-	remove   []string           // chains that go
+	shared   []shared           // shared chains that are new
+	declare  map[string]bool    // own chains that are new
+	write    []chain            // own chains whose rules are written anew
+	remove   []string           // own chains that go
 	maps     []chain            // whose client map is new
 	dropMaps []string           // client maps that go
 	stale    []chain            // whose clients may be bound to endpoints that went
 	locals   map[netip.Addr]int // by how much the counts of local endpoints change
-	gone     []elementRef
-	made     []element
-	// Elements of the maps that all chains share.
-	vacated, placed, unbound, bound []nftables.SetElement
+
+	vacated, placed []nftables.SetElement // places of endpoints
+	gone            []elementRef
+	made            []*element
+}
+
+func newEdit(t *table) *edit {
+	return &edit{table: t, declare: make(map[string]bool), locals: make(map[netip.Addr]int)}
 }
 
 // replace notes what to do so that old becomes new. Either may be nil.
@@ -36,14 +41,11 @@ func (e *edit) replace(old, new *rendered) {
 	if new == nil {
 		new = &rendered{}
 	}
-	for _, el := range old.elements {
-		if !slices.Contains(new.elements, el) {
-			e.table.claims.withdraw(el)
-		}
-	}
-	for _, el := range new.elements {
-		if !slices.Contains(old.elements, el) {
-			e.table.claims.ask(el)
+	e.table.claims.replace(old.elements, new.elements)
+	for _, s := range new.shared {
+		if !e.table.shared[s] {
+			e.table.shared[s] = true
+			e.shared = append(e.shared, s)
 		}
 	}
 	for _, a := range old.locals {
@@ -52,34 +54,34 @@ func (e *edit) replace(old, new *rendered) {
 	for _, a := range new.locals {
 		e.locals[a]++
 	}
-	before := make(map[string]chain, len(old.chains))
-	for _, c := range old.chains {
+	e.replaceChains(old.chains, new.chains)
+}
+
+func (e *edit) replaceChains(old, new []chain) {
+	before := make(map[string]chain, len(old))
+	for _, c := range old {
 		before[c.name] = c
 	}
-	for _, c := range new.chains {
+	for _, c := range new {
 		was, existed := before[c.name]
 		delete(before, c.name)
-		if existed && was.sameRules(c) && slices.Equal(was.endpoints, c.endpoints) {
+		if existed && was.equal(c) {
 			continue
-		}
-		e.place(c)
-		e.replaceMap(was, c)
-		if !existed || !was.sameRules(c) {
-			e.write = append(e.write, c)
 		}
 		if !existed {
 			e.declare[c.name] = true
 		}
+		e.write = append(e.write, c)
+		e.replaceMap(was, c)
 	}
 	for name, c := range before {
 		e.remove = append(e.remove, name)
-		e.unplace(name)
 		e.replaceMap(c, chain{})
 	}
 }
 
 func (e *edit) replaceMap(was, c chain) {
-	oldMap, newMap := was.affinityMap(), c.affinityMap()
+	oldMap, newMap := was.clients(), c.clients()
 	if oldMap == newMap && was.affinity == c.affinity {
 		if newMap != "" {
 			e.stale = append(e.stale, c)
@@ -94,17 +96,60 @@ func (e *edit) replaceMap(was, c chain) {
 	}
 }
 
+// settle turns what elements come to be into differences in the kernel's maps.
+func (e *edit) settle() {
+	for _, c := range e.table.claims.settle() {
+		if c.have != nil && (c.want == nil || c.want.to != c.have.to) {
+			e.gone = append(e.gone, c.have.elementRef)
+		}
+		if c.want != nil && (c.have == nil || c.want.to != c.have.to) {
+			e.made = append(e.made, c.want)
+		}
+		for i := range 2 {
+			if c.want != nil {
+				e.fill(listRef{c.want.elementRef, i}, c.want.lists[i])
+			} else {
+				e.fill(listRef{c.have.elementRef, i}, nil)
+			}
+		}
+	}
+}
+
 // apply adds the messages to the pending transaction and returns the new counts of local endpoints.
 func (e *edit) apply() (map[netip.Addr]int, error) {
 	t := e.table
-	e.gone, e.made = t.claims.settle()
+	e.settle()
 	if err := e.deleteElements(); err != nil {
 		return nil, err
 	}
+	for _, s := range e.shared {
+		t.writeShared(s)
+	}
+	if err := e.applyChains(); err != nil {
+		return nil, err
+	}
+	if err := t.conn.DeleteElements(t.endpoints, e.vacated); err != nil {
+		return nil, err
+	}
+	if err := t.conn.AddElements(t.endpoints, e.placed); err != nil {
+		return nil, err
+	}
+	if err := e.addElements(); err != nil {
+		return nil, err
+	}
+	for _, name := range e.remove {
+		t.conn.DelChain(&nftables.Chain{Name: name, Table: t.table})
+	}
+	return e.countLocals()
+}
+
+// applyChains writes the service ports' own chains. Every old rule goes before maps go and before new ones are
+// written, as rules refer to maps and to other chains.
+func (e *edit) applyChains() error {
+	t := e.table
 	for name := range e.declare {
 		t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
 	}
-	// Every rule goes before maps go and before any is written, as rules refer to maps and to other chains.
 	for _, name := range e.remove {
 		t.conn.FlushChain(&nftables.Chain{Name: name, Table: t.table})
 	}
@@ -118,22 +163,15 @@ func (e *edit) apply() (map[netip.Addr]int, error) {
 	}
 	for _, c := range e.maps {
 		if err := t.conn.AddSet(t.clientMap(c), nil); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := e.sharedElements(); err != nil {
-		return nil, err
-	}
 	for _, c := range e.write {
-		t.writeChain(c)
+		if err := t.writeChain(c); err != nil {
+			return err
+		}
 	}
-	if err := e.addElements(); err != nil {
-		return nil, err
-	}
-	for _, name := range e.remove {
-		t.conn.DelChain(&nftables.Chain{Name: name, Table: t.table})
-	}
-	return e.countLocals()
+	return nil
 }
 
 func (e *edit) set(s elementSet) *nftables.Set {

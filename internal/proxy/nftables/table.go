@@ -29,8 +29,7 @@ type table struct {
 	serviceIPs, serviceNodePorts       *nftables.Set // verdict maps to chains of services
 	noEndpointIPs, noEndpointNodePorts *nftables.Set // verdict maps to reject or drop
 	hairpin                            *nftables.Set // {address . the same address} of endpoints on this node
-	endpoints                          *nftables.Set // {number of a chain . place} : endpoint
-	affine                             *nftables.Set // {number of a chain . endpoint} that clients may stay with
+	endpoints                          *nftables.Set // {address . protocol . port . place} : endpoint, for shared chains
 
 	// ports is what was asked for last; valid says whether the kernel has exactly that.
 	ports map[proxy.Key]*rendered
@@ -38,9 +37,8 @@ type table struct {
 	// locals counts in how many ports an address of this node is an endpoint.
 	locals map[netip.Addr]int
 	claims *claims
-	// numbers are the chains that distribute to endpoints.
-	numbers    map[string]*numbered
-	lastNumber uint32
+	shared map[shared]bool // which shared chains there are; they stay until everything is written anew
+	lists  map[listRef]*places
 }
 
 func newTable(conn *nft.Conn, f nft.Family, cfg Config) *table {
@@ -54,10 +52,8 @@ func newTable(conn *nft.Conn, f nft.Family, cfg Config) *table {
 	t.serviceIPs, t.serviceNodePorts = vmap("service-ips", byAddress), vmap("service-nodeports", byPort)
 	t.noEndpointIPs, t.noEndpointNodePorts = vmap("no-endpoint-ips", byAddress), vmap("no-endpoint-nodeports", byPort)
 	t.hairpin = &nftables.Set{Table: t.table, ID: nft.NextSetID(), Name: "hairpin", Concatenation: true, KeyType: nftables.MustConcatSetType(f.AddrType, f.AddrType)}
-	t.endpoints = &nftables.Set{Table: t.table, ID: nft.NextSetID(), Name: "endpoints", Concatenation: true, IsMap: true,
-		KeyType: nftables.MustConcatSetType(nftables.TypeMark, nftables.TypeMark), DataType: t.endpointType()}
-	t.affine = &nftables.Set{Table: t.table, ID: nft.NextSetID(), Name: "affine-endpoints", Concatenation: true,
-		KeyType: nftables.MustConcatSetType(nftables.TypeMark, f.AddrType, nftables.TypeInetService)}
+	t.endpoints = &nftables.Set{Table: t.table, ID: nft.NextSetID(), Name: "endpoints", Concatenation: true, IsMap: true, DataType: t.endpointType(),
+		KeyType: nftables.MustConcatSetType(f.AddrType, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeMark)}
 	return t
 }
 
@@ -66,10 +62,10 @@ func (t *table) sync(changes []proxy.Change) error {
 	if t.valid && len(changes) == 0 {
 		return nil
 	}
-	edit := &edit{table: t, locals: make(map[netip.Addr]int), declare: make(map[string]bool)}
+	edit := newEdit(t)
 	next := make(map[proxy.Key]*rendered, len(changes))
 	for _, c := range changes {
-		next[c.Key()] = t.render(c.New)
+		next[c.Key()] = render(c.New)
 	}
 	if t.valid {
 		for key, r := range next {
@@ -78,7 +74,8 @@ func (t *table) sync(changes []proxy.Change) error {
 		t.keep(next)
 	} else {
 		t.keep(next)
-		t.claims, t.locals, t.numbers = newClaims(), make(map[netip.Addr]int), make(map[string]*numbered)
+		t.claims, t.locals = newClaims(), make(map[netip.Addr]int)
+		t.shared, t.lists = make(map[shared]bool), make(map[listRef]*places)
 		t.addBase()
 		for _, key := range slices.SortedFunc(maps.Keys(t.ports), compareKeys) {
 			edit.replace(nil, t.ports[key])
@@ -123,7 +120,7 @@ func (t *table) addBase() {
 	for _, name := range []string{rejectChain, dropChain} {
 		t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
 	}
-	for _, s := range []*nftables.Set{t.serviceIPs, t.serviceNodePorts, t.noEndpointIPs, t.noEndpointNodePorts, t.hairpin, t.endpoints, t.affine} {
+	for _, s := range []*nftables.Set{t.serviceIPs, t.serviceNodePorts, t.noEndpointIPs, t.noEndpointNodePorts, t.hairpin, t.endpoints} {
 		// Adding a set without elements can't fail.
 		_ = t.conn.AddSet(s, nil)
 	}
