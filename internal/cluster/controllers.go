@@ -2,15 +2,38 @@ package cluster
 
 import (
 	"clipper.dev/clipper/internal/controller"
+	"clipper.dev/clipper/internal/controller/bootstrapsigner"
+	"clipper.dev/clipper/internal/controller/clusterroleaggregation"
+	"clipper.dev/clipper/internal/controller/csrapproving"
+	"clipper.dev/clipper/internal/controller/csrcleaner"
+	"clipper.dev/clipper/internal/controller/csrsigning"
 	"clipper.dev/clipper/internal/controller/deployment"
+	"clipper.dev/clipper/internal/controller/endpoints"
+	"clipper.dev/clipper/internal/controller/endpointslice"
+	"clipper.dev/clipper/internal/controller/garbagecollector"
+	"clipper.dev/clipper/internal/controller/namespace"
 	"clipper.dev/clipper/internal/controller/replicaset"
+	"clipper.dev/clipper/internal/controller/rootcapublisher"
+	"clipper.dev/clipper/internal/controller/serviceaccount"
+	"clipper.dev/clipper/internal/controller/serviceaccounttoken"
+	"clipper.dev/clipper/internal/controller/tokencleaner"
 )
 
 // controllers lists every controller of the control plane.
-func controllers(_ *server) []controller.Constructor {
+func (p *controlPlane) controllers() []controller.Constructor {
+	ca := func() []byte { return p.keys.Authority().PEM() }
 	return []controller.Constructor{
 		{Name: "deployment", New: deployment.New},
 		{Name: "replicaset", New: replicaset.New},
-		{Name: "replication", New: replicaset.NewReplicationController},
+		{Name: "replication", User: controllerUser("replication-controller"), New: replicaset.NewReplicationController},
+		{Name: "endpoint", New: endpoints.New},
+		{Name: "endpointslice", New: endpointslice.New},
+		{Name: "namespace", New: namespace.New},
+		{Name: "garbage-collector", User: controllerUser("generic-garbage-collector"), New: garbagecollector.New},
+		csrapproving.Constructor(p.authz), csrapproving.ServingConstructor(), csrsigning.Constructor(p.keys.Authority), csrcleaner.Constructor(),
+		serviceaccount.Constructor(), serviceaccounttoken.Constructor(p.authn.IssueLegacyToken, ca), rootcapublisher.Constructor(ca),
+		bootstrapsigner.Constructor(), tokencleaner.Constructor(), clusterroleaggregation.Constructor(),
 	}
 }
+
+func controllerUser(account string) string { return "system:serviceaccount:kube-system:" + account }

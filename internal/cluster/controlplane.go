@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"clipper.dev/clipper/internal/admission/plugins"
@@ -29,6 +31,7 @@ import (
 	"clipper.dev/clipper/internal/authz/rbac"
 	"clipper.dev/clipper/internal/pki"
 	"clipper.dev/clipper/internal/store"
+	"clipper.dev/clipper/internal/store/encryption"
 )
 
 // engineUser is whom the API server itself acts as.
@@ -121,8 +124,12 @@ func clientTLS(ca, cert, key string) (*tls.Config, error) {
 // openEngine makes the API server and everything that decides who may do what. It serves nobody yet.
 func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	l := p.opts.Layout
+	secrets, err := encryption.OpenOrCreate(filepath.Join(l.PKIDir(), "encryption.yaml"))
+	if err != nil {
+		return fmt.Errorf("open the encryption of Secrets: %w", err)
+	}
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
-		Store: p.store, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"),
+		Store: p.store, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformers: secrets.Transformers(resources()),
 		Kubelets: &kubelets{controlPlane: p}, Address: p.address(),
 	})
 	if err != nil {
@@ -167,6 +174,15 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	p.serveDocument(authn.OpenIDConfigurationPath, "application/json", p.authn.OpenIDConfiguration)
 	p.serveDocument(authn.JWKSPath, authn.JWKSContentType, p.authn.JWKS)
 	return nil
+}
+
+// resources lists every kind that is stored.
+func resources() []schema.GroupResource {
+	var out []schema.GroupResource
+	for _, row := range api.Registered() {
+		out = append(out, schema.GroupResource{Group: row.Group, Resource: row.Name})
+	}
+	return out
 }
 
 func (p *controlPlane) serveDocument(path, contentType string, document func() ([]byte, error)) {

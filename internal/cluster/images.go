@@ -45,7 +45,11 @@ func ImportImages(ctx context.Context, l Layout, archive io.ReadSeeker) (names [
 		if _, err := archive.Seek(0, io.SeekStart); err != nil {
 			return nil, err
 		}
-		if names, err = runtime.ImportImages(ctx, socket, archive); err != nil {
+		err := withImages(socket, func(c *runtime.ImageClient) (err error) {
+			names, err = c.Import(ctx, archive)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -58,17 +62,17 @@ func Images(ctx context.Context, l Layout) ([]Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := runtime.ListImages(ctx, all[0])
-	if err != nil {
-		return nil, err
-	}
 	var out []Image
-	for _, i := range list {
-		for _, name := range i.Names {
-			out = append(out, Image{Name: name, ID: i.ID, Bytes: i.SizeBytes})
+	err = withImages(all[0], func(c *runtime.ImageClient) error {
+		list, err := c.List(ctx)
+		for _, i := range list {
+			for _, name := range i.GetRepoTags() {
+				out = append(out, Image{Name: name, ID: i.GetId(), Bytes: int64(i.GetSize())})
+			}
 		}
-	}
-	return out, nil
+		return err
+	})
+	return out, err
 }
 
 // RemoveImage removes an image from every node of this machine that has it.
@@ -79,7 +83,16 @@ func RemoveImage(ctx context.Context, l Layout, name string) error {
 	}
 	var errs []error
 	for _, socket := range all {
-		errs = append(errs, runtime.RemoveImage(ctx, socket, name))
+		errs = append(errs, withImages(socket, func(c *runtime.ImageClient) error { return c.Remove(ctx, name) }))
 	}
 	return errors.Join(errs...)
+}
+
+func withImages(socket string, fn func(*runtime.ImageClient) error) error {
+	c, err := runtime.DialImages(socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return fn(c)
 }

@@ -53,15 +53,9 @@ func openNode(l Layout, o *NodeOptions, ip netip.Addr, keeper []byte, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	pods := network.Pods(n.network)
-	if o.CNIConfDir != "" {
-		if pods, err = network.NewCNI(o.CNIConfDir, []string{"/opt/cni/bin"}); err != nil {
-			return nil, fmt.Errorf("open the CNI configuration in %s: %w", o.CNIConfDir, err)
-		}
-	}
 	n.runtime, err = runtime.New(runtime.Config{
 		StateDir: l.RuntimeDir(), RunDir: filepath.Join(l.RunDir, "runtime"), Socket: l.RuntimeSocket(), KeeperPath: path,
-		CgroupRoot: l.CgroupRoot[1:], Network: pods, Registries: registries, Version: Version,
+		CgroupRoot: l.CgroupRoot[1:], Network: n.network, Registries: registries, Version: Version,
 		Logger: log.With("component", "runtime"),
 	})
 	if err != nil {
@@ -75,7 +69,7 @@ func networkConfig(l Layout, nodeName string, ip netip.Addr, log *slog.Logger) n
 		Bridge: l.Bridge, Table: l.NFTables + "-net", StateDir: l.NetworkDir(),
 		ClusterCIDRs: []netip.Prefix{l.PodCIDR}, ServiceCIDRs: []netip.Prefix{l.ServiceCIDR},
 		NodeName: nodeName, Underlay: ip,
-		VXLAN:  network.VXLAN{Device: l.VXLAN, VNI: l.VNI, Port: l.VXLANPort},
+		VXLAN:  network.VXLAN{Device: l.VXLAN, VNI: uint32(l.VNI), Port: uint16(l.VXLANPort)},
 		Logger: log.With("component", "network"),
 	}
 }

@@ -189,7 +189,7 @@ func (s *server) runControllers(ctx context.Context) error {
 		Client:  func(user string) client.Client { return s.plane.engine.Client(systemUser(user)) },
 		Elector: controller.StoreElector{Store: s.plane.store, Key: "/clipper/leader/controllers", Identity: s.opts.NodeName, TTL: leaseTTL},
 		Logger:  log,
-	}, controllers(s))
+	}, s.plane.controllers())
 }
 
 func (s *server) runScheduler(ctx context.Context) error {

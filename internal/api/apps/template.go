@@ -16,7 +16,6 @@ import (
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/api/check"
-	"clipper.dev/clipper/internal/api/core"
 )
 
 // What the workloads of this group share: a template for pods, the selector that finds them, and counts of them.
