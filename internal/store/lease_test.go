@@ -128,15 +128,16 @@ func TestLeaseIsLostWhenEtcdForgetsIt(t *testing.T) {
 }
 
 func TestLeaseIsKept(t *testing.T) {
+	t.Parallel()
 	s := storetest.New(t)
-	l, err := s.AcquireLease(t.Context(), leaderKey, "server-1", time.Second)
+	l, err := s.AcquireLease(t.Context(), leaderKey, "server-1", 3*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-l.Lost():
 		t.Fatal("it was not renewed")
-	case <-time.After(3500 * time.Millisecond):
+	case <-time.After(5 * time.Second):
 	}
 	if _, _, err := s.Get(t.Context(), leaderKey); err != nil {
 		t.Fatal(err)

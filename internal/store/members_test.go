@@ -36,6 +36,7 @@ func freeAddress(t *testing.T) string {
 }
 
 func TestThreeMembers(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	first := storetest.Config(t, t.TempDir())
 	first.Name, first.PeerURL = "one", freePeerURL(t)
@@ -139,6 +140,7 @@ func peerCertificate(t *testing.T) store.PeerTLS {
 }
 
 func TestMembersSpeakTLS(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	tls := peerCertificate(t)
 	one := storetest.Config(t, t.TempDir())
@@ -190,6 +192,7 @@ func TestDirectoryInUseIsSaidSo(t *testing.T) {
 }
 
 func TestForceNewClusterSurvivesTheLossOfTheMajority(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	one := storetest.Config(t, t.TempDir())
 	one.Name, one.PeerURL = "one", freePeerURL(t)

@@ -41,6 +41,7 @@ func outsideEtcd(t *testing.T) string {
 }
 
 func TestOutsideEtcd(t *testing.T) {
+	t.Parallel()
 	cfg := storetest.Config(t, "")
 	cfg.Endpoints = []string{outsideEtcd(t)}
 	s, other := storetest.Open(t, cfg), storetest.Open(t, cfg)

@@ -65,6 +65,7 @@ func fill(t *testing.T, path string) {
 }
 
 func TestFullDiskRefusesWritesAndRecovers(t *testing.T) {
+	t.Parallel()
 	dir := smallDisk(t, 400)
 	cfg := storetest.Config(t, filepath.Join(dir, "data"))
 	cfg.ReserveBytes = 32 << 20
@@ -122,6 +123,7 @@ func TestFullDiskRefusesWritesAndRecovers(t *testing.T) {
 }
 
 func TestQuotaRefusesWritesAndRecovers(t *testing.T) {
+	t.Parallel()
 	cfg := storetest.Config(t, t.TempDir())
 	cfg.QuotaBytes = 24 << 20
 	s := storetest.Open(t, cfg)
@@ -178,6 +180,7 @@ func TestFatalEtcdErrorStopsTheStoreAlone(t *testing.T) {
 }
 
 func TestDiskThatFillsBetweenLooksStopsTheStoreAtWorst(t *testing.T) {
+	t.Parallel()
 	dir := smallDisk(t, 120)
 	cfg := storetest.Config(t, filepath.Join(dir, "data"))
 	ctx := t.Context()

@@ -280,6 +280,7 @@ func TestRestartKeepsObjectsAndRevision(t *testing.T) {
 }
 
 func TestObjectsExpire(t *testing.T) {
+	t.Parallel()
 	s := storetest.New(t)
 	table := things(t, s)
 	w, err := table.Watch(t.Context(), store.WatchOptions{FromNow: true})

@@ -342,6 +342,7 @@ func TestInitialIsFollowedByEverythingAfterIt(t *testing.T) {
 }
 
 func TestOneRevisionsEventsArriveTogether(t *testing.T) {
+	t.Parallel()
 	s := storetest.New(t)
 	table := things(t, s)
 	w := watch(t, table, store.WatchOptions{FromNow: true}).w
