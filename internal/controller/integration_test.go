@@ -1,0 +1,283 @@
+package controller_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apiserver/pkg/authentication/user"
+
+	"clipper.dev/clipper/internal/api"
+	_ "clipper.dev/clipper/internal/api/all"
+	"clipper.dev/clipper/internal/apiserver"
+	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/controller"
+	"clipper.dev/clipper/internal/controller/deployment"
+	"clipper.dev/clipper/internal/controller/endpoints"
+	"clipper.dev/clipper/internal/controller/endpointslice"
+	"clipper.dev/clipper/internal/controller/garbagecollector"
+	"clipper.dev/clipper/internal/controller/namespace"
+	"clipper.dev/clipper/internal/controller/replicaset"
+	"clipper.dev/clipper/internal/store/storetest"
+)
+
+// cluster is the real engine over a real store, with the controllers at work and a kubelet that makes every pod ready.
+type cluster struct {
+	t   *testing.T
+	ctx context.Context
+	client.Client
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	server, err := apiserver.New(ctx, apiserver.Config{Store: storetest.New(t), Rows: api.Registered(), Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := server.Client(api.UserInfo{Name: "admin", Groups: []string{user.SystemPrivilegedGroup}})
+	running := make(chan error, 3)
+	ready := make(chan struct{})
+	go func() { running <- server.Run(ctx) }()
+	go func() {
+		running <- controller.Run(ctx, controller.Options{Client: func(string) client.Client { return admin }, Logger: log, Ready: func(controller.Graph) { close(ready) }},
+			[]controller.Constructor{
+				{Name: "replicaset", New: replicaset.New}, {Name: "replication", New: replicaset.NewReplicationController}, {Name: "deployment", New: deployment.New},
+				{Name: "endpoint", New: endpoints.New}, {Name: "endpointslice", New: endpointslice.New},
+				{Name: "namespace", New: namespace.New}, {Name: "gc", New: garbagecollector.New},
+			})
+	}()
+	c := &cluster{t, ctx, admin}
+	go func() { running <- c.kubelet() }()
+	<-ready
+	t.Cleanup(func() {
+		cancel()
+		for range 3 {
+			if err := <-running; err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
+	})
+	if _, err := client.Nodes.Create(ctx, c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}); err != nil {
+		t.Fatal(err)
+	}
+	c.namespace("default")
+	return c
+}
+
+func (c *cluster) namespace(name string) {
+	c.t.Helper()
+	if _, err := client.Namespaces.Create(c.ctx, c, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil && !apierrors.IsAlreadyExists(err) {
+		c.t.Fatal(err)
+	}
+}
+
+// kubelet binds pods, makes them ready (unless their image is broken) and lets them go when they are deleted.
+func (c *cluster) kubelet() error {
+	view, err := client.Pods.View(c.ctx, c, client.Selection{})
+	if err != nil {
+		return err
+	}
+	next := 0
+	return view.Subscribe(c.ctx, func(_, pod *corev1.Pod) {
+		var err error
+		switch {
+		case pod == nil:
+		case pod.DeletionTimestamp != nil:
+			err = client.Pods.Delete(c.ctx, c, pod.Namespace, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+		case pod.Spec.NodeName == "":
+			_, err = client.Pods.CreateSub(c.ctx, c, pod.Namespace, pod.Name, "binding", &corev1.Binding{
+				ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}, Target: corev1.ObjectReference{Kind: "Node", Name: "n1"}})
+		case pod.Status.PodIP == "":
+			next++
+			pod = pod.DeepCopy()
+			ip := fmt.Sprintf("10.1.%d.%d", next/250, next%250)
+			pod.Status.Phase, pod.Status.PodIP, pod.Status.PodIPs = corev1.PodRunning, ip, []corev1.PodIP{{IP: ip}}
+			if !strings.Contains(pod.Spec.Containers[0].Image, "broken") {
+				pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
+			}
+			_, err = client.Pods.UpdateStatus(c.ctx, c, pod)
+		}
+		if err != nil && c.ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			c.t.Errorf("kubelet: %v", err)
+		}
+	})
+}
+
+// eventually waits until cond holds, looking again at each change of the resource.
+func eventually[T client.Object](c *cluster, kind client.Kind[T], what string, cond func() bool) {
+	c.t.Helper()
+	view, err := kind.View(c.ctx, c, client.Selection{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, 20*time.Second)
+	defer cancel()
+	if cond() {
+		return
+	}
+	met := false
+	_ = view.Subscribe(ctx, func(T, T) {
+		if cond() {
+			met = true
+			cancel()
+		}
+	})
+	if !met && !cond() {
+		c.t.Fatalf("%s: did not come about", what)
+	}
+}
+
+func web(replicas int32, image string) *appsv1.Deployment {
+	labels := map[string]string{"app": "web"}
+	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}, Spec: appsv1.DeploymentSpec{
+		Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "web", Image: image}}}},
+	}}
+}
+
+func (c *cluster) rolledOut(image string) func() bool {
+	return func() bool {
+		d, err := client.Deployments.Get(c.ctx, c, "default", "web")
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		s := d.Status
+		return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == *d.Spec.Replicas && s.AvailableReplicas == *d.Spec.Replicas && s.Replicas == *d.Spec.Replicas &&
+			d.Spec.Template.Spec.Containers[0].Image == image
+	}
+}
+
+func (c *cluster) update(change func(*appsv1.Deployment)) {
+	c.t.Helper()
+	for {
+		d, err := client.Deployments.Get(c.ctx, c, "default", "web")
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		d = d.DeepCopy()
+		change(d)
+		if _, err = client.Deployments.Update(c.ctx, c, d); err == nil {
+			return
+		} else if !apierrors.IsConflict(err) {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+func TestADeploymentLivesOnTheRealEngine(t *testing.T) {
+	c := newCluster(t)
+	if _, err := client.Deployments.Create(c.ctx, c, web(3, "demo:v1")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(c, client.Deployments, "the first version", c.rolledOut("demo:v1"))
+
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}, Spec: corev1.ServiceSpec{ClusterIP: "None", Selector: map[string]string{"app": "web"},
+		Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8080)}}}}
+	if _, err := client.Services.Create(c.ctx, c, svc); err != nil {
+		t.Fatal(err)
+	}
+	addresses := func(n int) func() bool {
+		return func() bool {
+			e, err := client.Endpoints.Get(c.ctx, c, "default", "web")
+			return err == nil && len(e.Subsets) == 1 && len(e.Subsets[0].Addresses) == n
+		}
+	}
+	eventually(c, client.Endpoints, "three addresses", addresses(3))
+	eventually(c, client.EndpointSlices, "a slice with three endpoints", func() bool {
+		list, err := client.EndpointSlices.List(c.ctx, c, "default", nil)
+		return err == nil && len(list) == 1 && len(list[0].Endpoints) == 3 && *list[0].Endpoints[0].Conditions.Ready
+	})
+
+	c.update(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "demo:v2" })
+	eventually(c, client.Deployments, "the second version", c.rolledOut("demo:v2"))
+	d, _ := client.Deployments.Get(c.ctx, c, "default", "web")
+	if d.Annotations[deployment.RevisionAnnotation] != "2" {
+		t.Errorf("the revision is %q", d.Annotations[deployment.RevisionAnnotation])
+	}
+	c.update(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "demo:broken" })
+	eventually(c, client.Pods, "a broken pod", func() bool {
+		list, _ := client.Pods.List(c.ctx, c, "default", nil)
+		for _, p := range list {
+			if strings.Contains(p.Spec.Containers[0].Image, "broken") && p.Status.PodIP != "" {
+				return true
+			}
+		}
+		return false
+	})
+	eventually(c, client.Endpoints, "the old version serves", func() bool {
+		e, err := client.Endpoints.Get(c.ctx, c, "default", "web")
+		return err == nil && len(e.Subsets) == 1 && len(e.Subsets[0].Addresses) == 3
+	})
+	c.update(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "demo:v2" })
+	eventually(c, client.Deployments, "back to the second version", c.rolledOut("demo:v2"))
+	c.update(func(d *appsv1.Deployment) { *d.Spec.Replicas = 1 })
+	eventually(c, client.Deployments, "scaled down", c.rolledOut("demo:v2"))
+	eventually(c, client.Endpoints, "one address", addresses(1))
+
+	foreground := metav1.DeletePropagationForeground
+	if err := client.Deployments.Delete(c.ctx, c, "default", "web", metav1.DeleteOptions{PropagationPolicy: &foreground}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(c, client.Deployments, "deleted in the foreground", func() bool {
+		_, err := client.Deployments.Get(c.ctx, c, "default", "web")
+		if !apierrors.IsNotFound(err) {
+			return false
+		}
+		pods, _ := client.Pods.List(c.ctx, c, "default", nil)
+		sets, _ := client.ReplicaSets.List(c.ctx, c, "default", nil)
+		if len(pods)+len(sets) > 0 {
+			t.Errorf("it went before %d sets and %d pods", len(sets), len(pods))
+		}
+		return true
+	})
+	if err := client.Services.Delete(c.ctx, c, "default", "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(c, client.EndpointSlices, "the slices go with their Service", func() bool {
+		list, err := client.EndpointSlices.List(c.ctx, c, "default", nil)
+		return err == nil && len(list) == 0
+	})
+}
+
+func TestANamespaceGoesWithAllThatIsInIt(t *testing.T) {
+	c := newCluster(t)
+	c.namespace("gone")
+	d := web(2, "demo:v1")
+	d.Namespace = "gone"
+	if _, err := client.Deployments.Create(c.ctx, c, d); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.ConfigMaps.Create(c.ctx, c, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "gone", Name: "a"}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(c, client.Pods, "two pods", func() bool {
+		list, err := client.Pods.List(c.ctx, c, "gone", nil)
+		return err == nil && len(list) == 2
+	})
+	if err := client.Namespaces.Delete(c.ctx, c, "", "gone", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(c, client.Namespaces, "the namespace is gone", func() bool {
+		_, err := client.Namespaces.Get(c.ctx, c, "", "gone")
+		return apierrors.IsNotFound(err)
+	})
+	for _, kind := range c.Kinds(c.ctx, nil) {
+		if !kind.Namespaced {
+			continue
+		}
+		list, err := c.List(c.ctx, kind.GroupVersionResource, "gone", nil)
+		if err == nil && len(list) > 0 {
+			t.Errorf("%d %s are left", len(list), kind.GroupVersionResource.Resource)
+		}
+	}
+}
