@@ -21,6 +21,9 @@ type Config struct {
 	// ServiceCIDRs are routed to the bridge, so that the node itself reaches Services with the bridge's
 	// address as its own, whatever other routes it has.
 	ServiceCIDRs []netip.Prefix
+	// Masquerade are further sources whose connections to anywhere else get this node's address: those of nodes that
+	// live in network namespaces of this machine and have no other way out.
+	Masquerade []netip.Prefix
 	// NodeName is this node's name.
 	NodeName string
 	// Underlay is this node's address that the other nodes reach. Without a valid one there is no overlay.

@@ -327,3 +327,17 @@ func TestNamesFitAndDiffer(t *testing.T) {
 		t.Errorf("two clusters share %s or %d", long.Bridge, long.VXLAN.VNI)
 	}
 }
+
+func TestNodesOnThisMachineReachTheOutside(t *testing.T) {
+	n := newNode(t, "one", "", netip.Addr{})
+	n.cfg.Masquerade = []netip.Prefix{netip.MustParsePrefix("10.243.0.0/24")}
+	outside, inner := netlab.New(t), netlab.New(t)
+	netlab.Join(n.Space, "up0", netip.MustParsePrefix("192.0.2.2/24"), outside, "up1", netip.MustParsePrefix("192.0.2.1/24"))
+	netlab.Join(n.Space, "in0", netip.MustParsePrefix("10.243.0.1/24"), inner, "eth0", netip.MustParsePrefix("10.243.0.2/24"))
+	inner.DefaultRoute(netip.MustParseAddr("10.243.0.1"))
+	n.start("10.244.1.0/24")
+	outside.ServeTCP("192.0.2.1:80", "outside")
+	n.ServeTCP("10.243.0.1:80", "server")
+	answers(t, inner, "tcp", "192.0.2.1:80", "outside 192.0.2.2")
+	answers(t, inner, "tcp", "10.243.0.1:80", "server 10.243.0.2")
+}

@@ -158,6 +158,10 @@ func (t *table) addMasquerade(cidrs []netip.Prefix) {
 		f := nft.FamilyOf(src.Addr())
 		t.rule(t.masq, f.IsFamily(), f.SaddrIn(src), nft.Masquerade())
 	}
+	for _, src := range t.cfg.Masquerade {
+		f := nft.FamilyOf(src.Addr())
+		t.rule(t.masq, f.IsFamily(), f.SaddrIn(src), f.DaddrNotIn(src), nft.Masquerade())
+	}
 }
 
 // publish sends the lease's host ports to its pod.
