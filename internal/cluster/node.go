@@ -68,7 +68,8 @@ func networkConfig(l Layout, nodeName string, ip netip.Addr, log *slog.Logger) n
 	return network.Config{
 		Bridge: l.Bridge, Table: l.NFTables + "-net", StateDir: l.NetworkDir(),
 		ClusterCIDRs: []netip.Prefix{l.PodCIDR}, ServiceCIDRs: []netip.Prefix{l.ServiceCIDR},
-		NodeName: nodeName, Underlay: ip,
+		Masquerade: []netip.Prefix{l.NodeCIDR},
+		NodeName:   nodeName, Underlay: ip,
 		VXLAN:  network.VXLAN{Device: l.VXLAN, VNI: uint32(l.VNI), Port: uint16(l.VXLANPort)},
 		Logger: log.With("component", "network"),
 	}
@@ -119,7 +120,10 @@ func (n *node) run(ctx context.Context, c client.Client) error {
 		g.Go(func() error { return n.runtime.Serve(ctx) })
 	}
 	dnsIP := n.layout.ServiceIP(dnsServiceIP)
-	backend, err := nftables.New(nftables.Config{Table: n.layout.NFTables + "-proxy", ClusterCIDRs: []netip.Prefix{n.layout.PodCIDR}})
+	backend, err := nftables.New(nftables.Config{
+		Table: n.layout.NFTables + "-proxy", ClusterCIDRs: []netip.Prefix{n.layout.PodCIDR}, ServiceCIDRs: []netip.Prefix{n.layout.ServiceCIDR},
+		Logger: n.log.With("component", "proxy"),
+	})
 	if err != nil {
 		return fmt.Errorf("open the service proxy: %w", err)
 	}
