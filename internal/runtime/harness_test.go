@@ -41,6 +41,7 @@ var programs = sync.OnceValues(func() (map[string]string, error) {
 	for name, build := range map[string]struct{ pkg, cgo string }{
 		"keeper": {"clipper.dev/clipper/cmd/clipper-keeper", "1"},
 		"probe":  {"./testdata/probe", "0"},
+		"nginx":  {"./testdata/nginx", "0"},
 	} {
 		path := filepath.Join(dir, name)
 		cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, build.pkg)
@@ -107,7 +108,7 @@ type node struct {
 }
 
 // newNode starts a runtime with folders and cgroups of its own, and the probe image.
-func newNode(t testing.TB) *node {
+func newNode(t testing.TB, change ...func(*Config)) *node {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("containers need root")
@@ -119,6 +120,9 @@ func newNode(t testing.TB) *node {
 		KeeperPath: program(t, "keeper"), CgroupRoot: name, Network: loopbackOnly{},
 		Logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}}
+	for _, c := range change {
+		c(&n.config)
+	}
 	t.Cleanup(n.cleanup)
 	n.start()
 	n.importProbe()
