@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
@@ -16,6 +18,7 @@ import (
 	"clipper.dev/clipper/internal/admission"
 	"clipper.dev/clipper/internal/authz/rbac"
 	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/quota"
 )
 
 // Options choose the plugins.
@@ -26,6 +29,10 @@ type Options struct {
 	RBAC *rbac.Authorizer
 	// Enable and Disable name plugins, as upstream's flags do.
 	Enable, Disable []string
+	// Ledger is shared with the controller that counts what quotas limit; nil is one of its own.
+	Ledger *quota.Ledger
+	// Metrics is where plugins register theirs; nil keeps them to themselves.
+	Metrics prometheus.Registerer
 	// Dynamic are the plugins of policies and webhooks: they come after the others and before quota.
 	Dynamic []admission.Plugin
 }
@@ -42,6 +49,7 @@ type views struct {
 	claims          client.TypedView[*corev1.PersistentVolumeClaim]
 	volumes         client.TypedView[*corev1.PersistentVolume]
 	limits          client.TypedView[*corev1.LimitRange]
+	quotas          client.TypedView[*corev1.ResourceQuota]
 	priorityClasses client.TypedView[*schedulingv1.PriorityClass]
 	storageClasses  client.TypedView[*storagev1.StorageClass]
 	drivers         client.TypedView[*storagev1.CSIDriver]
@@ -60,6 +68,7 @@ func openViews(ctx context.Context, c client.Client) (*views, error) {
 		open(ctx, c, served, core.WithResource("persistentvolumeclaims"), &v.claims),
 		open(ctx, c, served, core.WithResource("persistentvolumes"), &v.volumes),
 		open(ctx, c, served, core.WithResource("limitranges"), &v.limits),
+		open(ctx, c, served, core.WithResource("resourcequotas"), &v.quotas),
 		open(ctx, c, served, schedulingv1.SchemeGroupVersion.WithResource("priorityclasses"), &v.priorityClasses),
 		open(ctx, c, served, storage.WithResource("storageclasses"), &v.storageClasses),
 		open(ctx, c, served, storage.WithResource("csidrivers"), &v.drivers),
@@ -80,18 +89,38 @@ func Default(ctx context.Context, c client.Client, o Options) ([]admission.Plugi
 	if err != nil {
 		return nil, err
 	}
+	security, err := newPodSecurity(c, v, o.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	all := []admission.Plugin{
 		&NamespaceLifecycle{client: c, views: v},
+		&LimitRanger{views: v},
 		&ServiceAccount{client: c, views: v},
 		&NodeRestriction{authorizer: o.Authorizer, views: v},
 		TaintNodesByCondition{},
+		security,
 		&Priority{views: v},
 		DefaultTolerationSeconds{},
+		&DefaultStorageClass{views: v},
+		StorageObjectInUseProtection{},
+		&OwnerReferencesPermissionEnforcement{client: c, authorizer: o.Authorizer},
+		&PersistentVolumeClaimResize{views: v},
+		&RuntimeClass{client: c, views: v},
+		CertificateApproval{o.Authorizer},
+		CertificateSigning{o.Authorizer},
+		CertificateSubjectRestriction{},
+		&DefaultIngressClass{views: v},
+		&PodTopologyLabels{views: v},
 	}
 	all = append(all, o.Dynamic...)
 	if o.RBAC != nil {
 		all = append(all, &rbac.Escalation{Rules: o.RBAC, Authorizer: o.Authorizer})
 	}
+	if o.Ledger == nil {
+		o.Ledger = &quota.Ledger{}
+	}
+	all = append(all, &ResourceQuota{client: c, quotas: v.quotas, ledger: o.Ledger, now: time.Now})
 	return slices.DeleteFunc(all, func(p admission.Plugin) bool { return !o.wants(p.Name()) }), nil
 }
 
