@@ -54,10 +54,14 @@ func newFixture(t testing.TB, rows ...*api.Resource) *fixture {
 	if len(rows) == 0 {
 		rows = []*api.Resource{core.ConfigMaps}
 	}
+	return newFixtureOver(t, apiserver.Config{Store: storetest.New(t), Rows: rows, Security: admin()})
+}
+
+func newFixtureOver(t testing.TB, cfg apiserver.Config) *fixture {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	srv, err := apiserver.New(ctx, apiserver.Config{
-		Store: storetest.New(t), Rows: rows, Security: admin(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	srv, err := apiserver.New(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
