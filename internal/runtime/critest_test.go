@@ -113,13 +113,16 @@ func files(t *testing.T, content map[string]string, links ...string) v1.Layer {
 		if dir := path.Dir(file); dir == "bin" || dir == "usr/sbin" {
 			mode = 0o755
 		}
+		if file == "usr/sbin/nonewprivs" {
+			mode = 0o4755
+		}
 		write(&tar.Header{Name: file, Typeflag: tar.TypeReg, Mode: mode}, data)
 	}
 	for _, link := range links {
 		if link == "busybox" {
 			continue
 		}
-		write(&tar.Header{Name: "bin/" + link, Typeflag: tar.TypeSymlink, Linkname: "busybox", Mode: 0o777}, "")
+		write(&tar.Header{Name: "bin/" + link, Typeflag: tar.TypeLink, Linkname: "bin/busybox", Mode: 0o755}, "")
 	}
 	if err := archive.Close(); err != nil {
 		t.Fatal(err)
@@ -138,12 +141,16 @@ func critestBase(t *testing.T, busybox string) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
+	standin, err := os.ReadFile(program(t, "standin"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	applets, err := exec.Command(busybox, "--list").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	base, err := mutate.AppendLayers(empty.Image, files(t, map[string]string{
-		"bin/busybox": string(binary), "tmp/": "", "var/": "", "var/run/": "", "root/": "", "home/": "", "etc/": "", "usr/": "", "usr/sbin/": "",
+		"bin/busybox": string(binary), "usr/sbin/pgrep": string(standin), "usr/sbin/ipcs": string(standin), "tmp/": "", "var/": "", "var/run/": "", "root/": "", "home/": "", "etc/": "", "usr/": "", "usr/sbin/": "",
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\ndefault-user:x:1000:1000::/home/default-user:/bin/sh\n",
 		"etc/group":  "root:x:0:\nusers:x:100:\nwww-data:x:33:\nnobody:x:65534:\ndefault-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n",
 	}, strings.Fields(string(applets))...))
@@ -175,10 +182,10 @@ func pushCritestImages(t *testing.T, host, busybox string) {
 	}
 	user := func(name string) v1.Image { return configured(base, func(c *v1.Config) { c.User = name }) }
 	marked := func(mark string) v1.Image {
-		return configured(base, func(*v1.Config) {}, files(t, map[string]string{"mark": mark}))
+		return configured(base, func(c *v1.Config) { c.Cmd = []string{"sh"} }, files(t, map[string]string{"mark": mark}))
 	}
 	shell := configured(base, func(c *v1.Config) { c.Cmd = []string{"sh"} })
-	server, err := os.ReadFile(program(t, "nginx"))
+	server, err := os.ReadFile(program(t, "standin"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,10 +194,13 @@ func pushCritestImages(t *testing.T, host, busybox string) {
 			c.Entrypoint, c.Env = []string{"/usr/sbin/nginx", "master process"}, []string{"PORT=" + port}
 		}, files(t, map[string]string{"usr/sbin/nginx": string(server)}))
 	}
+	httpd := configured(base, func(c *v1.Config) { c.Entrypoint = []string{"/usr/sbin/httpd"} }, files(t, map[string]string{"usr/sbin/httpd": string(server)}))
+	nonewprivs := configured(base, func(c *v1.Config) { c.Entrypoint = []string{"/usr/sbin/nonewprivs"} }, files(t, map[string]string{"usr/sbin/nonewprivs": string(server)}))
 	const cri = "k8s-staging-cri-tools/"
 	same := marked("same")
 	for ref, img := range map[string]v1.Image{
 		"e2e-test-images/busybox:1.29-2": shell, "e2e-test-images/nginx:1.14-2": nginx("80"), cri + "hostnet-nginx-amd64:latest": nginx("12003"),
+		"e2e-test-images/httpd:2.4.39-4": httpd, "e2e-test-images/nonewprivs:1.3": nonewprivs,
 		cri + "test-image-user-uid:latest": user("1002"), cri + "test-image-user-username:latest": user("www-data"),
 		cri + "test-image-user-uid-group:latest": user("1003:1004"), cri + "test-image-user-username-group:latest": user("www-data:1004"),
 		cri + "test-image-predefined-group:latest": user("1000"), cri + "test-image-latest:latest": marked("latest"),

@@ -39,9 +39,9 @@ var programs = sync.OnceValues(func() (map[string]string, error) {
 	}
 	built := map[string]string{}
 	for name, build := range map[string]struct{ pkg, cgo string }{
-		"keeper": {"clipper.dev/clipper/cmd/clipper-keeper", "1"},
-		"probe":  {"./testdata/probe", "0"},
-		"nginx":  {"./testdata/nginx", "0"},
+		"keeper":  {"clipper.dev/clipper/cmd/clipper-keeper", "1"},
+		"probe":   {"./testdata/probe", "0"},
+		"standin": {"./testdata/standin", "0"},
 	} {
 		path := filepath.Join(dir, name)
 		cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, build.pkg)

@@ -43,6 +43,9 @@ const maxAccountsBytes = 4 << 20
 // resolveUser finds the user of a container: the pod's wish, else the image's, with names and groups
 // looked up in the image.
 func resolveUser(context *runtimeapi.LinuxContainerSecurityContext, imageUser string, files image.Tree) (User, error) {
+	if context.GetRunAsGroup() != nil && context.GetRunAsUser() == nil && context.GetRunAsUsername() == "" {
+		return User{}, fmt.Errorf("user group %q is specified without user", strconv.FormatInt(context.GetRunAsGroup().GetValue(), 10))
+	}
 	name, group := wantedUser(context, imageUser)
 	accounts, err := readAccounts(files)
 	if err != nil {

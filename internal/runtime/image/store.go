@@ -195,6 +195,9 @@ func (s *Store) get(name string) (*Image, error) {
 		if found != nil {
 			return found, nil
 		}
+		if len(hex) == 64 {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, name) // an ID, which is no name
+		}
 	}
 	named, err := normalize(name)
 	if err != nil {

@@ -86,10 +86,20 @@ func Validate(config *runtimeapi.PodSandboxConfig) error {
 	if metadata == nil || metadata.GetName() == "" || metadata.GetNamespace() == "" || metadata.GetUid() == "" {
 		return fmt.Errorf("sandbox configuration lacks the pod's name, namespace or UID")
 	}
-	if !UserNamespace(config) {
+	userns := Options(config).GetUsernsOptions()
+	if userns == nil {
 		return nil
 	}
-	userns := Options(config).GetUsernsOptions()
+	switch userns.GetMode() {
+	case runtimeapi.NamespaceMode_POD:
+	case runtimeapi.NamespaceMode_NODE:
+		if len(userns.GetUids())+len(userns.GetGids()) > 0 {
+			return fmt.Errorf("mappings are given for the node's user namespace")
+		}
+		return nil
+	default:
+		return fmt.Errorf("unsupported user namespace mode %v", userns.GetMode())
+	}
 	if len(userns.GetUids()) != 1 || len(userns.GetGids()) != 1 {
 		return fmt.Errorf("a user namespace needs exactly one mapping of users and one of groups")
 	}
