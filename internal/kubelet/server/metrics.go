@@ -1,0 +1,169 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	corev1 "k8s.io/api/core/v1"
+
+	"clipper.dev/clipper/internal/kubelet/criconfig"
+)
+
+// sheet is a set of metrics made for one answer.
+type sheet struct {
+	metrics []prometheus.Metric
+}
+
+func (s *sheet) Describe(chan<- *prometheus.Desc) {}
+func (s *sheet) Collect(out chan<- prometheus.Metric) {
+	for _, m := range s.metrics {
+		out <- m
+	}
+}
+
+// family is one metric with its labels.
+type family struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+func gauge(name, help string, labels ...string) family {
+	return family{prometheus.NewDesc(name, help, labels, nil), prometheus.GaugeValue}
+}
+
+func counter(name, help string, labels ...string) family {
+	return family{prometheus.NewDesc(name, help, labels, nil), prometheus.CounterValue}
+}
+
+func (s *sheet) add(f family, at time.Time, value float64, labels ...string) {
+	m := prometheus.MustNewConstMetric(f.desc, f.kind, value, labels...)
+	if !at.IsZero() {
+		m = prometheus.NewMetricWithTimestamp(at, m)
+	}
+	s.metrics = append(s.metrics, m)
+}
+
+func (s *sheet) serve(w http.ResponseWriter, r *http.Request) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(s)
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+}
+
+const nano = 1e9
+
+// The families of /metrics/resource.
+var (
+	nodeCPU         = counter("node_cpu_usage_seconds_total", "Cumulative cpu time consumed by the node in core-seconds")
+	nodeMemory      = gauge("node_memory_working_set_bytes", "Current working set of the node in bytes")
+	resourceCPU     = counter("container_cpu_usage_seconds_total", "Cumulative cpu time consumed by the container in core-seconds", "container", "pod", "namespace")
+	resourceMemory  = gauge("container_memory_working_set_bytes", "Current working set of the container in bytes", "container", "pod", "namespace")
+	resourceStart   = gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds", "container", "pod", "namespace")
+	podCPU          = counter("pod_cpu_usage_seconds_total", "Cumulative cpu time consumed by the pod in core-seconds", "pod", "namespace")
+	podMemory       = gauge("pod_memory_working_set_bytes", "Current working set of the pod in bytes", "pod", "namespace")
+	scrapeError     = gauge("scrape_error", "1 if there was an error while getting container metrics, 0 otherwise")
+	resourceFailure = gauge("resource_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise")
+)
+
+// serveResourceMetrics answers with what autoscaling and kubectl top need.
+func (s *server) serveResourceMetrics(w http.ResponseWriter, r *http.Request) {
+	read := s.meter.read(r.Context())
+	out := &sheet{}
+	out.add(nodeCPU, read.at, float64(read.node.CPUNanoseconds)/nano)
+	out.add(nodeMemory, read.at, float64(read.node.WorkingSetBytes))
+	for i := range read.pods {
+		p := &read.pods[i]
+		out.add(podCPU, read.at, float64(p.usage.CPUNanoseconds)/nano, p.pod.Name, p.pod.Namespace)
+		out.add(podMemory, read.at, float64(p.usage.WorkingSetBytes), p.pod.Name, p.pod.Namespace)
+		for _, c := range p.containers {
+			name := c.GetAttributes().GetMetadata().GetName()
+			if v := c.GetCpu().GetUsageCoreNanoSeconds(); v != nil {
+				out.add(resourceCPU, time.Unix(0, c.Cpu.Timestamp), float64(v.Value)/nano, name, p.pod.Name, p.pod.Namespace)
+			}
+			if v := c.GetMemory().GetWorkingSetBytes(); v != nil {
+				out.add(resourceMemory, time.Unix(0, c.Memory.Timestamp), float64(v.Value), name, p.pod.Name, p.pod.Namespace)
+			}
+			if seen := find(p.pod.Observed, c.GetAttributes().GetId()); seen != nil {
+				out.add(resourceStart, time.Time{}, float64(seen.StartedAt.UnixNano())/nano, name, p.pod.Name, p.pod.Namespace)
+			}
+		}
+	}
+	failed := 0.0
+	if read.failed {
+		failed = 1
+	}
+	out.add(scrapeError, time.Time{}, failed)
+	out.add(resourceFailure, time.Time{}, failed)
+	out.serve(w, r)
+}
+
+var containerLabels = []string{"container", "id", "image", "name", "namespace", "pod"}
+
+// The families of /metrics/cadvisor.
+var (
+	machineCores  = gauge("machine_cpu_cores", "Number of logical CPU cores.")
+	machineMemory = gauge("machine_memory_bytes", "Amount of memory installed on the machine.")
+	detailCPU     = counter("container_cpu_usage_seconds_total", "Cumulative cpu time consumed in seconds.", append(containerLabels, "cpu")...)
+	detailUsage   = gauge("container_memory_usage_bytes", "Current memory usage in bytes, including all memory regardless of when it was accessed", containerLabels...)
+	detailWorking = gauge("container_memory_working_set_bytes", "Current working set in bytes.", containerLabels...)
+	detailRSS     = gauge("container_memory_rss", "Size of RSS in bytes.", containerLabels...)
+	detailFS      = gauge("container_fs_usage_bytes", "Number of bytes that are consumed by the container on this filesystem.", append(containerLabels, "device")...)
+	detailStart   = gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds.", containerLabels...)
+	detailProcs   = gauge("container_processes", "Number of processes running inside the container.", containerLabels...)
+	networkIn     = counter("container_network_receive_bytes_total", "Cumulative count of bytes received", append(containerLabels, "interface")...)
+	networkOut    = counter("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", append(containerLabels, "interface")...)
+	networkInBad  = counter("container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", append(containerLabels, "interface")...)
+	networkOutBad = counter("container_network_transmit_errors_total", "Cumulative count of errors encountered while transmitting", append(containerLabels, "interface")...)
+)
+
+// serveContainerMetrics answers with what monitoring expects of cAdvisor.
+func (s *server) serveContainerMetrics(w http.ResponseWriter, r *http.Request) {
+	read := s.meter.read(r.Context())
+	out := &sheet{}
+	cores, memory := s.Capacity[corev1.ResourceCPU], s.Capacity[corev1.ResourceMemory]
+	out.add(machineCores, time.Time{}, float64(cores.Value()))
+	out.add(machineMemory, time.Time{}, float64(memory.Value()))
+	root := []string{"", "/", "", "", "", ""}
+	out.add(detailCPU, read.at, float64(read.node.CPUNanoseconds)/nano, append(root, "total")...)
+	out.add(detailUsage, read.at, float64(read.node.MemoryBytes), root...)
+	out.add(detailWorking, read.at, float64(read.node.WorkingSetBytes), root...)
+	for i := range read.pods {
+		s.addPod(out, &read, &read.pods[i])
+	}
+	out.serve(w, r)
+}
+
+func (s *server) addPod(out *sheet, read *reading, p *podReading) {
+	parent := s.Tree.PodPath(p.pod.Pod)
+	labels := []string{"", parent, "", "", p.pod.Namespace, p.pod.Name}
+	with := func(base []string, more string) []string { return append(append([]string(nil), base...), more) }
+	out.add(detailCPU, read.at, float64(p.usage.CPUNanoseconds)/nano, with(labels, "total")...)
+	out.add(detailUsage, read.at, float64(p.usage.MemoryBytes), labels...)
+	out.add(detailWorking, read.at, float64(p.usage.WorkingSetBytes), labels...)
+	out.add(detailRSS, read.at, float64(p.usage.RSSBytes), labels...)
+	out.add(detailProcs, read.at, float64(p.usage.Processes), labels...)
+	if n := p.network.GetDefaultInterface(); n != nil {
+		out.add(networkIn, read.at, float64(n.GetRxBytes().GetValue()), with(labels, n.Name)...)
+		out.add(networkOut, read.at, float64(n.GetTxBytes().GetValue()), with(labels, n.Name)...)
+		out.add(networkInBad, read.at, float64(n.GetRxErrors().GetValue()), with(labels, n.Name)...)
+		out.add(networkOutBad, read.at, float64(n.GetTxErrors().GetValue()), with(labels, n.Name)...)
+	}
+	for _, c := range p.containers {
+		a := c.GetAttributes()
+		image := ""
+		seen := find(p.pod.Observed, a.GetId())
+		if seen != nil {
+			image = seen.Image
+		}
+		own := []string{a.GetLabels()[criconfig.ContainerNameLabel], parent + "/" + a.GetId(), image, a.GetId(), p.pod.Namespace, p.pod.Name}
+		out.add(detailCPU, read.at, float64(c.GetCpu().GetUsageCoreNanoSeconds().GetValue())/nano, with(own, "total")...)
+		out.add(detailUsage, read.at, float64(c.GetMemory().GetUsageBytes().GetValue()), own...)
+		out.add(detailWorking, read.at, float64(c.GetMemory().GetWorkingSetBytes().GetValue()), own...)
+		out.add(detailRSS, read.at, float64(c.GetMemory().GetRssBytes().GetValue()), own...)
+		out.add(detailFS, read.at, float64(c.GetWritableLayer().GetUsedBytes().GetValue()), with(own, "")...)
+		if seen != nil {
+			out.add(detailStart, read.at, float64(seen.StartedAt.Unix()), own...)
+		}
+	}
+}

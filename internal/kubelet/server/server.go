@@ -1,0 +1,225 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/kubelet/cgroups"
+	"clipper.dev/clipper/internal/kubelet/cri"
+	"clipper.dev/clipper/internal/kubelet/lifecycle"
+)
+
+// Pod is what the kubelet knows of one pod. Read-only.
+type Pod struct {
+	*corev1.Pod
+	Observed *lifecycle.Observed // nil before the runtime was asked
+	Stopped  bool
+}
+
+// Backend is the kubelet behind the API.
+type Backend interface {
+	// ListPods returns all pods.
+	ListPods() []Pod
+	// FindPod returns a pod by its name, and UID if that's not empty.
+	FindPod(namespace, name string, uid types.UID) (Pod, bool)
+	// WatchPod returns a channel that gets a token after each change of a pod (nil for one that isn't known), and a function that ends it.
+	WatchPod(uid types.UID) (<-chan struct{}, func())
+}
+
+// Config is what a server needs.
+type Config struct {
+	Address  string
+	TLS      *tls.Config
+	Client   client.Client
+	NodeName string
+	Backend  Backend
+	Runtime  *cri.Client
+	Tree     *cgroups.Tree
+	// RootDir is the kubelet's directory, for file system numbers. NodeLogDir is what /logs/ serves; "" serves nothing.
+	RootDir, NodeLogDir string
+	Capacity            corev1.ResourceList
+	// Metrics and Probes are served at /metrics and /metrics/probes.
+	Metrics, Probes prometheus.Gatherer
+	// Settings are shown at /configz.
+	Settings any
+	Logger   *slog.Logger
+}
+
+// server serves one kubelet.
+type server struct {
+	Config
+	access *access
+	meter  *meter
+}
+
+const (
+	headerTimeout = 30 * time.Second
+	shutdownTime  = 2 * time.Second
+)
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	l, err := net.Listen("tcp", cfg.Address)
+	if err != nil {
+		return fmt.Errorf("listen for the kubelet's API at %s: %w", cfg.Address, err)
+	}
+	return Serve(ctx, cfg, l)
+}
+
+// Serve is Run on a listener of the caller's, which it closes.
+func Serve(ctx context.Context, cfg Config, l net.Listener) error {
+	s := &server{Config: cfg, access: newAccess(cfg.Client, cfg.NodeName), meter: newMeter(cfg)}
+	conf := cfg.TLS.Clone()
+	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
+	if conf.ClientCAs != nil {
+		conf.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	h := &http.Server{
+		Handler: s.handler(), TLSConfig: conf, ReadHeaderTimeout: headerTimeout,
+		ErrorLog:    slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+		defer cancel()
+		if h.Shutdown(quick) != nil {
+			h.Close()
+		}
+	}()
+	err := h.ServeTLS(l, "", "")
+	if ctx.Err() == nil {
+		return fmt.Errorf("serve the kubelet's API: %w", err)
+	}
+	<-stopped
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the kubelet's API: %w", err)
+	}
+	return nil
+}
+
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	healthy := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }
+	for _, path := range []string{"/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"} {
+		mux.HandleFunc("GET "+path, healthy)
+	}
+	mux.HandleFunc("GET /pods", s.servePods)
+	mux.HandleFunc("GET /pods/{$}", s.servePods)
+	mux.HandleFunc("GET /runningpods/{$}", s.serveRunning)
+	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.serveLogs)
+	for _, method := range []string{"GET ", "POST "} {
+		mux.HandleFunc(method+"/exec/{namespace}/{pod}/{container}", s.serveExec)
+		mux.HandleFunc(method+"/exec/{namespace}/{pod}/{uid}/{container}", s.serveExec)
+		mux.HandleFunc(method+"/attach/{namespace}/{pod}/{container}", s.serveAttach)
+		mux.HandleFunc(method+"/attach/{namespace}/{pod}/{uid}/{container}", s.serveAttach)
+		mux.HandleFunc(method+"/portForward/{namespace}/{pod}", s.servePortForward)
+		mux.HandleFunc(method+"/portForward/{namespace}/{pod}/{uid}", s.servePortForward)
+	}
+	mux.HandleFunc("POST /run/{namespace}/{pod}/{container}", s.serveRun)
+	mux.HandleFunc("POST /run/{namespace}/{pod}/{uid}/{container}", s.serveRun)
+	mux.HandleFunc("POST /checkpoint/{namespace}/{pod}/{container}", s.serveCheckpoint)
+	mux.HandleFunc("GET /stats/summary", s.serveSummary)
+	mux.HandleFunc("POST /stats/summary", s.serveSummary)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics/probes", promhttp.HandlerFor(s.Probes, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /metrics/resource", s.serveResourceMetrics)
+	mux.HandleFunc("GET /metrics/cadvisor", s.serveContainerMetrics)
+	mux.HandleFunc("GET /configz", func(w http.ResponseWriter, _ *http.Request) {
+		s.writeJSON(w, map[string]any{"kubeletconfig": s.Settings})
+	})
+	if s.NodeLogDir != "" {
+		mux.Handle("GET /logs/", http.StripPrefix("/logs/", http.FileServer(http.Dir(s.NodeLogDir))))
+	}
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return s.guard(mux)
+}
+
+func (s *server) writeJSON(w http.ResponseWriter, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if _, err := w.Write(data); err != nil {
+		s.Logger.Debug("answer not written", "error", err)
+	}
+}
+
+func (s *server) servePods(w http.ResponseWriter, _ *http.Request) {
+	s.writePods(w, func(Pod) bool { return true })
+}
+
+// serveRunning lists the pods of which something runs.
+func (s *server) serveRunning(w http.ResponseWriter, _ *http.Request) {
+	s.writePods(w, func(p Pod) bool { return p.Observed != nil && len(p.Observed.RunningContainers()) > 0 })
+}
+
+func (s *server) writePods(w http.ResponseWriter, keep func(Pod) bool) {
+	list := corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: []corev1.Pod{}}
+	for _, p := range s.Backend.ListPods() {
+		if keep(p) {
+			one := *p.Pod
+			one.TypeMeta = metav1.TypeMeta{}
+			list.Items = append(list.Items, one)
+		}
+	}
+	s.writeJSON(w, list)
+}
+
+// container returns the pod and the running container that a request names, or answers with what's wrong.
+func (s *server) container(w http.ResponseWriter, r *http.Request) (Pod, *lifecycle.Container, bool) {
+	pod, ok := s.Backend.FindPod(r.PathValue("namespace"), r.PathValue("pod"), types.UID(r.PathValue("uid")))
+	if !ok {
+		http.Error(w, "pod does not exist", http.StatusNotFound)
+		return Pod{}, nil, false
+	}
+	name := r.PathValue("container")
+	if pod.Observed != nil {
+		if c := pod.Observed.Container(name); c != nil {
+			return pod, c, true
+		}
+	}
+	http.Error(w, fmt.Sprintf("container not found (%q)", name), http.StatusNotFound)
+	return Pod{}, nil, false
+}
+
+// serveRun runs a command and answers with its output.
+func (s *server) serveRun(w http.ResponseWriter, r *http.Request) {
+	_, c, ok := s.container(w, r)
+	if !ok {
+		return
+	}
+	out, err := s.exec(r.Context(), c.ID, strings.Split(r.FormValue("cmd"), " "))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if _, err := w.Write(out); err != nil {
+		s.Logger.Debug("answer not written", "error", err)
+	}
+}
