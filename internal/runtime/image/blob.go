@@ -29,7 +29,7 @@ func (r *repository) blob(ctx context.Context, layer ocispec.Descriptor) (io.Rea
 	if err := layer.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("layer: %w", err)
 	}
-	response, err := r.get(ctx, "blobs", layer.Digest.String(), 0)
+	response, err := r.get(ctx, "blobs", layer.Digest.String(), 0, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (b *blobReader) resume(cause error) error {
 		if b.ctx.Err() != nil {
 			return context.Cause(b.ctx)
 		}
-		response, err := b.repo.get(b.ctx, "blobs", b.layer.Digest.String(), b.offset)
+		response, err := b.repo.get(b.ctx, "blobs", b.layer.Digest.String(), b.offset, b.layer.Size)
 		if err == nil {
 			b.body = response.Body
 			return nil

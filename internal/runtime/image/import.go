@@ -28,13 +28,19 @@ func (s *Store) Import(ctx context.Context, r io.Reader) ([]string, error) {
 		return nil, fmt.Errorf("read image archive: %w", err)
 	}
 	defer a.close()
-	if a.has("manifest.json") {
-		return s.importDocker(ctx, a)
+	var names []string
+	switch {
+	case a.has("manifest.json"):
+		names, err = s.importDocker(ctx, a)
+	case a.has("index.json"):
+		names, err = s.importOCI(ctx, a)
+	default:
+		return nil, errors.New("read image archive: it holds neither manifest.json nor index.json; is it an image archive?")
 	}
-	if a.has("index.json") {
-		return s.importOCI(ctx, a)
+	if err == nil && len(names) == 0 {
+		err = errors.New("read image archive: it holds no image")
 	}
-	return nil, errors.New("read image archive: it holds neither manifest.json nor index.json; is it an image archive?")
+	return names, err
 }
 
 // archive gives access to the files of a tar archive in any order.

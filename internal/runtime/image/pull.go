@@ -178,8 +178,8 @@ func (e endpoint) open(ctx context.Context, named reference.Named) (*repository,
 	return &repository{base: e.scheme + "://" + e.host + "/v2/" + path, client: &http.Client{Transport: granted}}, nil
 }
 
-// get performs a request from an offset on and returns the body.
-func (r *repository) get(ctx context.Context, kind, what string, offset int64) (*http.Response, error) {
+// get performs a request. With an offset it asks for the rest of an object of that size.
+func (r *repository) get(ctx context.Context, kind, what string, offset, size int64) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.base+"/"+kind+"/"+what, nil)
 	if err != nil {
 		return nil, err
@@ -188,7 +188,7 @@ func (r *repository) get(ctx context.Context, kind, what string, offset int64) (
 		request.Header["Accept"] = []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, dockerManifest, dockerList}
 	}
 	if offset > 0 {
-		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		request.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, size-1))
 	}
 	response, err := r.client.Do(request)
 	if err != nil {
@@ -213,7 +213,7 @@ func (r *repository) get(ctx context.Context, kind, what string, offset int64) (
 
 // document fetches a small object and verifies it against its digest, if that is known.
 func (r *repository) document(ctx context.Context, kind, what string, want digest.Digest) ([]byte, error) {
-	response, err := r.get(ctx, kind, what, 0)
+	response, err := r.get(ctx, kind, what, 0, 0)
 	if err != nil {
 		return nil, err
 	}
