@@ -49,6 +49,10 @@ func New(t testing.TB) *Space {
 	}
 	t.Cleanup(func() { _ = s.File.Close() })
 	s.Do(func() {
+		// Addresses shall work at once; nobody else can have them.
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0o644); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("do without duplicate address detection: %v", err)
+		}
 		lo, err := netlink.LinkByName("lo")
 		if err == nil {
 			err = netlink.LinkSetUp(lo)
@@ -102,7 +106,11 @@ func (s *Space) Address(name string, addr netip.Prefix) {
 			return
 		}
 		ip := &net.IPNet{IP: addr.Addr().AsSlice(), Mask: net.CIDRMask(addr.Bits(), addr.Addr().BitLen())}
-		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ip}); err != nil {
+		a := &netlink.Addr{IPNet: ip}
+		if addr.Addr().Is6() {
+			a.Flags = unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrAdd(link, a); err != nil {
 			s.t.Errorf("give %s the address %s: %v", name, addr, err)
 		}
 		if err := netlink.LinkSetUp(link); err != nil {
@@ -177,26 +185,35 @@ func (s *Space) ServeUDP(addr, text string) (stop func()) {
 }
 
 // Dial connects from the namespace.
-func (s *Space) Dial(network, addr string) (net.Conn, error) {
+func (s *Space) Dial(network, addr string) (net.Conn, error) { return s.dial(patience, network, addr) }
+
+func (s *Space) dial(timeout time.Duration, network, addr string) (net.Conn, error) {
 	var c net.Conn
 	var err error
-	s.Do(func() { c, err = (&net.Dialer{Timeout: patience}).Dial(network, addr) })
+	s.Do(func() { c, err = (&net.Dialer{Timeout: timeout}).Dial(network, addr) })
 	return c, err
 }
 
 // Ask connects to the address over tcp or udp and returns the line that is answered.
 func (s *Space) Ask(network, addr string) (string, error) {
-	c, err := s.Dial(network, addr)
+	return s.AskWithin(patience, network, addr)
+}
+
+// AskWithin is Ask with a time to wait of one's own.
+func (s *Space) AskWithin(timeout time.Duration, network, addr string) (string, error) {
+	c, err := s.dial(timeout, network, addr)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	return AskOn(c)
+	return askOn(timeout, c)
 }
 
 // AskOn sends a line on a connection and returns the first line that is answered.
-func AskOn(c net.Conn) (string, error) {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+func AskOn(c net.Conn) (string, error) { return askOn(patience, c) }
+
+func askOn(timeout time.Duration, c net.Conn) (string, error) {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return "", err
 	}
 	if c.RemoteAddr().Network() == "udp" {

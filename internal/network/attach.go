@@ -85,8 +85,12 @@ func (n *Network) connect(pod Sandbox, l *lease) error {
 		return nil
 	}
 	n.tableMu.Lock()
-	defer n.tableMu.Unlock()
-	return n.table.publish(l)
+	err := n.table.publish(l)
+	n.tableMu.Unlock()
+	if err != nil {
+		return err
+	}
+	return n.forgetFlows(l, true)
 }
 
 // Detach implements Pods. The pod is unreachable by its host ports when it returns; the interface goes a
@@ -130,6 +134,9 @@ func (n *Network) withdraw(l *lease) error {
 	err := n.table.unpublish(l)
 	n.tableMu.Unlock()
 	if err != nil {
+		return err
+	}
+	if err := n.forgetFlows(l, false); err != nil {
 		return err
 	}
 	n.mu.Lock()

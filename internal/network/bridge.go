@@ -29,6 +29,7 @@ type Network struct {
 	mtu       int
 	group     uint32                   // the group of the pods' interfaces; the next number is the group of those being deleted
 	raw, slow map[int]*nl.SocketHandle // for requests that the library lacks; slow for those that make the kernel wait
+	ct        *netlink.Handle          // for connection tracking
 	leases    leaseDir
 
 	mu       sync.Mutex // protects what follows, and is never held over an operation on a pod's interface
@@ -76,6 +77,9 @@ func New(cfg Config) (*Network, error) {
 
 func (n *Network) closeSockets() {
 	n.nl.Close()
+	if n.ct != nil {
+		n.ct.Close()
+	}
 	for _, sockets := range []map[int]*nl.SocketHandle{n.raw, n.slow} {
 		for _, s := range sockets {
 			s.Close()
@@ -85,6 +89,9 @@ func (n *Network) closeSockets() {
 
 func (n *Network) start() error {
 	var err error
+	if n.ct, err = netlink.NewHandle(unix.NETLINK_NETFILTER); err != nil {
+		return fmt.Errorf("open netlink for connection tracking: %w", err)
+	}
 	if n.raw, err = sockets(); err != nil {
 		return err
 	}

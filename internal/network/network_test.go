@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -161,6 +162,26 @@ func TestHostPorts(t *testing.T) {
 		answers(t, outside, "tcp", "192.0.2.2:8080", "web 192.0.2.1")
 		if got, ok := n.net.Addresses("web"); !ok || got[0] != addr {
 			t.Errorf("Addresses = %v, %v", got, ok)
+		}
+	})
+	t.Run("lead_UDP_flows_to_the_pod_that_is_there", func(t *testing.T) {
+		flow, err := outside.Dial("udp", "192.0.2.2:8081")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer flow.Close()
+		if got, err := netlab.AskOn(flow); err == nil {
+			t.Errorf("answered %q before there was a pod", got)
+		}
+		for _, id := range []string{"first", "second"} {
+			pod, addr := n.pod(id, func(s *Sandbox) { s.HostPorts = []HostPort{{Protocol: "UDP", HostPort: 8081, ContainerPort: 53}} })
+			pod.ServeUDP(addr.String()+":53", id)
+			if got, err := netlab.AskOn(flow); err != nil || !strings.HasPrefix(got, id) {
+				t.Errorf("%s: answered %q, %v", id, got, err)
+			}
+			if err := n.net.Detach(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 	t.Run("go_with_their_pod", func(t *testing.T) {
@@ -340,4 +361,48 @@ func TestNodesOnThisMachineReachTheOutside(t *testing.T) {
 	n.ServeTCP("10.243.0.1:80", "server")
 	answers(t, inner, "tcp", "192.0.2.1:80", "outside 192.0.2.2")
 	answers(t, inner, "tcp", "10.243.0.1:80", "server 10.243.0.2")
+}
+
+func TestDualStack(t *testing.T) {
+	cluster6 := netip.MustParsePrefix("fd00:10:244::/48")
+	one := newNode(t, "one", "", netip.MustParseAddr("192.0.2.1"))
+	two := newNode(t, "two", "", netip.MustParseAddr("192.0.2.2"))
+	outside := netlab.New(t)
+	netlab.Join(one.Space, "up0", netip.MustParsePrefix("192.0.2.1/24"), two.Space, "up0", netip.MustParsePrefix("192.0.2.2/24"))
+	netlab.Join(one.Space, "out0", netip.MustParsePrefix("2001:db8::2/64"), outside, "out1", netip.MustParsePrefix("2001:db8::1/64"))
+	var peers []Peer
+	for i, n := range []*testNode{one, two} {
+		n.cfg.ClusterCIDRs = append(n.cfg.ClusterCIDRs, cluster6)
+		n.start("")
+		cidrs := []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i+1)), netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%d::/64", i+1))}
+		if err := n.net.SetPodCIDRs(t.Context(), cidrs); err != nil {
+			t.Fatal(err)
+		}
+		peers = append(peers, Peer{Name: n.cfg.NodeName, Underlay: n.cfg.Underlay, PodCIDRs: cidrs})
+	}
+	attach := func(n *testNode, id string, ports ...HostPort) (*netlab.Space, []netip.Addr) {
+		s := netlab.New(t)
+		addrs, err := n.net.Attach(t.Context(), Sandbox{ID: id, NetNS: s.File, HostPorts: ports})
+		if err != nil || len(addrs) != 2 {
+			t.Fatalf("Attach = %v, %v", addrs, err)
+		}
+		return s, addrs
+	}
+	for _, n := range []*testNode{one, two} {
+		if err := n.net.SetPeers(t.Context(), peers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, addrsA := attach(one, "a")
+	b, addrsB := attach(one, "b", HostPort{Protocol: "TCP", HostPort: 8080, ContainerPort: 80})
+	c, addrsC := attach(two, "c")
+	for s, addr := range map[*netlab.Space]netip.Addr{b: addrsB[1], c: addrsC[1]} {
+		s.ServeTCP(netip.AddrPortFrom(addr, 80).String(), "here")
+	}
+	outside.ServeTCP("[2001:db8::1]:80", "outside")
+	answers(t, a, "tcp", netip.AddrPortFrom(addrsB[1], 80).String(), "here "+addrsA[1].String())
+	answers(t, a, "tcp", netip.AddrPortFrom(addrsC[1], 80).String(), "here "+addrsA[1].String())
+	answers(t, one.Space, "tcp", netip.AddrPortFrom(addrsC[1], 80).String(), "here fd00:10:244:1::1")
+	answers(t, a, "tcp", "[2001:db8::1]:80", "outside 2001:db8::2")
+	answers(t, outside, "tcp", "[2001:db8::2]:8080", "here 2001:db8::1")
 }

@@ -15,7 +15,7 @@ import (
 const serviceProxyName = "service.kubernetes.io/service-proxy-name"
 
 // Model knows the cluster's Services and EndpointSlices and what follows from them for one node.
-// All methods may be called concurrently. Objects are kept and only read.
+// All methods may be called concurrently. It keeps what it needs of the objects and not the objects.
 type Model struct {
 	mu       sync.Mutex
 	node     node
@@ -72,7 +72,7 @@ func (m *Model) SetService(s *corev1.Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
-	m.service(name).object = s
+	m.service(name).object = trimService(s)
 	m.dirty[name] = struct{}{}
 }
 
@@ -94,7 +94,7 @@ func (m *Model) SetSlice(s *discoveryv1.EndpointSlice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := types.NamespacedName{Namespace: s.Namespace, Name: owner}
-	m.service(key).slices[s.Name] = s
+	m.service(key).slices[s.Name] = trimSlice(s)
 	m.dirty[key] = struct{}{}
 }
 
@@ -168,4 +168,26 @@ func compareKeys(a, b Key) int {
 	return cmp.Or(
 		cmp.Compare(a.Service.Namespace, b.Service.Namespace), cmp.Compare(a.Service.Name, b.Service.Name),
 		cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(family(a), family(b)))
+}
+
+// trimService returns a Service with only what the model looks at. The rest, most of all the managed fields, would
+// otherwise stay in memory for it.
+func trimService(s *corev1.Service) *corev1.Service {
+	t := &corev1.Service{Spec: s.Spec}
+	t.Namespace, t.Name = s.Namespace, s.Name
+	if other, ok := s.Labels[serviceProxyName]; ok {
+		t.Labels = map[string]string{serviceProxyName: other}
+	}
+	t.Status.LoadBalancer = s.Status.LoadBalancer
+	return t
+}
+
+// trimSlice does the same for a slice.
+func trimSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	t := &discoveryv1.EndpointSlice{AddressType: s.AddressType, Ports: s.Ports, Endpoints: make([]discoveryv1.Endpoint, len(s.Endpoints))}
+	t.Namespace, t.Name = s.Namespace, s.Name
+	for i, e := range s.Endpoints {
+		t.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName, Hints: e.Hints}
+	}
+	return t
 }

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -34,6 +35,8 @@ type table struct {
 	// ports is what was asked for last; valid says whether the kernel has exactly that.
 	ports map[proxy.Key]*rendered
 	valid bool
+	// dropped says that the kernel has no table, as there is nothing for this family.
+	dropped bool
 	// locals counts in how many ports an address of this node is an endpoint.
 	locals map[netip.Addr]int
 	claims *claims
@@ -67,6 +70,9 @@ func (t *table) sync(changes []proxy.Change) error {
 	for _, c := range changes {
 		next[c.Key()] = render(c.New)
 	}
+	if !t.wanted(next) {
+		return t.drop()
+	}
 	if t.valid {
 		for key, r := range next {
 			edit.replace(t.ports[key], r)
@@ -90,8 +96,43 @@ func (t *table) sync(changes []proxy.Change) error {
 	if err := t.conn.Commit(); err != nil {
 		return fmt.Errorf("write table %s: %w", t.table.Name, err)
 	}
-	t.locals, t.valid = locals, true
+	t.locals, t.valid, t.dropped = locals, true, false
 	return t.forgetClients(edit)
+}
+
+// wanted tells whether there is anything to do for the family, once next is put into effect. A cluster of IPv4 alone
+// shall not have every IPv6 packet pass its rules.
+func (t *table) wanted(next map[proxy.Key]*rendered) bool {
+	for _, cidr := range t.cfg.ServiceCIDRs {
+		if t.has(cidr.Addr()) {
+			return true
+		}
+	}
+	for _, r := range next {
+		if r != nil {
+			return true
+		}
+	}
+	for key := range t.ports {
+		if _, changes := next[key]; !changes {
+			return true
+		}
+	}
+	return false
+}
+
+// drop removes the table, which an earlier process may have left.
+func (t *table) drop() error {
+	clear(t.ports)
+	t.valid = false // whatever comes next is written as a whole
+	if t.dropped {
+		return nil
+	}
+	if err := t.conn.DropTable(t.table); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("remove table %s: %w", t.table.Name, err)
+	}
+	t.dropped = true
+	return nil
 }
 
 func (t *table) keep(next map[proxy.Key]*rendered) {

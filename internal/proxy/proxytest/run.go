@@ -1,12 +1,14 @@
 package proxytest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -38,6 +40,7 @@ func Run(t *testing.T, backend NewBackend) {
 		{"no_connection_fails_while_endpoints_change", rollingUpdate},
 		{"many_endpoints", manyEndpoints},
 		{"two_services_may_claim_one_address", claims},
+		{"both_address_families", dualStack},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newWorld(t, backend)) })
@@ -66,11 +69,14 @@ func refuses(t *testing.T, from *netlab.Space, network, addr string) {
 
 func ignores(t *testing.T, from *netlab.Space, network, addr string) {
 	t.Helper()
-	got, err := from.Ask(network, addr)
-	if timeout, ok := err.(net.Error); !ok || !timeout.Timeout() {
+	got, err := from.AskWithin(silence, network, addr)
+	if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
 		t.Errorf("%s %s: got %q, %v; want no answer", network, addr, got, err)
 	}
 }
+
+// silence is how long no answer is awaited where none should come.
+const silence = 300 * time.Millisecond
 
 // who asks n times and returns which pods answered.
 func who(t *testing.T, from *netlab.Space, network, addr string, n int) map[string]int {

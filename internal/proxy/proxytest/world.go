@@ -49,8 +49,8 @@ func newWorld(t testing.TB, make NewBackend) *world {
 	t.Helper()
 	w := &world{t: t, node: netlab.New(t), outside: netlab.New(t), pods: map[string]*netlab.Space{}, model: proxy.NewModel(nodeName)}
 	w.config = Config{
-		ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix(clusterCIDR)},
-		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix(serviceCIDR)},
+		ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix(clusterCIDR), netip.MustParsePrefix("fd00:10:244::/48")},
+		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix(serviceCIDR), netip.MustParsePrefix("fd00:10:96::/112")},
 	}
 	netlab.Join(w.node, "up", netip.MustParsePrefix(nodeIP+"/24"), w.outside, "up", netip.MustParsePrefix(outsideIP+"/24"))
 	w.outside.DefaultRoute(netip.MustParseAddr(nodeIP))
