@@ -87,7 +87,11 @@ var Pods = api.Register(&api.Resource{
 
 func preparePod(pod *corev1.Pod) {
 	dropDisabledFields(&pod.Spec, nil)
-	pod.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: ComputeQOS(&pod.Spec)}
+	class := pod.Status.QOSClass // kept if a client sets it, as upstream does
+	if class == "" {
+		class = ComputeQOS(&pod.Spec)
+	}
+	pod.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: class}
 	if len(pod.Spec.SchedulingGates) > 0 {
 		setPodCondition(&pod.Status, corev1.PodCondition{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,

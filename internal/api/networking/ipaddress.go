@@ -26,6 +26,7 @@ var IPAddresses = api.Register(&api.Resource{
 
 	Validate: api.Check(validateIPAddress),
 	ValidateUpdate: api.CheckUpdate(func(n, o *networkingv1.IPAddress) (e check.Errors) {
+		e.Add(validateIPAddress(n)...)
 		e.Unchanged(field.NewPath("spec", "parentRef"), n.Spec.ParentRef, o.Spec.ParentRef)
 		return e
 	}),
