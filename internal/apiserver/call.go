@@ -14,6 +14,9 @@ type call struct {
 	agent    string // User-Agent, for the field manager
 	internal bool   // made inside the process
 
+	keepBody bool   // the audit wants the request's body
+	body     []byte // as received, if kept
+
 	mu          sync.Mutex
 	warnings    []string
 	annotations map[string]string

@@ -9,6 +9,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -31,6 +32,11 @@ func (s *Server) Client(user api.UserInfo) client.Client { return &localClient{s
 
 // begin checks that the user may do something and returns the context to do it in.
 func (c *localClient) begin(ctx context.Context, verb string, gvr schema.GroupVersionResource, sub, namespace, name string) (context.Context, target, error) {
+	return c.beginSelected(ctx, verb, gvr, sub, namespace, name, "", "")
+}
+
+// beginSelected is begin for what is narrowed by selectors, which authorizers see.
+func (c *localClient) beginSelected(ctx context.Context, verb string, gvr schema.GroupVersionResource, sub, namespace, name, fieldSelector, labelSelector string) (context.Context, target, error) {
 	v, ok := c.s.catalog.Load().lookup(gvr)
 	if !ok {
 		return ctx, target{}, errUnserved
@@ -41,6 +47,7 @@ func (c *localClient) begin(ctx context.Context, verb string, gvr schema.GroupVe
 	if !privileged(c.user) {
 		info := &request.Info{
 			IsResource: true, Verb: verb, Group: gvr.Group, Version: gvr.Version, Resource: gvr.Resource, Subresource: sub, Namespace: namespace, Name: name,
+			FieldSelector: fieldSelector, LabelSelector: labelSelector,
 		}
 		if err := c.s.authorize(ctx, attributesOf(info, infoOf(c.user))); err != nil {
 			return ctx, target{}, err
@@ -247,7 +254,14 @@ func (c *localClient) DeleteCollection(ctx context.Context, gvr schema.GroupVers
 
 // View implements client.Client.
 func (c *localClient) View(ctx context.Context, gvr schema.GroupVersionResource, sel client.Selection) (client.View, error) {
-	ctx, t, err := c.begin(ctx, "watch", gvr, "", sel.Namespace, sel.Name)
+	var fieldSelector, labelSelector string
+	if sel.Field != "" {
+		fieldSelector = fields.OneTermEqualSelector(sel.Field, sel.Value).String()
+	}
+	if sel.Labels != nil {
+		labelSelector = sel.Labels.String()
+	}
+	ctx, t, err := c.beginSelected(ctx, "watch", gvr, "", sel.Namespace, sel.Name, fieldSelector, labelSelector)
 	if err != nil {
 		return nil, err
 	}

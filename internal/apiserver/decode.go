@@ -40,6 +40,9 @@ func (s *Server) readBody(r *http.Request) ([]byte, error) {
 	if int64(len(body)) > limit {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", limit))
 	}
+	if c := callOf(r.Context()); c.keepBody {
+		c.body = body
+	}
 	return body, nil
 }
 

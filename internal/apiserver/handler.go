@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -41,6 +40,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Audit-Id", w.auditID)
 	c := &call{agent: r.UserAgent()}
+	w.call = c
 	r = r.WithContext(withCall(r.Context(), c))
 	u, err := s.authenticate(w, r)
 	if err != nil {
@@ -49,6 +49,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	c.user = userOf(u)
 	w.attributes = attributesOf(info, u)
+	s.beginAudit(w, c)
 	release, err := s.limits.enter(info)
 	if err != nil {
 		w.Header().Set("Retry-After", "1")
@@ -121,30 +122,7 @@ func (s *Server) finish(w *response, r *http.Request, info *request.Info) {
 		}
 	}
 	s.metrics.request(info, s.knows(info), w)
-	s.audit(w, r)
-}
-
-func (s *Server) audit(w *response, r *http.Request) {
-	auditor := s.cfg.Auditor
-	if auditor == nil || w.attributes.User == nil {
-		return
-	}
-	level := auditor.Level(w.attributes)
-	if level == "None" {
-		return
-	}
-	c := callOf(r.Context())
-	c.mu.Lock()
-	annotations := c.annotations
-	c.mu.Unlock()
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	auditor.Record(context.WithoutCancel(r.Context()), AuditRecord{
-		Level: level, ID: w.auditID, Attributes: w.attributes, RequestURI: r.RequestURI, SourceIPs: []string{host}, UserAgent: r.UserAgent(),
-		ImpersonatedBy: w.impersonator, Code: w.code, Received: w.received, Done: time.Now(), Annotations: annotations,
-	})
+	s.endAudit(w, r)
 }
 
 // A response notes what happens to it.
@@ -158,6 +136,9 @@ type response struct {
 	auditID      string
 	attributes   authorizer.AttributesRecord
 	impersonator user.Info
+	call         *call
+	level        string // of the audit
+	answer       []byte // as sent, if the audit wants it
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -176,6 +157,9 @@ func (w *response) Write(b []byte) (int, error) {
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
+	if w.level == auditAnswers && len(w.answer)+n <= maxAudited {
+		w.answer = append(w.answer, b[:n]...)
+	}
 	return n, err
 }
 

@@ -9,10 +9,11 @@ import (
 // limits bound the requests that are served at once.
 type limits struct {
 	reading, writing chan struct{}
+	metrics          *metrics
 }
 
-func newLimits(reading, writing int) limits {
-	return limits{make(chan struct{}, reading), make(chan struct{}, writing)}
+func newLimits(reading, writing int, m *metrics) limits {
+	return limits{make(chan struct{}, reading), make(chan struct{}, writing), m}
 }
 
 var errBusy = errors.New("too many requests")
@@ -22,14 +23,16 @@ func (l limits) enter(info *request.Info) (release func(), err error) {
 	if longRunning(info) {
 		return func() {}, nil
 	}
-	slots := l.writing
+	slots, kind := l.writing, "mutating"
 	switch info.Verb {
 	case "get", "list", "watch", "head", "options":
-		slots = l.reading
+		slots, kind = l.reading, "readOnly"
 	}
 	select {
 	case slots <- struct{}{}:
-		return func() { <-slots }, nil
+		gauge := l.metrics.current.WithLabelValues(kind)
+		gauge.Inc()
+		return func() { <-slots; gauge.Dec() }, nil
 	default:
 		return nil, errBusy
 	}

@@ -50,8 +50,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	s.turns.init()
-	s.limits = newLimits(cfg.MaxInFlight, cfg.MaxMutatingInFlight)
+	s.limits = newLimits(cfg.MaxInFlight, cfg.MaxMutatingInFlight, s.metrics)
 	s.health.addDefaults(s)
+	s.Handle("/debug/pprof/", profiles())
 	s.Install(cfg.Security)
 	resources, err := s.openTables(ctx, cfg.Rows)
 	if err != nil {

@@ -81,10 +81,10 @@ func newFixtureOver(t testing.TB, cfg apiserver.Config) *fixture {
 // config is for client-go; contentType "" is JSON.
 func (f *fixture) config(contentType string) *rest.Config {
 	c := &rest.Config{Host: f.http.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1}
-	c.ContentType = contentType
-	if contentType != "" {
-		c.AcceptContentTypes = contentType + ",application/json"
+	if contentType == "" {
+		contentType = runtime.ContentTypeJSON // client-go itself would choose protobuf
 	}
+	c.ContentType, c.AcceptContentTypes = contentType, contentType+",application/json"
 	return c
 }
 
