@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runc/libcontainer"
+	"golang.org/x/sys/unix"
 
 	"clipper.dev/clipper/internal/keeper/wire"
 )
@@ -66,25 +67,51 @@ func (s *Server) signal(request *wire.Signal) error {
 	return nil
 }
 
-// signalAll reaches every process of the container's cgroup, also those that fork meanwhile.
+// signalAll reaches every process of the container's cgroup.
 func (c *container) signalAll(signal syscall.Signal) error {
-	for range 100 {
+	pids, err := c.runtime.Processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, signal) // one that has ended meanwhile needs no signal
+	}
+	return nil
+}
+
+// endPatience bounds how long killed processes may take to end; one that waits for a broken disk may never.
+const endPatience = 10 * time.Second
+
+// endAll kills every process that is left in the container's cgroup, also those that fork meanwhile, and
+// waits until they have ended.
+func (c *container) endAll() error {
+	deadline := time.Now().Add(endPatience)
+	for {
 		pids, err := c.runtime.Processes()
-		if err != nil {
+		if err != nil || len(pids) == 0 {
 			return err
 		}
-		found := false
 		for _, pid := range pids {
-			if syscall.Kill(pid, signal) == nil {
-				found = true
-			}
+			endProcess(pid, deadline)
 		}
-		if !found || signal != syscall.SIGKILL {
-			return nil
+		if time.Now().After(deadline) {
+			return fmt.Errorf("processes %v do not end", pids)
 		}
-		time.Sleep(time.Millisecond) // the kernel is ending them; the cgroup has no event for it
 	}
-	return fmt.Errorf("processes of container %s do not end", c.record.ID)
+}
+
+// endProcess kills a process and waits for its end.
+func endProcess(pid int, deadline time.Time) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it has ended
+	}
+	defer unix.Close(fd)
+	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) != nil {
+		return
+	}
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	_, _ = unix.Poll(ended, int(time.Until(deadline).Milliseconds())+1)
 }
 
 func (s *Server) remove(request *wire.Target) error {

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/cgroups"
@@ -28,7 +27,7 @@ func (s *Server) follow(c *container) {
 		exit.Code, exit.Signal = decode(status)
 	}
 	// Without a process namespace of its own a container may leave processes behind.
-	if err := c.signalAll(syscall.SIGKILL); err != nil {
+	if err := c.endAll(); err != nil {
 		s.log.Warn("container left processes", "container", c.record.ID, "error", err)
 	}
 	exit.OOMKilled = oomKills(c) > 0
