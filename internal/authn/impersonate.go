@@ -12,21 +12,14 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
-// Forbidden is a refusal by the authorizer, which the engine words as it words all of them.
-type Forbidden struct {
-	Attributes authorizer.Attributes
-	Reason     string
-}
-
-func (f *Forbidden) Error() string { return "forbidden: " + f.Reason }
-
 // Impersonate returns whom a request's Impersonate-* headers ask to act as, and removes those headers; nil without such headers.
-// Each user, group, UID and extra value is authorized by itself; a refusal is a *Forbidden, a malformed request an API error.
+// Each user, group, UID and extra value is authorized by itself. Errors are API errors.
 func Impersonate(ctx context.Context, h http.Header, requestor user.Info, az authorizer.Authorizer) (user.Info, error) {
 	wants, err := impersonations(h)
 	if err != nil || len(wants) == 0 {
@@ -42,13 +35,34 @@ func Impersonate(ctx context.Context, h http.Header, requestor user.Info, az aut
 		want.apply(as, givenGroups)
 		decision, reason, err := az.Authorize(ctx, attrs)
 		if err != nil || decision != authorizer.DecisionAllow {
-			return nil, &Forbidden{Attributes: attrs, Reason: reason}
+			return nil, refused(attrs, reason)
 		}
 	}
 	as.Groups = withImplied(as.Name, as.Groups)
 	clearImpersonation(h)
 	return as, nil
 }
+
+// refused words a refusal as the engine words all of them.
+func refused(a authorizer.AttributesRecord, reason string) error {
+	resource := a.Resource
+	if a.Subresource != "" {
+		resource += "/" + a.Subresource
+	}
+	where := "at the cluster scope"
+	if a.Namespace != "" {
+		where = fmt.Sprintf("in the namespace %q", a.Namespace)
+	}
+	text := fmt.Sprintf("User %q cannot impersonate resource %q in API group %q %s", a.User.GetName(), resource, a.APIGroup, where)
+	text = htmlSafe.Replace(text)
+	if reason != "" {
+		text += ": " + reason
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: a.APIGroup, Resource: a.Resource}, a.Name, errors.New(text))
+}
+
+// htmlSafe keeps a text, which contains what the client sent, from looking like HTML.
+var htmlSafe = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 // impersonation is one thing that a request asks to be.
 type impersonation struct {

@@ -22,7 +22,9 @@ var CertificateSigningRequests = api.Register(&api.Resource{
 	Versions:   []api.Version{api.Serve[certificatesv1.CertificateSigningRequest, certificatesv1.CertificateSigningRequestList]("v1")},
 	Prefix:     "certificatesigningrequests",
 
-	PrepareCreate: api.On(prepareCreate),
+	PrepareCreate: api.On(func(r *certificatesv1.CertificateSigningRequest) {
+		r.Status = certificatesv1.CertificateSigningRequestStatus{} // nobody makes a request that is approved already
+	}),
 	PrepareUpdate: api.OnUpdate(func(n, old *certificatesv1.CertificateSigningRequest) {
 		n.Spec, n.Status = old.Spec, old.Status
 	}),
@@ -63,16 +65,10 @@ var CertificateSigningRequests = api.Register(&api.Resource{
 
 var specDoc = certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()
 
-// prepareCreate leaves nobody a request that is approved already, nor one in another's name.
-func prepareCreate(r *certificatesv1.CertificateSigningRequest) {
-	r.Spec.Username, r.Spec.UID, r.Spec.Groups, r.Spec.Extra = "", "", nil, nil
-	r.Status = certificatesv1.CertificateSigningRequestStatus{}
-}
-
-// recordRequestor writes who asks into the request.
+// recordRequestor writes who asks into the request, whatever it says itself.
 func recordRequestor(ctx context.Context, env api.Env, o api.Object, _ bool) (func(bool), error) {
 	r, u := o.(*certificatesv1.CertificateSigningRequest), env.User(ctx)
-	r.Spec.Username, r.Spec.UID, r.Spec.Groups = u.Name, u.UID, slices.Clone(u.Groups)
+	r.Spec.Username, r.Spec.UID, r.Spec.Groups, r.Spec.Extra = u.Name, u.UID, slices.Clone(u.Groups), nil
 	for k, v := range u.Extra {
 		if r.Spec.Extra == nil {
 			r.Spec.Extra = map[string]certificatesv1.ExtraValue{}
