@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -86,7 +87,11 @@ func (s *Server) takeAddresses() error {
 	}
 	for _, a := range s.cfg.hosts() {
 		ip := &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
-		if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ip}); err != nil {
+		addr := &netlink.Addr{IPNet: ip}
+		if a.Is6() {
+			addr.Flags = unix.IFA_F_NODAD // every node has it
+		}
+		if err := netlink.AddrReplace(link, addr); err != nil {
 			return fmt.Errorf("give %s the DNS address %s: %w", s.cfg.Device, a, err)
 		}
 	}

@@ -111,8 +111,32 @@ func TestServicesOverThePodNetwork(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// The API server: an endpoint on the first node's own address.
+	kubernetes := service.DeepCopy()
+	kubernetes.Name, kubernetes.Spec.Type, kubernetes.Spec.ClusterIP, kubernetes.Spec.Selector = "kubernetes", corev1.ServiceTypeClusterIP, "10.96.0.2", nil
+	apiServer := slice.DeepCopy()
+	apiServer.Name, apiServer.Labels[discoveryv1.LabelServiceName] = "kubernetes", "kubernetes"
+	apiServer.Endpoints = []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.1"}}}
+	nodes[0].ServeTCP("192.0.2.1:8080", "api")
+	for _, n := range nodes {
+		n.model.SetService(kubernetes)
+		n.model.SetSlice(apiServer)
+		if err := n.backend.Sync(t.Context(), n.model.Take()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	from := map[string]*netlab.Space{"node-1": nodes[0].Space, "node-2": nodes[1].Space, "pod-1": pods["pod-1"], "pod-2": pods["pod-2"]}
 	for who, space := range from {
+		t.Run(who+"_reaches_the_API_server", func(t *testing.T) {
+			if got, err := space.Ask("tcp", "10.96.0.2:80"); err != nil || !strings.HasPrefix(got, "api ") {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+		t.Run(who+"_is_refused_without_a_service", func(t *testing.T) {
+			if got, err := space.Ask("tcp", "10.96.0.99:80"); !netlab.Refused(err) {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
 		for _, addr := range []string{"10.96.0.1:80", "192.0.2.1:30080", "192.0.2.2:30080", "127.0.0.1:30080"} {
 			if strings.HasPrefix(who, "pod") && strings.HasPrefix(addr, "127.") {
 				continue
