@@ -18,4 +18,6 @@
 //
 // All names (bridge, table, VXLAN device) come from the configuration, so several clusters live side by
 // side on one machine. Everything acts in the network namespace that New was called in.
+//
+// NewCNI gives the same interface over the plugins of a CNI configuration directory.
 package network
