@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/events"
 )
@@ -58,6 +60,8 @@ type Constructor struct {
 	User string
 	// Everywhere makes it run on every server, not on the leader alone.
 	Everywhere bool
+	// Needs are resources without which it isn't started: the API of a cluster may serve less than all kinds.
+	Needs []schema.GroupVersionResource
 	// New opens the controller's views.
 	New func(ctx context.Context, env Env) (Controller, error)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apiserver/pkg/authentication/user"
 
@@ -21,11 +23,8 @@ import (
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/controller"
 	"clipper.dev/clipper/internal/controller/deployment"
-	"clipper.dev/clipper/internal/controller/endpoints"
-	"clipper.dev/clipper/internal/controller/endpointslice"
-	"clipper.dev/clipper/internal/controller/garbagecollector"
-	"clipper.dev/clipper/internal/controller/namespace"
-	"clipper.dev/clipper/internal/controller/replicaset"
+	"clipper.dev/clipper/internal/controller/kubernetesservice"
+	"clipper.dev/clipper/internal/controller/roster"
 	"clipper.dev/clipper/internal/store/storetest"
 )
 
@@ -50,11 +49,8 @@ func newCluster(t *testing.T) *cluster {
 	go func() { running <- server.Run(ctx) }()
 	go func() {
 		running <- controller.Run(ctx, controller.Options{Client: func(string) client.Client { return admin }, Logger: log, Ready: func(controller.Graph) { close(ready) }},
-			[]controller.Constructor{
-				{Name: "replicaset", New: replicaset.New}, {Name: "replication", New: replicaset.NewReplicationController}, {Name: "deployment", New: deployment.New},
-				{Name: "endpoint", New: endpoints.New}, {Name: "endpointslice", New: endpointslice.New},
-				{Name: "namespace", New: namespace.New}, {Name: "gc", New: garbagecollector.New},
-			})
+			roster.Constructors(roster.Config{ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Kubernetes: kubernetesservice.Config{
+				ServiceIP: netip.MustParseAddr("10.96.0.1"), Port: 6443, Addresses: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.1")} }}}))
 	}()
 	c := &cluster{t, ctx, admin}
 	go func() { running <- c.kubelet() }()
@@ -174,6 +170,18 @@ func (c *cluster) update(change func(*appsv1.Deployment)) {
 	}
 }
 
+func TestANodeGetsItsRangeAndTheAPIItsService(t *testing.T) {
+	c := newCluster(t)
+	eventually(c, client.Nodes, "the node's range", func() bool {
+		n, err := client.Nodes.Get(c.ctx, c, "", "n1")
+		return err == nil && n.Spec.PodCIDR == "10.244.0.0/24"
+	})
+	eventually(c, client.EndpointSlices, "the API's addresses", func() bool {
+		s, err := client.EndpointSlices.Get(c.ctx, c, "default", "kubernetes")
+		return err == nil && len(s.Endpoints) == 1
+	})
+}
+
 func TestADeploymentLivesOnTheRealEngine(t *testing.T) {
 	c := newCluster(t)
 	if _, err := client.Deployments.Create(c.ctx, c, web(3, "demo:v1")); err != nil {
@@ -194,7 +202,7 @@ func TestADeploymentLivesOnTheRealEngine(t *testing.T) {
 	}
 	eventually(c, client.Endpoints, "three addresses", addresses(3))
 	eventually(c, client.EndpointSlices, "a slice with three endpoints", func() bool {
-		list, err := client.EndpointSlices.List(c.ctx, c, "default", nil)
+		list, err := client.EndpointSlices.List(c.ctx, c, "default", labels.SelectorFromSet(labels.Set{"kubernetes.io/service-name": "web"}))
 		return err == nil && len(list) == 1 && len(list[0].Endpoints) == 3 && *list[0].Endpoints[0].Conditions.Ready
 	})
 
@@ -244,7 +252,7 @@ func TestADeploymentLivesOnTheRealEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(c, client.EndpointSlices, "the slices go with their Service", func() bool {
-		list, err := client.EndpointSlices.List(c.ctx, c, "default", nil)
+		list, err := client.EndpointSlices.List(c.ctx, c, "default", labels.SelectorFromSet(labels.Set{"kubernetes.io/service-name": "web"}))
 		return err == nil && len(list) == 0
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/events"
@@ -114,6 +115,10 @@ func (o *Options) run(ctx context.Context, constructors []Constructor) error {
 		}
 		log := o.Logger.With("controller", con.Name)
 		c := o.Client(user)
+		if missing := unserved(ctx, c, con.Needs); missing != "" {
+			log.Warn("not started: the API doesn't serve what it needs", "resource", missing)
+			continue
+		}
 		env := Env{Client: naming{c}, Logger: log, Events: recorders(ctx, g, c, log)}
 		ctl, err := con.New(ctx, env)
 		if err != nil {
@@ -129,6 +134,23 @@ func (o *Options) run(ctx context.Context, constructors []Constructor) error {
 		o.Ready(graph)
 	}
 	return g.Wait()
+}
+
+// unserved names a resource that is needed and not served, if there is one.
+func unserved(ctx context.Context, c client.Client, needs []schema.GroupVersionResource) string {
+	if len(needs) == 0 {
+		return ""
+	}
+	served := map[schema.GroupResource]bool{}
+	for _, kind := range c.Kinds(ctx, nil) {
+		served[kind.GroupVersionResource.GroupResource()] = true
+	}
+	for _, gvr := range needs {
+		if !served[gvr.GroupResource()] {
+			return gvr.GroupResource().String()
+		}
+	}
+	return ""
 }
 
 // recorders returns Env.Events: one recorder for each component, run by the group.

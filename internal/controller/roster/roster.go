@@ -1,0 +1,69 @@
+// Package roster lists the controllers that keep workloads, Services and nodes going, with the users that they act as.
+package roster
+
+import (
+	"net/netip"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/controller"
+	"clipper.dev/clipper/internal/controller/deployment"
+	"clipper.dev/clipper/internal/controller/disruption"
+	"clipper.dev/clipper/internal/controller/endpoints"
+	"clipper.dev/clipper/internal/controller/endpointslice"
+	"clipper.dev/clipper/internal/controller/endpointslicemirroring"
+	"clipper.dev/clipper/internal/controller/garbagecollector"
+	"clipper.dev/clipper/internal/controller/kubernetesservice"
+	"clipper.dev/clipper/internal/controller/namespace"
+	"clipper.dev/clipper/internal/controller/nodeipam"
+	"clipper.dev/clipper/internal/controller/nodelifecycle"
+	"clipper.dev/clipper/internal/controller/podgc"
+	"clipper.dev/clipper/internal/controller/replicaset"
+	"clipper.dev/clipper/internal/controller/servicecidr"
+	"clipper.dev/clipper/internal/controller/tainteviction"
+	"clipper.dev/clipper/internal/controller/ttlafterfinished"
+)
+
+// Config is what the controllers must know of their cluster.
+type Config struct {
+	// ClusterCIDRs are the pods' ranges. None are given to nodes if it is empty.
+	ClusterCIDRs []netip.Prefix
+	// NodeBits is the prefix length of a node's range; 0 is 24 for IPv4 and 64 for IPv6.
+	NodeBits int
+	// Kubernetes is the API's own Service; its zero value leaves it out.
+	Kubernetes kubernetesservice.Config
+}
+
+// Constructors returns the controllers.
+func Constructors(cfg Config) []controller.Constructor {
+	out := []controller.Constructor{
+		{Name: "deployment", New: deployment.New, Needs: needs(client.Deployments.GVR, client.ReplicaSets.GVR)},
+		{Name: "replicaset", New: replicaset.New, Needs: needs(client.ReplicaSets.GVR)},
+		{Name: "replication", New: replicaset.NewReplicationController, Needs: needs(client.ReplicationControllers.GVR)},
+		{Name: "endpoint", New: endpoints.New},
+		{Name: "endpointslice", New: endpointslice.New},
+		{Name: "endpointslicemirroring", New: endpointslicemirroring.New},
+		{Name: "namespace", New: namespace.New},
+		{Name: "garbage-collector", User: user("generic-garbage-collector"), New: garbagecollector.New},
+		{Name: "node-lifecycle", User: user("node-controller"), New: nodelifecycle.New},
+		{Name: "taint-eviction", User: user("node-controller"), New: tainteviction.New},
+		{Name: "pod-garbage-collector", User: user("pod-garbage-collector"), New: podgc.New},
+		{Name: "disruption", New: disruption.New, Needs: needs(client.PodDisruptionBudgets.GVR, client.StatefulSets.GVR)},
+		{Name: "ttl-after-finished", New: ttlafterfinished.New, Needs: needs(client.Jobs.GVR)},
+	}
+	service := servicecidr.Constructor()
+	service.Needs = needs(client.ServiceCIDRs.GVR, client.IPAddresses.GVR)
+	out = append(out, service)
+	if len(cfg.ClusterCIDRs) > 0 {
+		out = append(out, nodeipam.Constructor(nodeipam.Config{ClusterCIDRs: cfg.ClusterCIDRs, NodeBits: cfg.NodeBits}))
+	}
+	if cfg.Kubernetes.Addresses != nil {
+		out = append(out, kubernetesservice.Constructor(cfg.Kubernetes))
+	}
+	return out
+}
+
+func needs(list ...schema.GroupVersionResource) []schema.GroupVersionResource { return list }
+
+func user(account string) string { return "system:serviceaccount:kube-system:" + account }
