@@ -27,6 +27,7 @@ type Network struct {
 	nl        *netlink.Handle
 	bridge    netlink.Link
 	mtu       int
+	ipv6      bool                     // whether the kernel has IPv6
 	group     uint32                   // the group of the pods' interfaces; the next number is the group of those being deleted
 	raw, slow map[int]*nl.SocketHandle // for requests that the library lacks; slow for those that make the kernel wait
 	ct        *netlink.Handle          // for connection tracking
@@ -100,6 +101,9 @@ func (n *Network) start() error {
 	}
 	if n.bySB, err = n.leases.load(); err != nil {
 		return err
+	}
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err == nil {
+		n.ipv6 = true
 	}
 	if n.mtu, err = n.podMTU(); err != nil {
 		return err

@@ -65,7 +65,7 @@ func (n *Network) ensureVXLAN() error {
 			return fmt.Errorf("find VXLAN device %s: %w", attrs.Name, err)
 		}
 	}
-	if err := n.setRouteLocalnet(have); err != nil {
+	if err := n.prepareLink(have); err != nil {
 		return err
 	}
 	if err := n.nl.LinkSetUp(have); err != nil {

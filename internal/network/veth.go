@@ -37,7 +37,7 @@ func (n *Network) makeVeth(pod Sandbox, l *lease) error {
 	if err != nil {
 		return fmt.Errorf("find veth %s: %w", l.Link, err)
 	}
-	if err := n.setRouteLocalnet(link); err != nil {
+	if err := n.prepareLink(link); err != nil {
 		return fmt.Errorf("prepare veth %s: %w", l.Link, err)
 	}
 	if err := n.nl.LinkSetUp(link); err != nil {
@@ -150,15 +150,18 @@ func (n *Network) gatewayOf(a netip.Addr) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// The kernel's numbers of what setRouteLocalnet says (linux/if_link.h, linux/ip.h).
+// The kernel's numbers of what prepareLink says (linux/if_link.h, linux/ip.h).
 const (
 	iflaInetConf         = 1
 	devconfRouteLocalnet = 26
+	iflaInet6AddrGenMode = 8
+	addrGenModeNone      = 1
 )
 
-// setRouteLocalnet lets connections to the node's 127.0.0.1 be translated to what lies behind the link. The
-// table drops what comes from there for such an address. It's the interface's sysctl of that name, by netlink.
-func (n *Network) setRouteLocalnet(link netlink.Link) error {
+// prepareLink lets connections to the node's 127.0.0.1 be translated to what lies behind the link: the table drops what
+// comes from there for such an address. And it spares the link an IPv6 address of its own, which nobody needs and
+// which the kernel would announce. Both are the interface's sysctls, by netlink.
+func (n *Network) prepareLink(link netlink.Link) error {
 	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	req.Sockets = n.raw
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -168,9 +171,13 @@ func (n *Network) setRouteLocalnet(link netlink.Link) error {
 	inet := spec.AddRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil)
 	conf := inet.AddRtAttr(iflaInetConf|unix.NLA_F_NESTED, nil)
 	conf.AddRtAttr(devconfRouteLocalnet, nl.Uint32Attr(1))
+	if n.ipv6 {
+		inet6 := spec.AddRtAttr(unix.AF_INET6|unix.NLA_F_NESTED, nil)
+		inet6.AddRtAttr(iflaInet6AddrGenMode, nl.Uint8Attr(addrGenModeNone))
+	}
 	req.AddData(spec)
 	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return fmt.Errorf("set route_localnet of %s: %w", link.Attrs().Name, err)
+		return fmt.Errorf("set addresses of %s: %w", link.Attrs().Name, err)
 	}
 	return nil
 }

@@ -4,7 +4,7 @@
 //	conn, err := nft.Open()
 //	table := conn.AddTable(&nftables.Table{Name: "clipper", Family: nftables.TableFamilyINet})
 //	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: nft.Rule(
-//		nft.IPv4.SaddrIn(podCIDR), nft.OutInterfaceNot("clipper0"), nft.Masquerade())})
+//		nft.IPv4.SaddrIn(podCIDR), nft.Masquerade())})
 //	err = conn.Commit()
 //
 // A statement is a list of kernel expressions; Rule joins statements. Statements use registers from

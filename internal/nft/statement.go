@@ -125,9 +125,6 @@ func InInterfaceGroup(group uint32) Statement {
 	}
 }
 
-// OutInterface matches packets that leave through the interface.
-func OutInterface(name string) Statement { return ifname(expr.MetaKeyOIFNAME, expr.CmpOpEq, name) }
-
 // OutInterfaceNot matches packets that leave through another interface.
 func OutInterfaceNot(name string) Statement { return ifname(expr.MetaKeyOIFNAME, expr.CmpOpNeq, name) }
 
@@ -185,9 +182,6 @@ func changeMark(mask, xor uint32) Statement {
 func IsProtocol(proto byte) Statement {
 	return append(LoadProtocol(Reg), &expr.Cmp{Op: expr.CmpOpEq, Register: Reg, Data: []byte{proto}})
 }
-
-// Verdicts.
-func Accept() Statement { return verdict(expr.VerdictAccept, "") }
 
 // Drop discards the packet.
 func Drop() Statement { return verdict(expr.VerdictDrop, "") }

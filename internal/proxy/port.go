@@ -66,7 +66,7 @@ const (
 	Drop
 )
 
-// External tells whether the port can be reached from outside of the cluster.
+// IsExternal tells whether the port can be reached from outside of the cluster.
 func (p *ServicePort) IsExternal() bool {
 	return p.NodePort != 0 || len(p.ExternalIPs) > 0 || len(p.LoadBalancerIPs) > 0
 }
