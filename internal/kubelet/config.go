@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/kubelet/eviction"
 )
@@ -48,7 +49,7 @@ type Config struct {
 	CgroupRoot string
 	// StaticPodPath is a folder of pod manifests, watched; "" is none.
 	StaticPodPath string
-	// DefaultPod fills in a static pod's absent fields as the API does. Required with StaticPodPath.
+	// DefaultPod fills in a static pod's absent fields as the API does; nil is the table of kinds.
 	DefaultPod func(*corev1.Pod)
 
 	// Listen is the address of the HTTPS API, as "10.0.0.1:10250"; "" is none.
@@ -121,7 +122,9 @@ func (c *Config) complete() error {
 		missing = append(missing, errors.New("kubelet configuration: Client, Logger and NodeIPs are required"))
 	}
 	if c.StaticPodPath != "" && c.DefaultPod == nil {
-		missing = append(missing, errors.New("kubelet configuration: StaticPodPath needs DefaultPod"))
+		if c.DefaultPod = defaultPod(); c.DefaultPod == nil {
+			missing = append(missing, errors.New("kubelet configuration: StaticPodPath needs DefaultPod"))
+		}
 	}
 	if c.Listen != "" && c.TLS == nil {
 		missing = append(missing, errors.New("kubelet configuration: Listen needs TLS"))
@@ -144,6 +147,16 @@ func (c *Config) complete() error {
 	c.Version = cmp.Or(c.Version, defaultVersion)
 	if c.EvictionHard == nil {
 		c.EvictionHard = eviction.DefaultHard()
+	}
+	return nil
+}
+
+// defaultPod returns the defaulting of the pods' row in the table of kinds; nil when it isn't linked in.
+func defaultPod() func(*corev1.Pod) {
+	for _, row := range api.Registered() {
+		if row.Group == "" && row.Name == "pods" && row.Default != nil {
+			return func(pod *corev1.Pod) { row.Default(pod) }
+		}
 	}
 	return nil
 }

@@ -23,6 +23,9 @@ func (w *worker) step(ctx context.Context) (next time.Time, over bool) {
 	mail := w.collect()
 	if mail.dirty {
 		o, err := w.k.cri.Observe(ctx, w.uid)
+		if ctx.Err() != nil {
+			return time.Time{}, false
+		}
 		if err != nil {
 			w.logger.Warn("runtime not read", "error", err)
 			w.post(func(m *mailbox) { m.dirty = true })
