@@ -22,15 +22,20 @@ var nodeMAC = net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
 // makeVeth makes the pod's interface and routes the pod's addresses to its other end. Both sides know each
 // other's hardware address in advance: no packet ever waits for ARP.
 func (n *Network) makeVeth(pod Sandbox, l *lease) error {
-	if err := n.deleteLink(l.Link); err != nil {
-		return err
-	}
 	podMAC := addressMAC(l.Addresses[0])
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr, attrs.Group = l.Link, n.mtu, nodeMAC, n.group
 	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: podInterface, PeerHardwareAddr: podMAC, PeerNamespace: netlink.NsFd(pod.NetNS.Fd())}
-	if err := n.nl.LinkAdd(veth); err != nil {
+	err := n.nl.LinkAdd(veth)
+	if errors.Is(err, unix.EEXIST) {
+		// An earlier attempt for the same sandbox left it.
+		if err := n.deleteLink(l.Link); err != nil {
+			return err
+		}
+		err = n.nl.LinkAdd(veth)
+	}
+	if err != nil {
 		return fmt.Errorf("make veth %s: %w", l.Link, err)
 	}
 	link, err := n.nl.LinkByName(l.Link)
