@@ -95,6 +95,33 @@ func TestContainersOutliveTheKeeper(t *testing.T) {
 	}
 }
 
+func TestSharedProcessNamespaceOutlivesTheKeeper(t *testing.T) {
+	n := newNode(t)
+	share := func(config *runtimeapi.PodSandboxConfig) {
+		config.Linux.SecurityContext.NamespaceOptions.Pid = runtimeapi.NamespaceMode_POD
+	}
+	used, unused := n.runPod(share), n.runPod(share)
+	id := used.ready(used.containerConfig("pause"))
+	reaper := strings.TrimSpace(string(n.exec(id, "/probe", "link", "/proc/1/ns/pid").Stdout))
+	killKeeper(t, n)
+	n.eventually("the sandbox without a container is found lost", func() bool {
+		response, err := n.PodSandboxStatus(context.Background(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: unused.id})
+		return err == nil && response.Status.State == runtimeapi.PodSandboxState_SANDBOX_NOTREADY
+	})
+	if got := strings.TrimSpace(string(n.exec(used.ready(used.containerConfig("pause")), "/probe", "link", "/proc/1/ns/pid").Stdout)); got != reaper {
+		t.Errorf("a new container is in %q, the old one in %q", got, reaper)
+	}
+	for _, p := range []*pod{used, unused} {
+		if _, err := n.RemovePodSandbox(context.Background(), &runtimeapi.RemovePodSandboxRequest{PodSandboxId: p.id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.eventually("no reaper is left", func() bool {
+		left, _ := filepath.Glob("/sys/fs/cgroup/pids/" + n.config.CgroupRoot + "/pod*/*/cgroup.procs")
+		return len(left) == 0
+	})
+}
+
 func killKeeper(t *testing.T, n *node) {
 	t.Helper()
 	client := keeper.NewClient(filepath.Join(n.config.RunDir, "keeper"))

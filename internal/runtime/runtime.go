@@ -86,6 +86,9 @@ func New(cfg Config) (*Runtime, error) {
 			return nil, fmt.Errorf("create %s: %w", dir, err)
 		}
 	}
+	if err := checkKernel(cfg); err != nil {
+		return nil, err
+	}
 	var err error
 	if rt.trash, err = newTrash(filepath.Join(cfg.StateDir, "trash"), cfg.Logger); err != nil {
 		return nil, err

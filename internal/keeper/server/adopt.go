@@ -114,6 +114,9 @@ func (s *Server) adoptSandbox(c *container) {
 		}
 		s.sandboxes[sb.id] = sb
 	}
+	if sb.reaper == nil {
+		sb.reaper = s.recallReaper(sb.id)
+	}
 	for _, kind := range c.record.Joined {
 		if sb.namespaces[kind] != nil {
 			continue

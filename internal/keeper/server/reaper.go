@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -53,6 +54,41 @@ func startReaper(request *wire.CreateSandbox, flags uintptr) (*reaper, error) {
 		return nil, errors.Join(fmt.Errorf("place the reaper in cgroup %s: %w", r.cgroup, err), r.kill())
 	}
 	return r, nil
+}
+
+// reaperNote is what is kept of a reaper on disk, so that a keeper that did not start it can end it.
+type reaperNote struct {
+	PID       int
+	StartTime uint64
+	Cgroup    string
+}
+
+func (r *reaper) remember(dir, id string) error {
+	data, err := json.Marshal(reaperNote{r.proc.pid, r.proc.startTime, r.cgroup})
+	if err != nil {
+		return fmt.Errorf("encode reaper: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, id), data, 0o600); err != nil {
+		return fmt.Errorf("note the reaper: %w", err)
+	}
+	return nil
+}
+
+// recallReaper finds a sandbox's reaper that an earlier keeper started; nil if there is none any more.
+func (s *Server) recallReaper(id string) *reaper {
+	data, err := os.ReadFile(filepath.Join(s.reaperDir(), id))
+	if err != nil {
+		return nil
+	}
+	var note reaperNote
+	if json.Unmarshal(data, &note) != nil {
+		return nil
+	}
+	proc, err := readopt(note.PID, note.StartTime)
+	if err != nil {
+		return nil
+	}
+	return &reaper{proc: proc, cgroup: note.Cgroup}
 }
 
 // kill ends the reaper and with it every process of its namespace.

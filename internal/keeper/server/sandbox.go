@@ -72,7 +72,7 @@ func (s *Server) buildSandbox(sb *sandbox, request *wire.CreateSandbox) error {
 	if len(request.UIDs) > 0 {
 		build = sb.makeOwnedNamespaces
 	}
-	if err := build(request); err != nil {
+	if err := build(request, s.reaperDir()); err != nil {
 		return err
 	}
 	if request.ShmBytes > 0 {
@@ -101,10 +101,10 @@ func wantedNamespaces(request *wire.CreateSandbox) (flags int, kinds []string) {
 }
 
 // makeNamespaces unshares on a thread of its own, which ends with the goroutine.
-func (sb *sandbox) makeNamespaces(request *wire.CreateSandbox) error {
+func (sb *sandbox) makeNamespaces(request *wire.CreateSandbox, dir string) error {
 	flags, kinds := wantedNamespaces(request)
 	if request.PID {
-		if err := sb.startReaper(request, unix.CLONE_NEWPID, []string{"pid"}); err != nil {
+		if err := sb.startReaper(request, dir, unix.CLONE_NEWPID, []string{"pid"}); err != nil {
 			return err
 		}
 	}
@@ -164,7 +164,7 @@ func (sb *sandbox) open(dir string, kinds []string) error {
 // makeOwnedNamespaces makes a user namespace and the others inside it, so that the pod's root user
 // owns them. A user namespace cannot be entered by a thread of a program with many, so a process is
 // cloned into it: the reaper, which stays if the pod shares its processes and else ends at once.
-func (sb *sandbox) makeOwnedNamespaces(request *wire.CreateSandbox) error {
+func (sb *sandbox) makeOwnedNamespaces(request *wire.CreateSandbox, dir string) error {
 	flags, kinds := wantedNamespaces(request)
 	flags |= unix.CLONE_NEWUSER
 	hold := append([]string{"user"}, kinds...)
@@ -172,7 +172,7 @@ func (sb *sandbox) makeOwnedNamespaces(request *wire.CreateSandbox) error {
 		flags |= unix.CLONE_NEWPID
 		hold = append(hold, "pid")
 	}
-	if err := sb.startReaper(request, flags, hold); err != nil {
+	if err := sb.startReaper(request, dir, flags, hold); err != nil {
 		return err
 	}
 	done := make(chan error)
@@ -199,12 +199,15 @@ func (sb *sandbox) makeOwnedNamespaces(request *wire.CreateSandbox) error {
 }
 
 // startReaper clones the reaper into new namespaces and holds those listed.
-func (sb *sandbox) startReaper(request *wire.CreateSandbox, flags int, hold []string) error {
+func (sb *sandbox) startReaper(request *wire.CreateSandbox, dir string, flags int, hold []string) error {
 	r, err := startReaper(request, uintptr(flags))
 	if err != nil {
 		return err
 	}
 	sb.reaper = r
+	if err := r.remember(dir, request.ID); err != nil {
+		return err
+	}
 	return sb.open(fmt.Sprintf("/proc/%d/ns", r.proc.pid), hold)
 }
 
@@ -257,8 +260,14 @@ func (s *Server) removeSandbox(request *wire.Target) error {
 func (s *Server) dismantle(sb *sandbox) error {
 	sb.close()
 	var errs []error
+	if sb.reaper == nil {
+		sb.reaper = s.recallReaper(sb.id)
+	}
 	if sb.reaper != nil {
 		errs = append(errs, sb.reaper.kill())
+	}
+	if err := os.Remove(filepath.Join(s.reaperDir(), sb.id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
 	}
 	path := filepath.Join(s.shmDir(), sb.id)
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {

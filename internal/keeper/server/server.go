@@ -61,7 +61,7 @@ func New(cfg Config) (*Server, error) {
 		conns:      map[*wire.Conn]struct{}{},
 		quit:       make(chan struct{}),
 	}
-	for _, dir := range []string{s.recordDir(), s.pipeDir(), s.mountDir(), s.shmDir(), s.libcontainerDir()} {
+	for _, dir := range []string{s.recordDir(), s.pipeDir(), s.mountDir(), s.reaperDir(), s.libcontainerDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("create %s: %w", dir, err)
 		}
@@ -87,6 +87,7 @@ func (s *Server) volumeDir(id string) string {
 	return filepath.Join(s.cfg.RunDir, "mnt", "volumes", id)
 }
 
+func (s *Server) reaperDir() string       { return filepath.Join(s.cfg.RunDir, "reapers") }
 func (s *Server) shmDir() string          { return filepath.Join(s.cfg.RunDir, "mnt", "shm") }
 func (s *Server) libcontainerDir() string { return filepath.Join(s.cfg.RunDir, "libcontainer") }
 

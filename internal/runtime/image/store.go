@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -213,7 +214,7 @@ func (s *Store) get(name string) (*Image, error) {
 
 // add names an image whose layers are in place. A tag that another image had moves to this one.
 func (s *Store) add(img *Image, names []reference.Named, manifest digest.Digest) (*Image, error) {
-	if err := s.flush(); err != nil {
+	if err := s.flush(img); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -262,9 +263,37 @@ func appendNew(list []string, item string) []string {
 	return append(list, item)
 }
 
-// flush makes everything that was unpacked durable, so that the index never names a torn layer.
-func (s *Store) flush() error {
-	dir, err := os.Open(s.LayerDir())
+// fewInodes is how many files are flushed one by one; beyond, flushing the whole file system is quicker.
+const fewInodes = 64
+
+// flush makes an image's new layers durable, so that the index never names a torn one.
+func (s *Store) flush(img *Image) error {
+	var fresh []string
+	var inodes int64
+	s.mu.Lock()
+	for _, layer := range img.Layers {
+		if _, known := s.layers[layer.dir()]; !known {
+			fresh = append(fresh, filepath.Join(s.LayerDir(), layer.dir()))
+			inodes += layer.Inodes
+		}
+	}
+	s.mu.Unlock()
+	if len(fresh) == 0 {
+		return nil
+	}
+	if inodes > fewInodes {
+		return syncAll(s.LayerDir())
+	}
+	for _, dir := range fresh {
+		if err := syncTree(dir); err != nil {
+			return fmt.Errorf("flush layers: %w", err)
+		}
+	}
+	return syncDir(s.LayerDir())
+}
+
+func syncAll(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("flush layers: %w", err)
 	}
@@ -273,6 +302,16 @@ func (s *Store) flush() error {
 		return fmt.Errorf("flush layers: %w", err)
 	}
 	return nil
+}
+
+// syncTree flushes the files and folders of a layer; links and devices are not opened.
+func syncTree(root string) error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !(entry.IsDir() || entry.Type().IsRegular()) {
+			return err
+		}
+		return syncDir(path)
+	})
 }
 
 // Pin marks an image as one that is never to be collected.
