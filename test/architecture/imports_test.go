@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"client", "network", "keeper"},
 	{"admission"},
 	{"api", "nft", "netlab"},
-	{"pki"},
+	{"pki", "quota"},
 	{"store", "demo"},
 }
 

@@ -112,6 +112,7 @@ func Default(ctx context.Context, c client.Client, o Options) ([]admission.Plugi
 		CertificateSubjectRestriction{},
 		&DefaultIngressClass{views: v},
 		&PodTopologyLabels{views: v},
+		&PodResizeValidator{views: v},
 	}
 	all = append(all, o.Dynamic...)
 	if o.RBAC != nil {

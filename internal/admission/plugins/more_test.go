@@ -211,3 +211,16 @@ func TestAFailedRequestGivesItsReservationBack(t *testing.T) {
 		t.Error("a dry run reserved")
 	}
 }
+
+func TestPodResizeValidator(t *testing.T) {
+	p, _ := plugin(t, "PodResizeValidator", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Allocatable: quantities("cpu", "1", "memory", "1Gi")}})
+	sized := func(cpu string, generation int64) *corev1.Pod {
+		return pod("p", func(p *corev1.Pod) {
+			p.Spec.NodeName, p.Generation = "n", generation
+			p.Spec.Containers[0].Resources.Requests = quantities("cpu", cpu)
+		})
+	}
+	check(t, judge(t, p, request(admission.Update, "resize", sized("1", 2), sized("500m", 1))), "")
+	check(t, judge(t, p, request(admission.Update, "resize", sized("2", 2), sized("500m", 1))), `pods "p" is forbidden: node didn't have enough allocatable resources: cpu, requested: 2000, allocatable: 1000`)
+	check(t, judge(t, p, request(admission.Update, "resize", sized("2", 1), sized("2", 1))), "")
+}

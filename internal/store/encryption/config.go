@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
-	"clipper.dev/clipper/internal/pki"
 	"clipper.dev/clipper/internal/store"
 )
 
@@ -66,7 +66,7 @@ func OpenOrCreate(path string) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if data, err = newConfig(); err == nil {
-			err = pki.WriteFile(path, data, 0o600)
+			err = writeFile(path, data)
 		}
 	}
 	if err != nil {
@@ -77,6 +77,23 @@ func OpenOrCreate(path string) (*Config, error) {
 		return nil, fmt.Errorf("read the encryption configuration %s: %w", path, err)
 	}
 	return cfg, nil
+}
+
+// writeFile writes a file for its owner alone. It appears whole or not at all.
+func writeFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // its mode is 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }
 
 func newConfig() ([]byte, error) {
