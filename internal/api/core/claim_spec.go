@@ -110,3 +110,10 @@ func validateDataSources(s *corev1.PersistentVolumeClaimSpec, path *field.Path, 
 func ValidateClaimTemplate(c *corev1.PersistentVolumeClaim, path *field.Path) check.Errors {
 	return validateClaimSpec(&c.Spec, path.Child("spec"), claimOptions{})
 }
+
+// ClaimTemplateWarnings warns of such a claim's fields.
+func ClaimTemplateWarnings(c *corev1.PersistentVolumeClaim, path *field.Path) []string {
+	w := &warner{}
+	w.claim(&c.Spec, path)
+	return w.texts
+}

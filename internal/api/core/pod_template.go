@@ -15,19 +15,33 @@ import (
 
 // ValidatePodTemplate checks the template of a workload; old is the template before an update, or nil.
 func ValidatePodTemplate(t, old *corev1.PodTemplateSpec, path *field.Path) (e check.Errors) {
-	opts := podOptionsFor(false, nil, nil)
-	if old != nil {
-		opts = podOptionsFor(false, &old.Spec, &old.ObjectMeta)
-	}
-	annotations := path.Child("annotations")
-	e.Add(metav1validation.ValidateLabels(t.Labels, path.Child("labels"))...)
-	e.Add(apivalidation.ValidateAnnotations(t.Annotations, annotations)...)
-	e.Add(validatePodAnnotations(t.Annotations, &t.Spec, annotations, opts)...)
+	opts := templateOptions(old)
+	e.Add(validatePodTemplateMeta(t, path, opts)...)
 	e.Add(validatePodSpec(&t.Spec, nil, path.Child("spec"), opts)...)
 	e.Add(validateProfilesAgree(t.Annotations, &t.Spec, path.Child("spec"))...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		e.Forbidden(path.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template")
 	}
+	return e
+}
+
+// ValidateTemplateMeta is the part of ValidatePodTemplate that is about metadata.
+func ValidateTemplateMeta(t, old *corev1.PodTemplateSpec, path *field.Path) check.Errors {
+	return validatePodTemplateMeta(t, path, templateOptions(old))
+}
+
+func templateOptions(old *corev1.PodTemplateSpec) *podOptions {
+	if old == nil {
+		return podOptionsFor(false, nil, nil)
+	}
+	return podOptionsFor(false, &old.Spec, &old.ObjectMeta)
+}
+
+func validatePodTemplateMeta(t *corev1.PodTemplateSpec, path *field.Path, opts *podOptions) (e check.Errors) {
+	annotations := path.Child("annotations")
+	e.Add(metav1validation.ValidateLabels(t.Labels, path.Child("labels"))...)
+	e.Add(apivalidation.ValidateAnnotations(t.Annotations, annotations)...)
+	e.Add(validatePodAnnotations(t.Annotations, &t.Spec, annotations, opts)...)
 	return e
 }
 
