@@ -57,10 +57,14 @@ func newAddressBook(ctx context.Context, c client.Client) (b addressBook, err er
 	return b, nil
 }
 
-// ranges returns what may be given out of.
-func (b *addressBook) ranges() []netip.Prefix {
+// ranges returns what may be given out of. Where the view knows of none, which is so in a cluster's first moments, a fresh read decides.
+func (b *addressBook) ranges(ctx context.Context) []netip.Prefix {
+	known := b.cidrs.List("", nil)
+	if len(known) == 0 {
+		known, _ = serviceCIDRs.List(ctx, b.client, "", nil)
+	}
 	var out []netip.Prefix
-	for _, c := range b.cidrs.List("", nil) {
+	for _, c := range known {
 		if c.DeletionTimestamp != nil || c.Name != defaultCIDR && !ready(c) {
 			continue
 		}
@@ -147,7 +151,7 @@ func addressError(s *corev1.Service, ip netip.Addr, asked bool, err error) error
 
 // take reserves one address.
 func (b *addressBook) take(ctx context.Context, s *corev1.Service, ip netip.Addr, dryRun bool) error {
-	ranges := b.ranges()
+	ranges := b.ranges(ctx)
 	if len(ranges) == 0 {
 		return errNotReady
 	}
@@ -176,7 +180,7 @@ func (b *addressBook) take(ctx context.Context, s *corev1.Service, ip netip.Addr
 // takeAny reserves some address of a family: one of the upper part of a range if there is one, the lower being for addresses that are
 // asked for by name.
 func (b *addressBook) takeAny(ctx context.Context, s *corev1.Service, family corev1.IPFamily, dryRun bool) (netip.Addr, error) {
-	ranges := b.ranges()
+	ranges := b.ranges(ctx)
 	if len(ranges) == 0 {
 		return netip.Addr{}, errNotReady
 	}

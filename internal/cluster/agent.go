@@ -49,6 +49,7 @@ func RunAgent(ctx context.Context, o AgentOptions) error {
 		return err
 	}
 	defer c.Wait()
+	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	k, err := n.openKubelet(c, kubeletIdentity{getCertificate: credentials.serving.GetCertificate, clientCA: credentials.roots})
 	if err != nil {
@@ -59,5 +60,5 @@ func RunAgent(ctx context.Context, o AgentOptions) error {
 	g.Go(func() error { return n.importDemo(ctx) })
 	g.Go(func() error { return k.Run(ctx) })
 	g.Go(func() error { return readyOnce(ctx, c, o.NodeName, o.Progress.Ready) })
-	return ignoreEnd(ctx, g.Wait())
+	return ignoreEnd(parent, g.Wait())
 }

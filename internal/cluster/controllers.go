@@ -1,6 +1,11 @@
 package cluster
 
 import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/controller"
 	"clipper.dev/clipper/internal/controller/bootstrapsigner"
 	"clipper.dev/clipper/internal/controller/clusterroleaggregation"
@@ -37,3 +42,20 @@ func (p *controlPlane) controllers() []controller.Constructor {
 }
 
 func controllerUser(account string) string { return "system:serviceaccount:kube-system:" + account }
+
+// managerUser is whom the controllers watch as; each writes as itself. Upstream's share their watches likewise.
+const managerUser = "system:kube-controller-manager"
+
+// controllerClient reads live sets as the manager of all controllers, and does everything else as one of them.
+type controllerClient struct {
+	client.Client
+	views client.Client
+}
+
+func (c controllerClient) View(ctx context.Context, gvr schema.GroupVersionResource, sel client.Selection) (client.View, error) {
+	return c.views.View(ctx, gvr, sel)
+}
+
+func (p *controlPlane) controllerClient(name string) client.Client {
+	return controllerClient{Client: p.engine.Client(systemUser(name)), views: p.engine.Client(systemUser(managerUser))}
+}

@@ -24,6 +24,7 @@ import (
 	"clipper.dev/clipper/internal/api"
 	_ "clipper.dev/clipper/internal/api/all" // every kind
 	"clipper.dev/clipper/internal/apiserver"
+	"clipper.dev/clipper/internal/apiserver/managed"
 	"clipper.dev/clipper/internal/authn"
 	"clipper.dev/clipper/internal/authz"
 	"clipper.dev/clipper/internal/authz/bootstrap"
@@ -128,9 +129,13 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the encryption of Secrets: %w", err)
 	}
+	tracker, err := managed.New(api.Registered(), p.log.With("component", "apiserver"))
+	if err != nil {
+		return fmt.Errorf("open field management: %w", err)
+	}
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
 		Store: p.store, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformers: secrets.Transformers(resources()),
-		Kubelets: &kubelets{controlPlane: p}, Address: p.address(),
+		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: tracker,
 	})
 	if err != nil {
 		return fmt.Errorf("open the API server: %w", err)

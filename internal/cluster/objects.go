@@ -5,9 +5,12 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apiserver/pkg/authentication/user"
 
 	"clipper.dev/clipper/internal/client"
 )
@@ -20,7 +23,34 @@ func applySystemObjects(ctx context.Context, c client.Client, p *controlPlane) e
 	if err := applyClusterInfo(ctx, c, p); err != nil {
 		return err
 	}
-	return create(ctx, client.Services, c, dnsService(p.opts.Layout))
+	if err := create(ctx, clusterRoleBindings, c, nodeProxierBinding()); err != nil {
+		return err
+	}
+	if err := create(ctx, serviceCIDRs, c, serviceCIDR(p.opts.Layout)); err != nil {
+		return err
+	}
+	if err := create(ctx, client.Services, c, dnsService(p.opts.Layout)); err != nil {
+		return err
+	}
+	return p.rbac.WaitForBinding(ctx, "", nodeProxierBinding().Name)
+}
+
+var clusterRoleBindings = client.Kind[*rbacv1.ClusterRoleBinding]{GVR: rbacv1.SchemeGroupVersion.WithResource("clusterrolebindings")}
+
+// nodeProxierBinding lets nodes be their own proxies: the proxy, DNS and the overlay have no identity but the node's.
+func nodeProxierBinding() *rbacv1.ClusterRoleBinding {
+	return &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "clipper:node-proxier"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:node-proxier"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: user.NodesGroup}},
+	}
+}
+
+var serviceCIDRs = client.Kind[*networkingv1.ServiceCIDR]{GVR: networkingv1.SchemeGroupVersion.WithResource("servicecidrs")}
+
+// serviceCIDR is the default range of Services.
+func serviceCIDR(l Layout) *networkingv1.ServiceCIDR {
+	return &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{l.ServiceCIDR.String()}}}
 }
 
 // dnsService is the cluster DNS. It has no selector: every node answers at its address itself.
@@ -67,6 +97,9 @@ func applyClusterInfo(ctx context.Context, c client.Client, p *controlPlane) err
 
 // create makes an object unless it exists.
 func create[T client.Object](ctx context.Context, kind client.Kind[T], c client.Client, obj T) error {
+	if _, err := kind.Get(ctx, c, obj.GetNamespace(), obj.GetName()); !apierrors.IsNotFound(err) {
+		return err
+	}
 	if _, err := kind.Create(ctx, c, obj); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create %s %s/%s: %w", kind.GVR.Resource, obj.GetNamespace(), obj.GetName(), err)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"clipper.dev/clipper/internal/allocation"
 	"clipper.dev/clipper/internal/api/core"
-	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/events"
 	"clipper.dev/clipper/internal/controller"
 	"clipper.dev/clipper/internal/scheduler"
@@ -106,6 +105,7 @@ func (s *server) close(err error) error {
 // run makes everything work together until ctx ends.
 func (s *server) run(ctx context.Context) error {
 	p, o := s.plane, s.opts
+	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	if err := p.openEngine(ctx); err != nil {
 		return err
@@ -134,12 +134,12 @@ func (s *server) run(ctx context.Context) error {
 	o.Progress.Step("controllers and scheduler are up")
 	if o.NoNode {
 		o.Progress.Ready()
-		return ignoreEnd(ctx, g.Wait())
+		return ignoreEnd(parent, g.Wait())
 	}
 	if err := s.runNode(ctx, g); err != nil {
 		return err
 	}
-	return ignoreEnd(ctx, g.Wait())
+	return ignoreEnd(parent, g.Wait())
 }
 
 // runNode starts the server's own node: its client reads the cache and writes through the engine as the node's user.
@@ -186,7 +186,7 @@ const leaseTTL = 15 * time.Second
 func (s *server) runControllers(ctx context.Context) error {
 	log := s.opts.Logger.With("component", "controllers")
 	return controller.Run(ctx, controller.Options{
-		Client:  func(user string) client.Client { return s.plane.engine.Client(systemUser(user)) },
+		Client:  s.plane.controllerClient,
 		Elector: controller.StoreElector{Store: s.plane.store, Key: "/clipper/leader/controllers", Identity: s.opts.NodeName, TTL: leaseTTL},
 		Logger:  log,
 	}, s.plane.controllers())

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"net"
 	"net/http"
@@ -45,8 +47,6 @@ const (
 	catchUpEntries = 500
 	// etcd's own quota lies beyond ours, because a write that meets it is applied and refused at once.
 	quotaSlackBytes = 1 << 30
-	// After so many milliseconds a lone member campaigns though its log does not seem applied: it may have had none.
-	unsettledAttempts = 50
 	// How long Close waits for an etcd that a fatal error has crippled.
 	brokenStopTimeout = 2 * time.Second
 )
@@ -177,10 +177,8 @@ func (e *embedded) becomeReady(ctx context.Context) error {
 	retry := time.NewTicker(time.Millisecond)
 	defer retry.Stop()
 	id := uint64(e.server.MemberID())
-	for attempt := 0; ; attempt++ {
-		// The log's changes of membership must be applied before a campaign.
-		settled := e.server.AppliedIndex() > 0 && e.server.AppliedIndex() >= e.server.CommittedIndex()
-		if e.alone() && e.server.Lead() == 0 && (settled || attempt > unsettledAttempts) {
+	for {
+		if e.alone() && e.server.Lead() == 0 && e.settled() {
 			kind := raftpb.MsgTimeoutNow
 			if err := e.server.Process(ctx, &raftpb.Message{Type: &kind, From: &id, To: &id}); err != nil {
 				return fmt.Errorf("elect the only member: %w", err)
@@ -198,6 +196,27 @@ func (e *embedded) becomeReady(ctx context.Context) error {
 		case <-retry.C:
 		}
 	}
+}
+
+// settled tells whether raft itself, not only etcd, has been told that all committed entries are applied. A campaign looks
+// through those that are not for changes of membership, and ends the process if etcd has compacted them meanwhile.
+func (e *embedded) settled() bool {
+	if e.server.AppliedIndex() < e.server.CommittedIndex() {
+		return false
+	}
+	published := expvar.Get("raft.status")
+	if published == nil {
+		return false
+	}
+	var status struct {
+		ID      string `json:"id"`
+		Commit  uint64 `json:"commit"`
+		Applied uint64 `json:"applied"`
+	}
+	if err := json.Unmarshal([]byte(published.String()), &status); err != nil {
+		return false
+	}
+	return status.ID == e.server.MemberID().String() && status.Applied >= status.Commit
 }
 
 // alone tells whether this member is the only voter: then what it has applied is all there is.
