@@ -31,6 +31,7 @@ import (
 	nodeauthz "clipper.dev/clipper/internal/authz/node"
 	"clipper.dev/clipper/internal/authz/rbac"
 	"clipper.dev/clipper/internal/pki"
+	"clipper.dev/clipper/internal/quota"
 	"clipper.dev/clipper/internal/store"
 	"clipper.dev/clipper/internal/store/encryption"
 )
@@ -49,6 +50,7 @@ type controlPlane struct {
 	authn  *authn.Authenticator
 	rbac   *rbac.Authorizer
 	authz  authz.Union
+	ledger *quota.Ledger // what requests under way have reserved of quotas
 }
 
 // openKeys opens the certificates, which everything else needs first.
@@ -158,8 +160,9 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the node authorizer: %w", err)
 	}
+	p.ledger = &quota.Ledger{}
 	p.authz = authz.Union{authz.Masters{}, nodes, p.rbac}
-	chain, err := plugins.Default(ctx, self, plugins.Options{Authorizer: p.authz, RBAC: p.rbac})
+	chain, err := plugins.Default(ctx, self, plugins.Options{Authorizer: p.authz, RBAC: p.rbac, Ledger: p.ledger})
 	if err != nil {
 		return fmt.Errorf("open admission: %w", err)
 	}
