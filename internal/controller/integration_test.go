@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apiserver/pkg/authentication/user"
 
+	"clipper.dev/clipper/internal/admission/plugins"
 	"clipper.dev/clipper/internal/api"
 	_ "clipper.dev/clipper/internal/api/all"
 	"clipper.dev/clipper/internal/apiserver"
@@ -44,6 +45,11 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	admin := server.Client(api.UserInfo{Name: "admin", Groups: []string{user.SystemPrivilegedGroup}})
+	chain, err := plugins.Default(ctx, admin, plugins.Options{Disable: []string{"ServiceAccount"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Install(apiserver.Security{Admission: chain})
 	running := make(chan error, 3)
 	ready := make(chan struct{})
 	go func() { running <- server.Run(ctx) }()
@@ -103,7 +109,7 @@ func (c *cluster) kubelet() error {
 			}
 			_, err = client.Pods.UpdateStatus(c.ctx, c, pod)
 		}
-		if err != nil && c.ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		if err != nil && c.ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && !apierrors.IsForbidden(err) {
 			c.t.Errorf("kubelet: %v", err)
 		}
 	})
@@ -129,7 +135,11 @@ func eventually[T client.Object](c *cluster, kind client.Kind[T], what string, c
 		}
 	})
 	if !met && !cond() {
-		c.t.Fatalf("%s: did not come about", what)
+		var list strings.Builder
+		for _, o := range view.List("", nil) {
+			fmt.Fprintf(&list, "\n%+v", o)
+		}
+		c.t.Fatalf("%s: did not come about. There are: %s", what, list.String())
 	}
 }
 
@@ -189,7 +199,7 @@ func TestADeploymentLivesOnTheRealEngine(t *testing.T) {
 	}
 	eventually(c, client.Deployments, "the first version", c.rolledOut("demo:v1"))
 
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}, Spec: corev1.ServiceSpec{ClusterIP: "None", Selector: map[string]string{"app": "web"},
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}, Spec: corev1.ServiceSpec{ClusterIP: "None", IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}, Selector: map[string]string{"app": "web"},
 		Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8080)}}}}
 	if _, err := client.Services.Create(c.ctx, c, svc); err != nil {
 		t.Fatal(err)

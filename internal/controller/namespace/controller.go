@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +18,9 @@ import (
 
 // retryEvery bounds how long a namespace with content waits although nothing in it went away: something may have failed to delete.
 const retryEvery = 15 * time.Second
+
+// settle is when a namespace is looked at again after watches of its content were begun: something may have gone before they were.
+const settle = 50 * time.Millisecond
 
 type reconciler struct {
 	client     client.Client
@@ -63,6 +65,9 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 	if err != nil {
 		return controller.Again{}, err
 	}
+	if found.empty() && found.touched {
+		return controller.Again{After: time.Millisecond}, nil // what was deleted may have left something behind
+	}
 	if found.empty() {
 		r.watches.forget(key)
 		return controller.Again{}, r.finalize(ctx, ns)
@@ -76,6 +81,9 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 	}
 	if len(found.failed)+len(found.unknown) > 0 {
 		return controller.Again{}, fmt.Errorf("empty namespace %s: %s", ns.Name, texts(append(found.failed, found.unknown...)))
+	}
+	if found.watching {
+		return controller.Again{After: settle}, nil
 	}
 	return controller.Again{After: retryEvery}, nil
 }
@@ -97,7 +105,7 @@ func (r *reconciler) empty(ctx context.Context, ns *corev1.Namespace) (*content,
 			}
 		}
 	}
-	r.watches.follow(controller.Key{Name: ns.Name}, views)
+	c.watching = r.watches.follow(controller.Key{Name: ns.Name}, views)
 	return c, nil
 }
 
@@ -112,6 +120,7 @@ func (r *reconciler) emptyKind(ctx context.Context, namespace string, gvr schema
 	if len(items) == 0 {
 		return
 	}
+	c.touched = true
 	background := metav1.DeletePropagationBackground
 	if slices.ContainsFunc(items, func(it client.Item) bool { return !it.Deleting() }) {
 		var last atomic.Int64
@@ -150,57 +159,4 @@ func (r *reconciler) finalize(ctx context.Context, ns *corev1.Namespace) error {
 		return nil
 	}
 	return err
-}
-
-// watches brings a namespace back as soon as something in it goes away. What is watched are the kinds that its last
-// visit found objects of.
-type watches struct {
-	mu      sync.Mutex
-	ctx     context.Context // of the run; nil while there is none
-	add     func(controller.Key)
-	running map[controller.Key]context.CancelFunc
-	done    sync.WaitGroup
-}
-
-func (w *watches) run(ctx context.Context, add func(controller.Key)) error {
-	w.mu.Lock()
-	w.ctx, w.add, w.running = ctx, add, map[controller.Key]context.CancelFunc{}
-	w.mu.Unlock()
-	<-ctx.Done()
-	w.mu.Lock()
-	w.ctx = nil
-	w.mu.Unlock()
-	w.done.Wait()
-	return ctx.Err()
-}
-
-// forget ends a namespace's watches.
-func (w *watches) forget(key controller.Key) { w.follow(key, nil) }
-
-// follow replaces a namespace's watches.
-func (w *watches) follow(key controller.Key, views map[schema.GroupVersionResource]client.View) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.ctx == nil {
-		return
-	}
-	if cancel := w.running[key]; cancel != nil {
-		cancel()
-		delete(w.running, key)
-	}
-	if len(views) == 0 {
-		return
-	}
-	ctx, cancel := context.WithCancel(w.ctx)
-	w.running[key] = cancel
-	add := w.add
-	for _, view := range views {
-		w.done.Go(func() {
-			_ = view.Subscribe(ctx, func(c client.Change) {
-				if c.New == nil {
-					add(key)
-				}
-			})
-		})
-	}
 }

@@ -18,6 +18,8 @@ type content struct {
 	finalizers map[string]int                      // objects by finalizer that holds them
 	unknown    []error                             // kinds that can't be looked at
 	failed     []error                             // deletions that failed
+	touched    bool                                // there was something to delete
+	watching   bool                                // watches of it have just begun
 }
 
 func (c *content) empty() bool {
