@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 
 	"github.com/opencontainers/runc/libcontainer"
@@ -19,6 +20,7 @@ func init() {
 	if len(os.Args) < 2 || os.Args[1] != "init" {
 		return
 	}
+	debug.SetGCPercent(-1) // it lives for some milliseconds: collecting garbage would be a good part of them
 	if err := server.EnterStage(); err != nil {
 		report(err)
 		os.Exit(1)

@@ -8,14 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"clipper.dev/clipper/internal/keeper"
@@ -382,139 +379,6 @@ func (rt *Runtime) removeContainer(ctx context.Context, st *containerState) erro
 	rt.usage.forget(record.ID)
 	rt.emitFor(record, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
 	return nil
-}
-
-// ListContainers lists containers.
-func (rt *Runtime) ListContainers(_ context.Context, request *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
-	return &runtimeapi.ListContainersResponse{Containers: rt.listContainers(request.GetFilter())}, nil
-}
-
-// StreamContainers lists containers piece by piece.
-func (rt *Runtime) StreamContainers(request *runtimeapi.StreamContainersRequest, stream runtimeapi.RuntimeService_StreamContainersServer) error {
-	return inPieces(rt.listContainers(request.GetFilter()), func(piece []*runtimeapi.Container) error {
-		return stream.Send(&runtimeapi.StreamContainersResponse{Containers: piece})
-	})
-}
-
-func (rt *Runtime) listContainers(filter *runtimeapi.ContainerFilter) []*runtimeapi.Container {
-	var list []*runtimeapi.Container
-	for _, record := range rt.containerRecords() {
-		if !strings.HasPrefix(record.ID, filter.GetId()) || !strings.HasPrefix(record.SandboxID, filter.GetPodSandboxId()) ||
-			!matches(record.Config.GetLabels(), filter.GetLabelSelector()) {
-			continue
-		}
-		if filter.GetState() != nil && filter.GetState().GetState() != record.State() {
-			continue
-		}
-		list = append(list, record.Summary())
-	}
-	return list
-}
-
-// containerRecords returns all containers in the order of their creation.
-func (rt *Runtime) containerRecords() []*container.Record {
-	rt.mu.Lock()
-	all := make([]*container.Record, 0, len(rt.containers))
-	for _, st := range rt.containers {
-		all = append(all, st.record.Load())
-	}
-	rt.mu.Unlock()
-	slices.SortFunc(all, func(a, b *container.Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	return all
-}
-
-func (rt *Runtime) statusesOf(sandboxID string) []*runtimeapi.ContainerStatus {
-	var list []*runtimeapi.ContainerStatus
-	for _, record := range rt.containerRecords() {
-		if record.SandboxID == sandboxID {
-			list = append(list, record.Status())
-		}
-	}
-	return list
-}
-
-// ContainerStatus tells how a container is.
-func (rt *Runtime) ContainerStatus(_ context.Context, request *runtimeapi.ContainerStatusRequest) (*runtimeapi.ContainerStatusResponse, error) {
-	st, err := rt.container(request.GetContainerId())
-	if err != nil {
-		return nil, err
-	}
-	record := st.record.Load()
-	response := &runtimeapi.ContainerStatusResponse{Status: record.Status()}
-	if !request.GetVerbose() {
-		return response, nil
-	}
-	plan, err := rt.readPlan(record.ID)
-	if err != nil {
-		return nil, err
-	}
-	info, err := json.Marshal(map[string]any{
-		"pid": record.PID, "sandboxID": record.SandboxID, "config": record.Config, "runtimeSpec": plan.Spec,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encode container info: %w", err)
-	}
-	response.Info = map[string]string{"info": string(info)}
-	return response, nil
-}
-
-// UpdateContainerResources changes a container's limits in place.
-func (rt *Runtime) UpdateContainerResources(ctx context.Context, request *runtimeapi.UpdateContainerResourcesRequest) (*runtimeapi.UpdateContainerResourcesResponse, error) {
-	st, err := rt.container(request.GetContainerId())
-	if err != nil {
-		return nil, err
-	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	record := st.record.Load()
-	changed := *record
-	changed.Config = proto.Clone(record.Config).(*runtimeapi.ContainerConfig)
-	if changed.Config.Linux == nil {
-		changed.Config.Linux = &runtimeapi.LinuxContainerConfig{}
-	}
-	changed.Config.Linux.Resources = container.Merge(record.Config.GetLinux().GetResources(), request.GetLinux())
-	switch record.State() {
-	case runtimeapi.ContainerState_CONTAINER_RUNNING:
-		update := &wire.Update{ID: record.ID, Resources: container.Resources(request.GetLinux())}
-		if err := rt.keeper.Update(ctx, update); err != nil {
-			return nil, fmt.Errorf("update container %s: %w", record.ID, err)
-		}
-	case runtimeapi.ContainerState_CONTAINER_CREATED:
-		if err := rt.replan(record.ID, container.Resources(changed.Config.Linux.Resources)); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, status.Errorf(codes.FailedPrecondition, "container %q has ended", record.ID)
-	}
-	if err := rt.containerDir.Save(changed.ID, &changed); err != nil {
-		return nil, err
-	}
-	st.record.Store(&changed)
-	return &runtimeapi.UpdateContainerResourcesResponse{}, nil
-}
-
-// replan changes the limits with which a container will start.
-func (rt *Runtime) replan(id string, resources *specs.LinuxResources) error {
-	plan, err := rt.readPlan(id)
-	if err != nil {
-		return err
-	}
-	resources.Devices = plan.Spec.Linux.Resources.Devices
-	plan.Spec.Linux.Resources = resources
-	return rt.writePlan(id, plan)
-}
-
-// ReopenContainerLog continues a container's log in a new file.
-func (rt *Runtime) ReopenContainerLog(ctx context.Context, request *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
-	st, err := rt.container(request.GetContainerId())
-	if err != nil {
-		return nil, err
-	}
-	record := st.record.Load()
-	if record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING {
-		return nil, status.Errorf(codes.FailedPrecondition, "container %q is not running", record.ID)
-	}
-	return &runtimeapi.ReopenContainerLogResponse{}, rt.keeper.ReopenLog(ctx, record.ID)
 }
 
 // CheckpointContainer is not possible without CRIU.

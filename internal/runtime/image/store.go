@@ -1,11 +1,9 @@
 package image
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -18,7 +16,6 @@ import (
 	"github.com/distribution/reference"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 )
 
 // Errors that callers tell apart.
@@ -263,57 +260,6 @@ func appendNew(list []string, item string) []string {
 	return append(list, item)
 }
 
-// fewInodes is how many files are flushed one by one; beyond, flushing the whole file system is quicker.
-const fewInodes = 64
-
-// flush makes an image's new layers durable, so that the index never names a torn one.
-func (s *Store) flush(img *Image) error {
-	var fresh []string
-	var inodes int64
-	s.mu.Lock()
-	for _, layer := range img.Layers {
-		if _, known := s.layers[layer.dir()]; !known {
-			fresh = append(fresh, filepath.Join(s.LayerDir(), layer.dir()))
-			inodes += layer.Inodes
-		}
-	}
-	s.mu.Unlock()
-	if len(fresh) == 0 {
-		return nil
-	}
-	if inodes > fewInodes {
-		return syncAll(s.LayerDir())
-	}
-	for _, dir := range fresh {
-		if err := syncTree(dir); err != nil {
-			return fmt.Errorf("flush layers: %w", err)
-		}
-	}
-	return syncDir(s.LayerDir())
-}
-
-func syncAll(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("flush layers: %w", err)
-	}
-	err = unix.Syncfs(int(dir.Fd()))
-	if err = errors.Join(err, dir.Close()); err != nil {
-		return fmt.Errorf("flush layers: %w", err)
-	}
-	return nil
-}
-
-// syncTree flushes the files and folders of a layer; links and devices are not opened.
-func syncTree(root string) error {
-	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !(entry.IsDir() || entry.Type().IsRegular()) {
-			return err
-		}
-		return syncDir(path)
-	})
-}
-
 // Pin marks an image as one that is never to be collected.
 func (s *Store) Pin(name string) error {
 	s.mu.Lock()
@@ -326,99 +272,6 @@ func (s *Store) Pin(name string) error {
 	pinned.Pinned = true
 	s.images[img.ID] = &pinned
 	return s.save()
-}
-
-// Remove forgets an image by name or ID, with all its names. Its layers go when nothing uses them any
-// more. To remove what is not there is no error.
-func (s *Store) Remove(ctx context.Context, name string) error {
-	s.mu.Lock()
-	img, err := s.get(name)
-	if errors.Is(err, ErrNotFound) {
-		s.mu.Unlock()
-		return nil
-	}
-	if err == nil {
-		delete(s.images, img.ID)
-		err = s.save()
-	}
-	s.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return s.Collect(ctx)
-}
-
-// Collect deletes the layers that no image names and no container holds.
-func (s *Store) Collect(ctx context.Context) error {
-	doomed, err := s.condemn()
-	if err != nil {
-		return err
-	}
-	for _, dir := range doomed {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("delete a layer: %w", err)
-		}
-	}
-	return nil
-}
-
-// condemn moves unused layers out of the way under the lock, so that deleting them needs none.
-func (s *Store) condemn() ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	used := map[string]bool{}
-	for _, img := range s.images {
-		for _, layer := range img.Layers {
-			used[layer.dir()] = true
-		}
-	}
-	entries, err := os.ReadDir(s.LayerDir())
-	if err != nil {
-		return nil, fmt.Errorf("list layers: %w", err)
-	}
-	var doomed []string
-	for _, entry := range entries {
-		name := entry.Name()
-		if used[name] || s.held[name] > 0 {
-			continue
-		}
-		to, err := os.MkdirTemp(s.ingestDir(), "doomed-")
-		if err == nil {
-			err = os.Rename(filepath.Join(s.LayerDir(), name), filepath.Join(to, "layer"))
-		}
-		if err != nil {
-			return doomed, fmt.Errorf("retire layer %s: %w", name, err)
-		}
-		doomed = append(doomed, to)
-		delete(s.layers, name)
-	}
-	if len(doomed) == 0 {
-		return nil, nil
-	}
-	return doomed, s.save()
-}
-
-// Hold keeps the layers of a container's image from being deleted, even if the image is removed.
-func (s *Store) Hold(layers []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, dir := range layers {
-		s.held[dir]++
-	}
-}
-
-// Release undoes Hold.
-func (s *Store) Release(layers []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, dir := range layers {
-		if s.held[dir]--; s.held[dir] <= 0 {
-			delete(s.held, dir)
-		}
-	}
 }
 
 // Lower lists the folders of an image's layers, relative to LayerDir, the uppermost first: the order
