@@ -51,6 +51,7 @@ type Authenticator struct {
 	requests  []authenticator.Request // in order
 	anonymous *anonymous
 	tokens    []authenticator.Token // in order
+	accounts  *serviceAccountTokens // one of tokens
 	keys      *keySet
 	issuer    *issuer
 }
@@ -84,7 +85,8 @@ func New(ctx context.Context, c client.Client, cfg Config) (*Authenticator, erro
 	}
 	a := &Authenticator{cfg: cfg, keys: keys, anonymous: newAnonymous(cfg.Anonymous)}
 	a.issuer = &issuer{name: cfg.Issuers[0], key: keys.signing, now: cfg.Now, maxLife: cfg.MaxTokenLife}
-	a.tokens = []authenticator.Token{newLegacyTokens(keys, live, c, cfg), newServiceAccountTokens(keys, live, cfg)}
+	a.accounts = newServiceAccountTokens(keys, live, cfg)
+	a.tokens = []authenticator.Token{newLegacyTokens(keys, live, c, cfg), a.accounts}
 	if !cfg.NoBootstrapTokens {
 		a.tokens = append(a.tokens, &bootstrapTokens{live: live, audiences: cfg.Audiences, now: cfg.Now})
 	}
@@ -121,6 +123,9 @@ func (a *Authenticator) AuthenticateRequest(req *http.Request) (*authenticator.R
 
 // AuthenticateToken returns the user of the first method that recognizes a bearer token.
 func (a *Authenticator) AuthenticateToken(ctx context.Context, token string) (*authenticator.Response, bool, error) {
+	if a.accounts.knows(token) { // no other method can: the issuer is another
+		return a.accounts.AuthenticateToken(ctx, token)
+	}
 	var errs []error
 	for _, m := range a.tokens {
 		resp, ok, err := m.AuthenticateToken(ctx, token)
