@@ -51,6 +51,7 @@ func RunAgent(ctx context.Context, o AgentOptions) error {
 	defer c.Wait()
 	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.serveRuntime(ctx) })
 	k, err := n.openKubelet(c, kubeletIdentity{getCertificate: credentials.serving.GetCertificate, clientCA: credentials.roots})
 	if err != nil {
 		return err

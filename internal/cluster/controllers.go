@@ -2,46 +2,49 @@ package cluster
 
 import (
 	"context"
+	"net/netip"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"clipper.dev/clipper/internal/authn"
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/controller"
 	"clipper.dev/clipper/internal/controller/bootstrapsigner"
+	"clipper.dev/clipper/internal/controller/clusterauthentication"
 	"clipper.dev/clipper/internal/controller/clusterroleaggregation"
 	"clipper.dev/clipper/internal/controller/csrapproving"
 	"clipper.dev/clipper/internal/controller/csrcleaner"
 	"clipper.dev/clipper/internal/controller/csrsigning"
-	"clipper.dev/clipper/internal/controller/deployment"
-	"clipper.dev/clipper/internal/controller/endpoints"
-	"clipper.dev/clipper/internal/controller/endpointslice"
-	"clipper.dev/clipper/internal/controller/garbagecollector"
-	"clipper.dev/clipper/internal/controller/namespace"
-	"clipper.dev/clipper/internal/controller/replicaset"
+	"clipper.dev/clipper/internal/controller/kubernetesservice"
+	"clipper.dev/clipper/internal/controller/resourcequota"
 	"clipper.dev/clipper/internal/controller/rootcapublisher"
+	"clipper.dev/clipper/internal/controller/roster"
 	"clipper.dev/clipper/internal/controller/serviceaccount"
 	"clipper.dev/clipper/internal/controller/serviceaccounttoken"
 	"clipper.dev/clipper/internal/controller/tokencleaner"
 )
 
-// controllers lists every controller of the control plane.
+// controllers lists every controller of the control plane: those of the roster, and those that need what this process alone has.
 func (p *controlPlane) controllers() []controller.Constructor {
-	ca := func() []byte { return p.keys.Authority().PEM() }
-	return []controller.Constructor{
-		{Name: "deployment", New: deployment.New},
-		{Name: "replicaset", New: replicaset.New},
-		{Name: "replication", User: controllerUser("replication-controller"), New: replicaset.NewReplicationController},
-		{Name: "endpoint", New: endpoints.New},
-		{Name: "endpointslice", New: endpointslice.New},
-		{Name: "namespace", New: namespace.New},
-		{Name: "garbage-collector", User: controllerUser("generic-garbage-collector"), New: garbagecollector.New},
+	l := p.opts.Layout
+	clientCA := func() []byte { return p.keys.Authority().PEM() }
+	proxyCA := func() []byte { return p.keys.FrontProxyAuthority().PEM() }
+	proxy := authn.DefaultProxy(nil)
+	return append(roster.Constructors(roster.Config{
+		ClusterCIDRs: []netip.Prefix{l.PodCIDR},
+		Kubernetes: kubernetesservice.Config{
+			ServiceIP: l.ServiceIP(1), Port: int32(l.APIPort), Addresses: func() []netip.Addr { return []netip.Addr{p.nodeIP} },
+		},
+	}),
 		csrapproving.Constructor(p.authz), csrapproving.ServingConstructor(), csrsigning.Constructor(p.keys.Authority), csrcleaner.Constructor(),
-		serviceaccount.Constructor(), serviceaccounttoken.Constructor(p.authn.IssueLegacyToken, ca), rootcapublisher.Constructor(ca),
+		serviceaccount.Constructor(), serviceaccounttoken.Constructor(p.authn.IssueLegacyToken, clientCA), rootcapublisher.Constructor(clientCA),
 		bootstrapsigner.Constructor(), tokencleaner.Constructor(), clusterroleaggregation.Constructor(),
-	}
+		resourcequota.Constructor(p.ledger),
+		clusterauthentication.Constructor(clientCA, proxyCA, clusterauthentication.Proxy{
+			UserHeaders: proxy.UserHeaders, UIDHeaders: proxy.UIDHeaders, GroupHeaders: proxy.GroupHeaders, ExtraPrefixes: proxy.ExtraPrefixes, AllowedNames: proxy.AllowedNames,
+		}),
+	)
 }
-
-func controllerUser(account string) string { return "system:serviceaccount:kube-system:" + account }
 
 // managerUser is whom the controllers watch as; each writes as itself. Upstream's share their watches likewise.
 const managerUser = "system:kube-controller-manager"
@@ -57,5 +60,8 @@ func (c controllerClient) View(ctx context.Context, gvr schema.GroupVersionResou
 }
 
 func (p *controlPlane) controllerClient(name string) client.Client {
+	if name == engineUser.Name {
+		return p.engine.Client(engineUser)
+	}
 	return controllerClient{Client: p.engine.Client(systemUser(name)), views: p.engine.Client(systemUser(managerUser))}
 }

@@ -113,12 +113,17 @@ func (n *node) importDemo(ctx context.Context) error {
 	return os.WriteFile(mark, nil, 0o644)
 }
 
-// run serves the runtime, and with the node's own client Services, names and the overlay, until ctx ends.
+// serveRuntime serves the built-in runtime until ctx ends. It comes before the kubelet, which looks for it at once.
+func (n *node) serveRuntime(ctx context.Context) error {
+	if n.runtime == nil {
+		return nil
+	}
+	return n.runtime.Serve(ctx)
+}
+
+// run serves, with the node's own client, Services, names and the overlay, until ctx ends.
 func (n *node) run(ctx context.Context, c client.Client) error {
 	g, ctx := errgroup.WithContext(ctx)
-	if n.runtime != nil {
-		g.Go(func() error { return n.runtime.Serve(ctx) })
-	}
 	dnsIP := n.layout.ServiceIP(dnsServiceIP)
 	backend, err := nftables.New(nftables.Config{
 		Table: n.layout.NFTables + "-proxy", ClusterCIDRs: []netip.Prefix{n.layout.PodCIDR}, ServiceCIDRs: []netip.Prefix{n.layout.ServiceCIDR},

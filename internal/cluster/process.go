@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,7 +85,7 @@ type daemon struct {
 
 // start runs this program in the background, and calls report for each of its steps until it's ready.
 // It fails with what the daemon says, or with the end of its log if it says nothing.
-func (d daemon) start(report func(Step)) error {
+func (d daemon) start(ctx context.Context, report func(Step)) error {
 	if err := os.MkdirAll(filepath.Dir(d.logFile), 0o755); err != nil {
 		return err
 	}
@@ -110,11 +111,16 @@ func (d daemon) start(report func(Step)) error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", strings.Join(d.args, " "), err)
 	}
+	// Who asked for the start may lose patience: nothing half-started stays behind.
+	defer context.AfterFunc(ctx, func() { cmd.Process.Kill() })()
 	ready, err := follow(r, report)
 	if err != nil || ready {
 		return err
 	}
 	cmd.Wait()
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted before the cluster was ready; the log is %s", d.logFile)
+	}
 	return fmt.Errorf("the daemon ended while it started (%s); the end of its log, %s:\n%s", cmd.ProcessState, d.logFile, lastLines(d.logFile, 5))
 }
 

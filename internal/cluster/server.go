@@ -107,6 +107,9 @@ func (s *server) run(ctx context.Context) error {
 	p, o := s.plane, s.opts
 	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
+	if s.node != nil {
+		g.Go(func() error { return s.node.serveRuntime(ctx) })
+	}
 	if err := p.openEngine(ctx); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func Up(ctx context.Context, o UpOptions) error {
 		}
 		args = append(args, "--node-ip", l.NodeIP(1).String())
 	}
-	if err := (daemon{args: args, logFile: l.LogFile()}).start(o.Report); err != nil {
+	if err := (daemon{args: args, logFile: l.LogFile()}).start(ctx, o.Report); err != nil {
 		return err
 	}
 	return startNodes(ctx, l, nodes, o.Report)
@@ -92,12 +92,12 @@ func startNodes(ctx context.Context, l Layout, nodes int, report func(Step)) err
 	var g errgroup.Group
 	g.SetLimit(2)
 	for n := 2; n <= nodes; n++ {
-		g.Go(func() error { return startNode(l, n, token, report) })
+		g.Go(func() error { return startNode(ctx, l, n, token, report) })
 	}
 	return g.Wait()
 }
 
-func startNode(l Layout, n int, token string, report func(Step)) error {
+func startNode(ctx context.Context, l Layout, n int, token string, report func(Step)) error {
 	if runningPID(l.Node(n).PIDFile()) != 0 {
 		return nil
 	}
@@ -110,7 +110,7 @@ func startNode(l Layout, n int, token string, report func(Step)) error {
 			"--server", fmt.Sprintf("https://%s:%d", l.NodeIP(1), l.APIPort), "--token", token, "--node-ip", l.NodeIP(n).String()},
 		logFile: l.Node(n).LogFile(),
 		netns:   l.NetNS(n),
-	}.start(func(Step) {})
+	}.start(ctx, func(Step) {})
 	if err != nil {
 		return fmt.Errorf("node %d: %w", n, err)
 	}

@@ -51,7 +51,7 @@ func Inspect(root string) (*Machine, error) {
 		OperatingSystem: runtime.GOOS,
 		Architecture:    runtime.GOARCH,
 	}
-	if swap, err := meminfo("SwapTotal"); err == nil {
+	if swap, err := meminfo("SwapTotal"); err == nil && swap > 0 {
 		m.Info.Swap = &corev1.NodeSwapStatus{Capacity: &swap}
 	}
 	m.ThermalPaths, err = filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle")
