@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -85,7 +86,7 @@ func (n *nodeCredentials) openAuthority(ctx context.Context, token string) error
 		if parseErr != nil {
 			return fmt.Errorf("this node has not joined yet and needs a token (--token, from \"clipper token create\"): %w", parseErr)
 		}
-		if data, err = pki.FetchCA(ctx, n.server, join.Pin); err != nil {
+		if data, err = pki.FetchCA(ctx, strings.TrimPrefix(n.server, "https://"), join.Pin); err != nil {
 			return fmt.Errorf("fetch the cluster's authority from %s: %w", n.server, err)
 		}
 		err = pki.WriteFile(path, data, 0o644)
