@@ -98,6 +98,10 @@ func defaultDaemonSet(ds *appsv1.DaemonSet) {
 		setDefault(&s.UpdateStrategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
 		setDefault(&s.UpdateStrategy.RollingUpdate.MaxSurge, intstr.FromInt32(0))
 	}
+	if rolling := s.UpdateStrategy.RollingUpdate; rolling != nil { // with OnDelete, where it says nothing
+		setDefault(&rolling.MaxUnavailable, intstr.FromInt32(0))
+		setDefault(&rolling.MaxSurge, intstr.FromInt32(0))
+	}
 	setDefault(&s.RevisionHistoryLimit, 10)
 }
 

@@ -94,7 +94,7 @@ func defaultStatefulSet(set *appsv1.StatefulSet) {
 		s.UpdateStrategy.Type = appsv1.RollingUpdateStatefulSetStrategyType
 		setDefault(&s.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateStatefulSetStrategy{})
 	}
-	if rolling := s.UpdateStrategy.RollingUpdate; rolling != nil && s.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
+	if rolling := s.UpdateStrategy.RollingUpdate; rolling != nil {
 		setDefault(&rolling.Partition, 0)
 	}
 	setDefault(&s.PersistentVolumeClaimRetentionPolicy, appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{})

@@ -1,0 +1,2 @@
+// Package batch has the rows of batch.
+package batch
