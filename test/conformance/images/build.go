@@ -20,7 +20,7 @@ import (
 )
 
 // packages are what the specs' shells and tools come from.
-const packages = "bash,curl,bind9-dnsutils,netcat-openbsd,iproute2,iperf,util-linux,procps,ca-certificates,iputils-ping,nginx-light,perl,stress,busybox-static"
+const packages = "bash,curl,bind9-dnsutils,netcat-openbsd,iproute2,iperf,util-linux,procps,ca-certificates,iputils-ping,nginx-light,perl,stress,busybox-static,bash-static"
 
 // suite is newer than the machine's own Debian: its busybox passes on environment names that are no identifiers.
 const suite = "trixie"
@@ -217,13 +217,16 @@ func (b *builder) read(from string) ([]byte, error) {
 
 // applets are busybox's links.
 func (b *builder) applets() ([]file, error) {
+	if err := b.debian(); err != nil {
+		return nil, err
+	}
 	out, err := exec.Command(filepath.Join(b.rootfs, "usr/bin/busybox"), "--list").Output()
 	if err != nil {
 		return nil, fmt.Errorf("list busybox's applets: %w", err)
 	}
 	var files []file
 	for _, name := range strings.Fields(string(out)) {
-		if name != "busybox" {
+		if name != "busybox" && name != "sh" {
 			files = append(files, file{path: "bin/" + name, link: "busybox"})
 		}
 	}

@@ -1,0 +1,187 @@
+// Package e2e starts real clusters with the built program, as its user would, and holds them against what the README promises:
+// real containers, real packets, and kubectl as the client.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// clusterName is the tests' own cluster: they disturb none that somebody is using.
+const clusterName = "e2e"
+
+var (
+	clipper    = flag.String("clipper", "", "the program to test; default ../../bin/clipper")
+	kubeconfig = "/etc/clipper-" + clusterName + "/kubeconfig"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("end-to-end tests need root and minutes: left out with -short")
+		os.Exit(0)
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if *clipper == "" {
+		path, err := filepath.Abs("../../bin/clipper")
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		*clipper = path
+	}
+	purge()
+	if out, err := program("up", "--nodes", "2"); err != nil {
+		fmt.Printf("clipper up: %v\n%s", err, out)
+		purge()
+		return 1
+	}
+	code := m.Run()
+	if left := purge(); left != nil {
+		fmt.Println("after down --purge:", left)
+		code = 1
+	}
+	return code
+}
+
+// purge removes the cluster and returns what is left of it.
+func purge() error {
+	if out, err := program("down", "--purge"); err != nil {
+		return fmt.Errorf("clipper down --purge: %w\n%s", err, out)
+	}
+	return remains()
+}
+
+// remains looks for anything with the cluster's name on this machine.
+func remains() error {
+	var left []error
+	for _, pattern := range []string{
+		"/etc/clipper-e2e*", "/var/lib/clipper-e2e*", "/run/clipper-e2e*", "/var/log/clipper-e2e*", "/run/netns/clipper-e2e*",
+		"/sys/fs/cgroup/clipper-e2e*", "/sys/fs/cgroup/*/clipper-e2e*",
+	} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, path := range found {
+			left = append(left, fmt.Errorf("%s is there", path))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	if bytes.Contains(mounts, []byte("clipper-e2e")) {
+		left = append(left, errors.New("something is still mounted"))
+	}
+	return errors.Join(left...)
+}
+
+// program runs clipper for the tests' cluster.
+func program(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	// The daemons outlive the command: its output goes to a file, which nobody has to wait for.
+	out, err := os.CreateTemp("", "clipper-e2e-out")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(out.Name())
+	defer out.Close()
+	cmd := exec.CommandContext(ctx, *clipper, append(args, "--name", clusterName)...)
+	cmd.Stdout, cmd.Stderr = out, out
+	runErr := cmd.Run()
+	text, err := os.ReadFile(out.Name())
+	return string(text), errors.Join(runErr, err)
+}
+
+// kubectl runs the program as kubectl and returns its standard output.
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := tryKubectl(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func tryKubectl(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	return kubectlWith(t, "", args...)
+}
+
+// kubectlWith runs kubectl with something on its standard input.
+func kubectlWith(t *testing.T, stdin string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, *clipper, append([]string{"kubectl"}, args...)...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+// namespace makes a namespace for one test and removes it afterwards.
+func namespace(t *testing.T) string {
+	t.Helper()
+	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	if len(name) > 50 {
+		name = name[:50]
+	}
+	kubectl(t, "create", "namespace", name)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, *clipper, "kubectl", "delete", "namespace", name, "--wait=true")
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("delete namespace %s: %v\n%s", name, err, out)
+		}
+	})
+	return name
+}
+
+// apply creates the objects of a manifest.
+func apply(t *testing.T, ns, manifest string) {
+	t.Helper()
+	if _, err := kubectlWith(t, manifest, "-n", ns, "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually calls check until it returns nil, and fails the test with its last error after a time.
+func eventually(t *testing.T, within time.Duration, check func() error) {
+	t.Helper()
+	end := time.Now().Add(within)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("not within %s: %v", within, err)
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal(err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}

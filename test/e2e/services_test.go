@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// deployWeb starts the demonstration behind a Service of both protocols.
+func deployWeb(t *testing.T, ns string, replicas int) {
+	t.Helper()
+	apply(t, ns, fmt.Sprintf(`
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: %d
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: demo
+        image: clipper.dev/demo:v1
+        ports: [{containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports:
+  - {name: tcp, port: 80, targetPort: 8080, protocol: TCP}
+  - {name: udp, port: 80, targetPort: 8080, protocol: UDP}
+`, replicas))
+	kubectl(t, "-n", ns, "rollout", "status", "deployment", "web", "--timeout=60s")
+}
+
+func get(url string) (string, error) {
+	client := &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return strings.TrimSpace(string(body)), err
+}
+
+func askUDP(address string) (string, error) {
+	conn, err := net.Dial("udp", address)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := io.WriteString(conn, "hello"); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 1024)
+	n, err := conn.Read(buf)
+	return string(buf[:n]), err
+}
+
+func TestServiceAnswers(t *testing.T) {
+	ns := namespace(t)
+	deployWeb(t, ns, 3)
+	ip := kubectl(t, "-n", ns, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
+	ports := strings.Fields(kubectl(t, "-n", ns, "get", "service", "web", "-o", "jsonpath={.spec.ports[*].nodePort}"))
+
+	t.Run("by_its_name_from_another_pod", func(t *testing.T) {
+		out := kubectl(t, "-n", ns, "run", "tcp", "--rm", "-i", "--restart=Never", "--image=clipper.dev/demo:v1", "--", "get", "http://web/version")
+		if !strings.HasPrefix(out, "v1") {
+			t.Errorf("the answer was %q", out)
+		}
+		out = kubectl(t, "-n", ns, "run", "udp", "--rm", "-i", "--restart=Never", "--image=clipper.dev/demo:v1", "--", "udp", "web."+ns+".svc.cluster.local:80", "hi")
+		if !strings.Contains(out, "hi") {
+			t.Errorf("the answer was %q", out)
+		}
+	})
+	t.Run("at_its_cluster_address_from_the_node", func(t *testing.T) {
+		eventually(t, 10*time.Second, func() error { _, err := get("http://" + ip + "/version"); return err })
+		eventually(t, 10*time.Second, func() error { _, err := askUDP(ip + ":80"); return err })
+	})
+	t.Run("at_its_node_port_on_every_node", func(t *testing.T) {
+		nodes := strings.Fields(kubectl(t, "get", "nodes", "-o", `jsonpath={.items[*].status.addresses[?(@.type=="InternalIP")].address}`))
+		if len(nodes) != 2 {
+			t.Fatalf("there are %d nodes", len(nodes))
+		}
+		for _, node := range nodes {
+			eventually(t, 10*time.Second, func() error { _, err := get("http://" + net.JoinHostPort(node, ports[0]) + "/version"); return err })
+			eventually(t, 10*time.Second, func() error { _, err := askUDP(net.JoinHostPort(node, ports[1])); return err })
+		}
+	})
+	t.Run("with_every_one_of_its_pods", func(t *testing.T) {
+		seen := map[string]bool{}
+		eventually(t, 20*time.Second, func() error {
+			name, err := get("http://" + ip + "/hostname")
+			if err != nil {
+				return err
+			}
+			if seen[name] = true; len(seen) < 3 {
+				return fmt.Errorf("only %d of 3 have answered", len(seen))
+			}
+			return nil
+		})
+	})
+}
+
+func TestRollingUpdate(t *testing.T) {
+	ns := namespace(t)
+	deployWeb(t, ns, 3)
+	ip := kubectl(t, "-n", ns, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
+	eventually(t, 10*time.Second, func() error { _, err := get("http://" + ip + "/version"); return err })
+
+	t.Run("loses_no_request", func(t *testing.T) {
+		asked, lost := load(t, "http://"+ip+"/version", func() {
+			kubectl(t, "-n", ns, "set", "image", "deployment/web", "demo=clipper.dev/demo:v2")
+			kubectl(t, "-n", ns, "rollout", "status", "deployment", "web", "--timeout=90s")
+		})
+		if lost > 0 || asked == 0 {
+			t.Errorf("%d of %d requests were lost", lost, asked)
+		}
+		if version, err := get("http://" + ip + "/version"); err != nil || version != "v2" {
+			t.Errorf("the answer is %q, %v", version, err)
+		}
+	})
+	t.Run("that_never_becomes_ready_leaves_the_old_version_serving", func(t *testing.T) {
+		kubectl(t, "-n", ns, "patch", "deployment", "web", "--type=json", `-p=[
+			{"op": "replace", "path": "/spec/template/spec/containers/0/readinessProbe/httpGet/path", "value": "/nothing/../../x"},
+			{"op": "replace", "path": "/spec/template/spec/containers/0/readinessProbe/httpGet/port", "value": 9}]`)
+		if _, err := tryKubectl(t, "-n", ns, "rollout", "status", "deployment", "web", "--timeout=5s"); err == nil {
+			t.Error("the rollout succeeded")
+		}
+		if version, err := get("http://" + ip + "/version"); err != nil || version != "v2" {
+			t.Errorf("the answer is %q, %v", version, err)
+		}
+	})
+	t.Run("is_undone", func(t *testing.T) {
+		kubectl(t, "-n", ns, "rollout", "undo", "deployment", "web")
+		kubectl(t, "-n", ns, "rollout", "status", "deployment", "web", "--timeout=90s")
+		if _, err := get("http://" + ip + "/version"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// load asks without pause while something is done, and counts what was asked and what was lost.
+func load(t *testing.T, url string, during func()) (asked, lost int64) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var total, failed atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			total.Add(1)
+			if _, err := get(url); err != nil {
+				failed.Add(1)
+				t.Log(err)
+			}
+		}
+	}()
+	during()
+	cancel()
+	<-done
+	return total.Load(), failed.Load()
+}
