@@ -224,3 +224,38 @@ func (c *Conn) DropTable(t *nftables.Table) error {
 	c.DelTable(t)
 	return c.Commit()
 }
+
+// HasTable tells whether the kernel has the table. Something else on the machine may flush all of nftables, as the
+// start of Debian's nftables.service does.
+func (c *Conn) HasTable(t *nftables.Table) (bool, error) {
+	reader, err := nftables.New(nftables.WithNetNSFd(int(c.ns)))
+	if err != nil {
+		return false, fmt.Errorf("connect to nftables: %w", err)
+	}
+	tables, err := reader.ListTablesOfFamily(t.Family)
+	if err != nil {
+		return false, fmt.Errorf("list nftables' tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(o *nftables.Table) bool { return o.Name == t.Name }), nil
+}
+
+// SetNames lists the named sets of a table, none if there is no such table.
+func (c *Conn) SetNames(t *nftables.Table) (map[string]bool, error) {
+	there, err := c.HasTable(t)
+	if err != nil || !there {
+		return nil, err
+	}
+	reader, err := nftables.New(nftables.WithNetNSFd(int(c.ns)))
+	if err != nil {
+		return nil, fmt.Errorf("connect to nftables: %w", err)
+	}
+	sets, err := reader.GetSets(t)
+	if err != nil {
+		return nil, fmt.Errorf("list the sets of table %s: %w", t.Name, err)
+	}
+	names := make(map[string]bool, len(sets))
+	for _, s := range sets {
+		names[s.Name] = !s.Anonymous
+	}
+	return names, nil
+}

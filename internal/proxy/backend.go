@@ -16,6 +16,7 @@ import "context"
 //     Change.New and no others. Ports that were not in the changes are undisturbed.
 //   - At no time in between does a connection to a port that has endpoints before and after fail.
 //   - Connections that exist stay with their endpoint, even when it's no longer among the port's endpoints.
+//   - Without changes, it makes sure that what is in effect is still there.
 //   - When it returns an error, what is in effect may be the former or the new state of any port, and the next
 //     Sync, even one without changes, makes all of it right again.
 type Backend interface {

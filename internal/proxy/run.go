@@ -19,6 +19,9 @@ import (
 // retryAfter is how long the proxy waits before it tries again what the kernel refused.
 const retryAfter = time.Second
 
+// checkEvery is how often the proxy makes sure that nobody has taken its rules away.
+const checkEvery = 30 * time.Second
+
 // Config says for which node the proxy works.
 type Config struct {
 	NodeName string
@@ -141,12 +144,15 @@ func (r *runner) loop(ctx context.Context, followers []*follow.Follower) error {
 	r.wake()
 	retry := time.NewTimer(0)
 	retry.Stop()
+	check := time.NewTicker(checkEvery)
+	defer check.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-r.changed:
 		case <-retry.C:
+		case <-check.C:
 		}
 		if err := r.sync(ctx); err != nil {
 			r.Logger.Error("Could not sync services; trying again", "error", err, "after", retryAfter)

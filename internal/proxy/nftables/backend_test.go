@@ -12,7 +12,7 @@ import (
 func TestBackend(t *testing.T) {
 	proxytest.Run(t, func(cfg proxytest.Config) (proxy.Backend, error) {
 		return New(Config{Table: "lab-proxy", ClusterCIDRs: cfg.ClusterCIDRs, ServiceCIDRs: cfg.ServiceCIDRs})
-	})
+	}, func() error { return Purge("lab-proxy") })
 }
 
 func TestArrangeMovesAsFewAsPossible(t *testing.T) {

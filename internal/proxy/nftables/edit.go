@@ -23,6 +23,8 @@ type edit struct {
 	dropMaps []string           // client maps that go
 	stale    []chain            // whose clients may be bound to endpoints that went
 	locals   map[netip.Addr]int // by how much the counts of local endpoints change
+	// keepClients are client maps of the former table that are carried over.
+	keepClients map[string]bool
 
 	vacated, placed []nftables.SetElement // places of endpoints
 	gone            []elementRef
@@ -162,7 +164,7 @@ func (e *edit) applyChains() error {
 		t.conn.DelSet(&nftables.Set{Name: name, Table: t.table})
 	}
 	for _, c := range e.maps {
-		if err := t.conn.AddSet(t.clientMap(c), nil); err != nil {
+		if err := e.addClientMap(c); err != nil {
 			return err
 		}
 	}
@@ -172,6 +174,29 @@ func (e *edit) applyChains() error {
 		}
 	}
 	return nil
+}
+
+// addClientMap makes the map of a chain's clients. When the table is written anew, clients stay with their endpoints: for
+// them a restart of the process is nothing.
+func (e *edit) addClientMap(c chain) error {
+	t := e.table
+	set := t.clientMap(c)
+	var clients []nftables.SetElement
+	if e.keepClients[set.Name] {
+		former, err := t.conn.Elements(set)
+		if err != nil {
+			return err
+		}
+		for _, el := range former {
+			if slices.Contains(c.endpoints, endpointData(el.Val)) {
+				clients = append(clients, nftables.SetElement{Key: el.Key, Val: el.Val})
+			}
+		}
+	}
+	if err := t.conn.AddSet(set, nil); err != nil {
+		return err
+	}
+	return t.conn.AddElements(set, clients)
 }
 
 func (e *edit) set(s elementSet) *nftables.Set {

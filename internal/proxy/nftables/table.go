@@ -63,7 +63,12 @@ func newTable(conn *nft.Conn, f nft.Family, cfg Config) *table {
 // sync puts the changes into effect, or everything if the kernel's state isn't known to be right.
 func (t *table) sync(changes []proxy.Change) error {
 	if t.valid && len(changes) == 0 {
-		return nil
+		there, err := t.conn.HasTable(t.table)
+		if err != nil || there {
+			return err
+		}
+		t.cfg.Logger.Warn("Something has removed the services' table; writing it again", "table", t.table.Name)
+		t.valid = false
 	}
 	edit := newEdit(t)
 	next := make(map[proxy.Key]*rendered, len(changes))
@@ -80,6 +85,10 @@ func (t *table) sync(changes []proxy.Change) error {
 		t.keep(next)
 	} else {
 		t.keep(next)
+		var err error
+		if edit.keepClients, err = t.conn.SetNames(t.table); err != nil {
+			return err
+		}
 		t.claims, t.locals = newClaims(), make(map[netip.Addr]int)
 		t.shared, t.lists = make(map[shared]bool), make(map[listRef]*places)
 		t.addBase()

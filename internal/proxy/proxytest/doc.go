@@ -2,6 +2,6 @@
 // namespace of its own, with pods and an outside, against what a model made of Services and EndpointSlices.
 //
 //	func TestBackend(t *testing.T) {
-//		proxytest.Run(t, func(cfg proxytest.Config) (proxy.Backend, error) { … })
+//		proxytest.Run(t, func(cfg proxytest.Config) (proxy.Backend, error) { … }, purge)
 //	}
 package proxytest

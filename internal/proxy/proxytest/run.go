@@ -3,6 +3,7 @@ package proxytest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -16,8 +17,8 @@ import (
 	"clipper.dev/clipper/internal/proxy"
 )
 
-// Run runs all tests against the backend.
-func Run(t *testing.T, backend NewBackend) {
+// Run runs all tests against the backend. Purge takes all of the backend out of the kernel.
+func Run(t *testing.T, backend NewBackend, purge func() error) {
 	tests := []struct {
 		name string
 		run  func(*testing.T, *world)
@@ -41,11 +42,13 @@ func Run(t *testing.T, backend NewBackend) {
 		{"many_endpoints", manyEndpoints},
 		{"two_services_may_claim_one_address", claims},
 		{"both_address_families", dualStack},
+		{"rules_that_something_took_away_come_back", takenAway},
 	}
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) { test.run(t, newWorld(t, backend)) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, newWorld(t, backend, purge)) })
 	}
-	t.Run("a_restart_disturbs_nothing", func(t *testing.T) { restart(t, newWorld(t, backend), backend) })
+	t.Run("a_restart_disturbs_nothing", func(t *testing.T) { restart(t, newWorld(t, backend, purge), backend) })
+	t.Run("affinity_outlives_a_restart", func(t *testing.T) { restartWithAffinity(t, newWorld(t, backend, purge), backend) })
 }
 
 func answers(t *testing.T, from *netlab.Space, network, addr string, want ...string) {
@@ -395,6 +398,19 @@ func manyEndpoints(t *testing.T, w *world) {
 	answers(t, w.node, "tcp", "10.96.0.1:80", "b 10.244.98.1")
 }
 
+func takenAway(t *testing.T, w *world) {
+	w.model.SetService(service("web", "10.96.0.1", nil))
+	w.model.SetSlice(slice("web", "b"))
+	w.sync()
+	w.node.Do(func() {
+		if err := w.purge(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.sync()
+	answers(t, w.pods["a"], "tcp", "10.96.0.1:80", "b "+podIP("a"))
+}
+
 func claims(t *testing.T, w *world) {
 	external := func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"198.51.100.1"} }
 	w.model.SetService(service("first", "10.96.0.1", external))
@@ -409,6 +425,25 @@ func claims(t *testing.T, w *world) {
 	answers(t, w.outside, "tcp", "198.51.100.1:80", "b 10.244.98.1")
 	w.model.DeleteService("default", "second")
 	w.sync()
+}
+
+func restartWithAffinity(t *testing.T, w *world, backend NewBackend) {
+	sticky := func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }
+	fill := func() {
+		w.model = proxy.NewModel(nodeName)
+		w.model.SetService(service("web", "10.96.0.1", sticky))
+		w.model.SetSlice(slice("web", "a", "b", "c"))
+		w.sync()
+	}
+	fill()
+	before := who(t, w.pods["a"], "tcp", "10.96.0.1:80", 5)
+	for range 4 {
+		w.restart(backend)
+		fill()
+		if after := who(t, w.pods["a"], "tcp", "10.96.0.1:80", 5); !maps.Equal(before, after) {
+			t.Errorf("met %v, before a restart %v", after, before)
+		}
+	}
 }
 
 func restart(t *testing.T, w *world, backend NewBackend) {

@@ -41,13 +41,14 @@ type world struct {
 	model   *proxy.Model
 	config  Config
 	backend proxy.Backend
+	purge   func() error
 }
 
 func podIP(name string) string { return fmt.Sprintf("10.244.%d.2", name[0]) }
 
-func newWorld(t testing.TB, make NewBackend) *world {
+func newWorld(t testing.TB, make NewBackend, purge func() error) *world {
 	t.Helper()
-	w := &world{t: t, node: netlab.New(t), outside: netlab.New(t), pods: map[string]*netlab.Space{}, model: proxy.NewModel(nodeName)}
+	w := &world{t: t, node: netlab.New(t), outside: netlab.New(t), pods: map[string]*netlab.Space{}, model: proxy.NewModel(nodeName), purge: purge}
 	w.config = Config{
 		ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix(clusterCIDR), netip.MustParsePrefix("fd00:10:244::/48")},
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix(serviceCIDR), netip.MustParsePrefix("fd00:10:96::/112")},
