@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -43,6 +44,7 @@ type Network struct {
 
 	tableMu sync.Mutex
 	table   *table
+	checked time.Time // when the table was seen last
 
 	peerMu sync.Mutex
 	peers  map[string]Peer
@@ -151,14 +153,45 @@ func (n *Network) Close() error {
 	return n.table.conn.Close()
 }
 
-// Ready implements Pods.
+// checkEvery is how often Ready looks whether the table is still there.
+const checkEvery = 30 * time.Second
+
+// Ready implements Pods. As it is asked time and again, it also notices when something has removed the table, and writes it anew.
 func (n *Network) Ready() error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.pools) == 0 {
+	known := len(n.pools) > 0
+	n.mu.Unlock()
+	if !known {
 		return errors.New("node has no pod CIDR yet")
 	}
+	n.tableMu.Lock()
+	defer n.tableMu.Unlock()
+	if time.Since(n.checked) < checkEvery {
+		return nil
+	}
+	if err := n.restoreTable(); err != nil {
+		return err
+	}
+	n.checked = time.Now()
 	return nil
+}
+
+// restoreTable writes the table if it isn't there. The caller holds tableMu.
+func (n *Network) restoreTable() error {
+	there, err := n.table.conn.HasTable(n.table.table)
+	if err != nil || there {
+		return err
+	}
+	n.log.Warn("Something has removed the pod network's table; writing it again", "table", n.cfg.Table)
+	n.mu.Lock()
+	cidrs := n.cidrs
+	leases := make(map[string]*lease, len(n.bySB))
+	for id, l := range n.bySB {
+		copied := *l
+		leases[id] = &copied
+	}
+	n.mu.Unlock()
+	return n.table.reset(cidrs, leases)
 }
 
 // SetPodCIDRs implements Pods. Pods keep the addresses they have.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -183,6 +184,18 @@ func TestHostPorts(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	})
+	t.Run("return_when_something_takes_the_table_away", func(t *testing.T) {
+		n.Do(func() {
+			if err := dropTable(n.cfg.Table); err != nil {
+				t.Error(err)
+			}
+		})
+		n.net.checked = time.Time{}
+		if err := n.net.Ready(); err != nil {
+			t.Error(err)
+		}
+		answers(t, outside, "tcp", "192.0.2.2:8080", "web 192.0.2.1")
 	})
 	t.Run("go_with_their_pod", func(t *testing.T) {
 		if err := n.net.Detach(t.Context(), "web"); err != nil {

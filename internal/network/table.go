@@ -76,6 +76,7 @@ func (t *table) newFamily(f nft.Family, suffix string) *familyMaps {
 
 // reset writes the whole table anew in one transaction.
 func (t *table) reset(cidrs []netip.Prefix, leases map[string]*lease) error {
+	clear(t.published)
 	t.conn.ResetTable(t.table)
 	for _, f := range t.families {
 		for _, s := range []*nftables.Set{f.byAddress, f.byPort, f.hairpin} {
