@@ -354,7 +354,7 @@ func TestAMissingConfigMapIsWaitedFor(t *testing.T) {
 			LocalObjectReference: corev1.LocalObjectReference{Name: "late"}, Key: "a"}}}}
 	}))
 	r.wait("the failure is told of", func() bool { return len(r.events("FailedMount")) > 0 })
-	if m := r.events("FailedMount")[0]; m != `MountVolume.SetUp failed for volume "v" : configmaps "late" not found` {
+	if m := r.events("FailedMount")[0]; m != `MountVolume.SetUp failed for volume "v" : configmap "late" not found` {
 		t.Errorf("message = %q", m)
 	}
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "late", Namespace: "default"}, Data: map[string]string{"a": "1"}}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -138,7 +139,8 @@ func (c *Cache) ConfigMap(ctx context.Context, namespace, name string) (*corev1.
 	if o := c.held(ctx, key{client.ConfigMaps.GVR, namespace, name}); o != nil {
 		return o.(*corev1.ConfigMap), nil
 	}
-	return client.ConfigMaps.Get(ctx, c.client, namespace, name)
+	cm, err := client.ConfigMaps.Get(ctx, c.client, namespace, name)
+	return cm, absent(err, "configmap", name)
 }
 
 // Secret returns a Secret, which is read-only.
@@ -146,7 +148,16 @@ func (c *Cache) Secret(ctx context.Context, namespace, name string) (*corev1.Sec
 	if o := c.held(ctx, key{client.Secrets.GVR, namespace, name}); o != nil {
 		return o.(*corev1.Secret), nil
 	}
-	return client.Secrets.Get(ctx, c.client, namespace, name)
+	s, err := client.Secrets.Get(ctx, c.client, namespace, name)
+	return s, absent(err, "secret", name)
+}
+
+// absent puts absence into the words of upstream's kubelet, which go into events and statuses.
+func absent(err error, what, name string) error {
+	if apierrors.IsNotFound(err) {
+		return apierrors.NewNotFound(corev1.Resource(what), name)
+	}
+	return err
 }
 
 // held returns the object from its view; nil when it has to be read: it's not there yet, or may be by now.

@@ -52,11 +52,11 @@ func TestReadinessFollowsThresholds(t *testing.T) {
 		s, c, _, changes := setup(t, corev1.Container{ReadinessProbe: probe(1, 2, 2)}, 0, 0, 1, 1, 0, 0)
 		want := []lifecycle.Verdict{lifecycle.Pending, lifecycle.Success, lifecycle.Success, lifecycle.Failure, lifecycle.Failure, lifecycle.Success}
 		for i, v := range want {
-			after(time.Millisecond)
+			after(20 * time.Millisecond)
 			if got := s.Health(c, "1").Readiness; got != v {
 				t.Errorf("after probe %d: %v, want %v", i+1, got, v)
 			}
-			after(time.Second - time.Millisecond)
+			after(time.Second - 20*time.Millisecond)
 		}
 		if *changes != 3 {
 			t.Errorf("%d changes, want 3", *changes)
