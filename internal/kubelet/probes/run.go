@@ -62,7 +62,9 @@ func (s *Set) run(ctx context.Context, id string, c *container, k Kind) {
 	}
 }
 
-func period(p *corev1.Probe) time.Duration { return time.Duration(max(p.PeriodSeconds, 1)) * time.Second }
+func period(p *corev1.Probe) time.Duration {
+	return time.Duration(max(p.PeriodSeconds, 1)) * time.Second
+}
 
 // early tries a probe while the container settles, without telling of failures. A command is tried once: it may be expensive.
 func (s *Set) early(ctx context.Context, c *container, p *corev1.Probe) bool {
