@@ -87,6 +87,9 @@ type Resource struct {
 	// FieldAliases maps a field name of a version's selector to one of Fields (events: "reason" and others are equal in both groups), rarely needed.
 	FieldAliases map[string]string
 
+	// ListKind is the kind of lists where it isn't the name of the list's Go type.
+	ListKind string
+
 	// Columns and Cells print the object for kubectl get. Cells are in the order of Columns. Nil is Name and Age.
 	Columns []metav1.TableColumnDefinition
 	Cells   func(Object, PrintOptions) []any
@@ -125,6 +128,14 @@ type Version struct {
 	FromHub func(Object) (Object, error)
 	// Deprecated is the text of the Warning header for each use; "" for none.
 	Deprecated string
+	// Own, if not nil, is what the row is in this version: custom resources differ by version in validation, columns and subresources.
+	// Names, scope and storage are the row's.
+	Own *Resource
+	// StoredOnly is a version that objects may be stored as but that isn't served.
+	StoredOnly bool
+	// Coerce brings an object of this version, as decoded from a request or made by a patch, into the form that its schema demands
+	// (pruned and defaulted), in place. unknown are the paths of fields that it removed, if look is true.
+	Coerce func(obj Object, look bool) (unknown []string, err error)
 }
 
 // Status describes a status subresource.

@@ -28,6 +28,7 @@ type resource struct {
 // A version is one served version of a resource: what a request names.
 type version struct {
 	*resource
+	row      *api.Resource // the resource's, or the version's own
 	api      *api.Version
 	gvr      schema.GroupVersionResource
 	gvk      schema.GroupVersionKind
@@ -200,10 +201,17 @@ func newResource(row *api.Resource, rows []*api.Resource, kinds map[string]*stor
 	r := &resource{row: row, hub: hubOf(row)}
 	for i := range row.Versions {
 		v := &row.Versions[i]
+		if v.StoredOnly {
+			continue
+		}
 		gv := schema.GroupVersion{Group: row.Group, Version: v.Version}
+		own := row
+		if v.Own != nil {
+			own = v.Own
+		}
 		r.versions = append(r.versions, &version{
-			resource: r, api: v,
-			gvr: gv.WithResource(row.Name), gvk: gv.WithKind(row.Kind), listKind: listKindOf(v, row.Kind),
+			resource: r, row: own, api: v,
+			gvr: gv.WithResource(row.Name), gvk: gv.WithKind(row.Kind), listKind: listKindOf(row, v),
 		})
 	}
 	if r.newHub = makerOf(r.hub, rows); r.newHub == nil {
@@ -217,13 +225,15 @@ func newResource(row *api.Resource, rows []*api.Resource, kinds map[string]*stor
 		k = &stored.Kind{
 			GVK: r.hub, New: r.newHub, Default: row.Default,
 			Fields: map[string]func(api.Object) string{}, Versions: map[schema.GroupVersionKind]stored.Version{r.hub: {New: r.newHub}},
+			Text: isText(r.newHub()),
 		}
 		kinds[row.Prefix] = k
 	}
 	maps.Copy(k.Fields, row.Fields)
-	for _, v := range r.versions {
-		if v.gvk != k.GVK {
-			k.Versions[v.gvk] = stored.Version{New: v.api.New, ToHub: v.api.ToHub}
+	for i := range row.Versions {
+		v := &row.Versions[i]
+		if gvk := (schema.GroupVersionKind{Group: row.Group, Version: v.Version, Kind: row.Kind}); gvk != k.GVK {
+			k.Versions[gvk] = stored.Version{New: v.New, ToHub: v.ToHub}
 		}
 	}
 	r.kind = k
@@ -253,9 +263,12 @@ func makerOf(gvk schema.GroupVersionKind, rows []*api.Resource) func() api.Objec
 }
 
 // listKindOf is the Go name of the list type, which is the API's.
-func listKindOf(v *api.Version, kind string) string {
+func listKindOf(row *api.Resource, v *api.Version) string {
+	if row.ListKind != "" {
+		return row.ListKind
+	}
 	if v.NewList == nil {
-		return kind + "List"
+		return row.Kind + "List"
 	}
 	name := fmt.Sprintf("%T", v.NewList())
 	return name[strings.LastIndexByte(name, '.')+1:]

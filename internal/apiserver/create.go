@@ -204,5 +204,5 @@ func (s *Server) track(t target, live, changed api.Object, manager string) {
 }
 
 func (t target) tracked() Tracked {
-	return Tracked{Resource: t.v.row, Version: t.v.gvk.Version, Subresource: t.sub}
+	return Tracked{Resource: t.v.resource.row, Version: t.v.gvk.Version, Subresource: t.sub}
 }

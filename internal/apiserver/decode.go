@@ -135,7 +135,7 @@ func (s *Server) decodeObject(c *call, v *version, body []byte, format negotiate
 	if err != nil {
 		return nil, err
 	}
-	return v.accept(obj.(api.Object))
+	return v.acceptChecked(c, obj.(api.Object), directive, v.unknownInBody)
 }
 
 // accept turns an object of a version, which it may keep, into a defaulted hub object.
@@ -144,7 +144,7 @@ func (v *version) accept(obj api.Object) (api.Object, error) {
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	hub.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	dropType(hub)
 	if v.row.Default != nil {
 		v.row.Default(hub)
 	}

@@ -67,6 +67,11 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	if !v.row.Namespaced {
 		t.namespace = ""
 	}
+	if v.text() && t.sub != "scale" {
+		if err := textOnly(r, info.Verb); err != nil {
+			return err
+		}
+	}
 	if t.sub != "" {
 		return s.serveSubresource(w, r, t, info)
 	}

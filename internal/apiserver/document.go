@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
@@ -81,6 +82,9 @@ func (d *document) message(v *version) ([]byte, error) {
 
 // typed returns a shallow copy of an object that may be shared, with its apiVersion and kind set.
 func typed(o runtime.Object, gvk schema.GroupVersionKind) runtime.Object {
+	if u, ok := o.(*unstructured.Unstructured); ok {
+		return typedText(u, gvk)
+	}
 	v := reflect.ValueOf(o)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
 		return o

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
@@ -124,7 +123,7 @@ func (s *Server) patched(c *call, v *version, p patchRequest, live api.Object) (
 	if err := applyPatch(c, p, original, out); err != nil {
 		return nil, err
 	}
-	return v.accept(out)
+	return v.acceptChecked(c, out, p.options.FieldValidation, func(err error) error { return patch.Invalid(string(p.data), err) })
 }
 
 // applyPatch applies a patch and does with its unknown fields what its options say.
@@ -156,7 +155,14 @@ func (s *Server) applied(c *call, t target, p patchRequest, live api.Object) (ap
 	if live == nil && obj.GetUID() != "" {
 		return nil, apierrors.NewConflict(t.v.gr(), t.name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", obj.GetUID()))
 	}
-	obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	if t.v.text() {
+		obj, err = t.v.recoerce(c, obj, p)
+		if err != nil {
+			return nil, err
+		}
+		return obj, checkPatched(t, obj)
+	}
+	dropType(obj)
 	if t.v.row.Default != nil {
 		t.v.row.Default(obj)
 	}

@@ -177,6 +177,30 @@ func (s *Server) RemoveRow(gr schema.GroupResource) error {
 	return nil
 }
 
+// ReplaceRow serves a kind by another row from now on, or for the first time. Its table is read anew, so that what a changed
+// schema says of stored objects holds for all; watches on it end.
+func (s *Server) ReplaceRow(ctx context.Context, row *api.Resource) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gr := schema.GroupResource{Group: row.Group, Resource: row.Name}
+	var kept []*resource
+	for _, r := range s.catalog.Load().resources {
+		if r.gr() != gr {
+			kept = append(kept, r)
+		}
+	}
+	if slices.ContainsFunc(kept, func(r *resource) bool { return r.row.Prefix == row.Prefix }) {
+		return fmt.Errorf("replace the row of %s: its table is shared", gr)
+	}
+	s.cfg.Store.RemoveTable(row.Prefix)
+	delete(s.kinds, row.Prefix)
+	added, err := s.openTables(ctx, []*api.Resource{row})
+	if err != nil {
+		return errors.Join(err, s.replaceCatalog(kept))
+	}
+	return s.replaceCatalog(append(kept, added...))
+}
+
 // replaceCatalog publishes a changed list of resources. s.mu is held.
 func (s *Server) replaceCatalog(resources []*resource) error {
 	c, err := newCatalog(resources)

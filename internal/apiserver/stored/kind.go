@@ -30,6 +30,9 @@ type Kind struct {
 	Fields   map[string]func(api.Object) string
 	Versions map[schema.GroupVersionKind]Version // all that can be read, the hub among them
 
+	// Text is a kind whose objects are unstructured: they are stored and cached as JSON.
+	Text bool
+
 	written recent
 	// Decoded counts the values that Open had to decode.
 	decoded atomic.Int64
@@ -62,12 +65,16 @@ type Draft struct {
 	Value   []byte // for etcd
 	message []byte // canonical but for the resourceVersion, which is empty
 	record  store.Record
+	text    api.Object // of a Text kind, in place of message; its resourceVersion is empty
 }
 
 // Encode makes the value of a hub object. It clears the object's resourceVersion, which only the database decides.
 func (k *Kind) Encode(obj api.Object) (*Draft, error) {
 	obj.SetResourceVersion("")
 	obj.SetSelfLink("")
+	if k.Text {
+		return k.encodeText(obj)
+	}
 	m, ok := obj.(Message)
 	if !ok {
 		return nil, fmt.Errorf("%T has no protobuf encoding", obj)
@@ -90,11 +97,18 @@ func (k *Kind) Remember(d *Draft) { k.written.add(d) }
 
 // Message is the draft's canonical bytes at a revision.
 func (d *Draft) Message(revision int64) ([]byte, error) {
+	if d.text != nil {
+		return textAt(d.text, revision)
+	}
 	return wire.SetResourceVersion(d.message, strconv.FormatInt(revision, 10))
 }
 
 // Same tells whether the draft is what canonical bytes at a revision hold already.
 func (d *Draft) Same(raw []byte, revision int64) bool {
+	if d.text != nil {
+		message, err := d.Message(revision)
+		return err == nil && bytes.Equal(message, raw)
+	}
 	// The resourceVersion adds its digits, and perhaps a byte to the length of the metadata.
 	if diff := len(raw) - len(d.message); diff < 0 || diff > 32 {
 		return false
@@ -117,6 +131,10 @@ func (k *Kind) Open(value []byte, revision int64) ([]byte, store.Record, error) 
 	if k.Default != nil {
 		k.Default(obj)
 		canonical = nil
+	}
+	if k.Text {
+		raw, err := textAt(obj, revision)
+		return raw, k.record(obj), err
 	}
 	if canonical == nil {
 		obj.SetSelfLink("")
@@ -159,7 +177,9 @@ func (k *Kind) read(value []byte) (obj api.Object, canonical []byte, err error) 
 	if err := unmarshal(message, obj, isJSON); err != nil {
 		return nil, nil, fmt.Errorf("decode a stored %s: %w", gvk.Kind, err)
 	}
-	obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	if !k.Text {
+		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
 	if v.ToHub != nil {
 		if obj, err = v.ToHub(obj); err != nil {
 			return nil, nil, fmt.Errorf("convert a stored %s: %w", gvk, err)
@@ -185,13 +205,20 @@ func unmarshal(message []byte, obj api.Object, isJSON bool) error {
 
 // At implements store.Kind.
 func (k *Kind) At(raw []byte, revision int64) ([]byte, error) {
+	if k.Text {
+		obj := k.New()
+		if err := unmarshal(raw, obj, true); err != nil {
+			return nil, fmt.Errorf("decode a cached %s: %w", k.GVK.Kind, err)
+		}
+		return textAt(obj, revision)
+	}
 	return wire.SetResourceVersion(raw, strconv.FormatInt(revision, 10))
 }
 
 // Decode implements store.Kind. The object has no TypeMeta, like the items of a list.
 func (k *Kind) Decode(raw []byte) (runtime.Object, error) {
 	obj := k.New()
-	if err := unmarshal(raw, obj, false); err != nil {
+	if err := unmarshal(raw, obj, k.Text); err != nil {
 		return nil, fmt.Errorf("decode a cached %s: %w", k.GVK.Kind, err)
 	}
 	return obj, nil

@@ -1,0 +1,125 @@
+package apiserver
+
+import (
+	"fmt"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/munnerz/goautoneg"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/negotiate"
+)
+
+// Kinds whose objects are unstructured (custom resources) have no protobuf: they are JSON in etcd, in the cache and on the wire.
+
+func isText(o api.Object) bool {
+	_, ok := o.(*unstructured.Unstructured)
+	return ok
+}
+
+// text tells whether objects of the kind are unstructured.
+func (r *resource) text() bool { return r.kind != nil && r.kind.Text }
+
+// dropType clears an object's apiVersion and kind, which structured objects have on the wire only.
+func dropType(o runtime.Object) {
+	if _, ok := o.(*unstructured.Unstructured); !ok {
+		o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
+}
+
+// typedText returns a copy of an object, which shares all but its top level, with its apiVersion and kind set.
+func typedText(u *unstructured.Unstructured, gvk schema.GroupVersionKind) *unstructured.Unstructured {
+	content := make(map[string]any, len(u.Object)+2)
+	for k, v := range u.Object {
+		content[k] = v
+	}
+	content["apiVersion"], content["kind"] = gvk.GroupVersion().String(), gvk.Kind
+	return &unstructured.Unstructured{Object: content}
+}
+
+// acceptChecked is accept for an object that came from outside: fields that its version's schema doesn't know are
+// refused, warned of or ignored as the directive says. refuse words the refusal.
+func (v *version) acceptChecked(c *call, obj api.Object, directive string, refuse func(error) error) (api.Object, error) {
+	if v.api.Coerce == nil {
+		return v.accept(obj)
+	}
+	directive = strictness(directive)
+	unknown, err := v.api.Coerce(obj, directive != metav1.FieldValidationIgnore)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		errs := make([]error, len(unknown))
+		for i, path := range unknown {
+			errs[i] = fmt.Errorf(`unknown field "%s"`, path)
+		}
+		if directive == metav1.FieldValidationStrict {
+			return nil, refuse(runtime.NewStrictDecodingError(errs))
+		}
+		for _, err := range errs {
+			c.warn(err.Error())
+		}
+	}
+	return v.accept(obj)
+}
+
+// unknownInBody words the refusal of a body with unknown fields.
+func (v *version) unknownInBody(err error) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", v.gvk.Kind, v.gvk.Version, v.gvk.Kind, err))
+}
+
+// recoerce brings the result of an apply patch, a hub object, into the form that the schema of the patch's version demands.
+func (v *version) recoerce(c *call, hub api.Object, p patchRequest) (api.Object, error) {
+	o, err := v.fromHub(hub)
+	if err != nil {
+		return nil, err
+	}
+	o = typed(o.DeepCopyObject(), v.gvk).(api.Object)
+	return v.acceptChecked(c, o, p.options.FieldValidation, func(err error) error { return apierrors.NewBadRequest(err.Error()) })
+}
+
+var textTypes = []string{negotiate.JSON.ContentType(), negotiate.YAML.ContentType()}
+
+// textOnly refuses protobuf and strategic merge patches. An Accept header that allows for something else is narrowed to that.
+func textOnly(r *http.Request, verb string) error {
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case verb == "patch" && mediaType == string(types.StrategicMergePatchType):
+		return negotiate.Unsupported(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
+	case (verb == "create" || verb == "update") && mediaType == negotiate.Protobuf.ContentType():
+		return negotiate.Unsupported(textTypes...)
+	}
+	accept := r.Header.Get("Accept")
+	if !strings.Contains(accept, "protobuf") {
+		return nil
+	}
+	var kept []string
+	for _, clause := range goautoneg.ParseAccept(accept) {
+		if clause.SubType == "vnd.kubernetes.protobuf" && !strings.HasPrefix(clause.Params["as"], "PartialObjectMetadata") {
+			continue
+		}
+		text := clause.Type + "/" + clause.SubType
+		for name, value := range clause.Params {
+			text += ";" + name + "=" + value
+		}
+		kept = append(kept, text)
+	}
+	if len(kept) == 0 {
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+			Message: "only the following media types are accepted: " + strings.Join(textTypes, ", "),
+		}}
+	}
+	r.Header.Set("Accept", strings.Join(kept, ","))
+	return nil
+}
