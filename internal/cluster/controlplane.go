@@ -25,6 +25,7 @@ import (
 	_ "clipper.dev/clipper/internal/api/all" // every kind
 	"clipper.dev/clipper/internal/apiserver"
 	"clipper.dev/clipper/internal/apiserver/managed"
+	"clipper.dev/clipper/internal/apiserver/openapi"
 	"clipper.dev/clipper/internal/authn"
 	"clipper.dev/clipper/internal/authz"
 	"clipper.dev/clipper/internal/authz/bootstrap"
@@ -179,6 +180,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		CheckToken: p.authn.ReviewToken,
 		IssueToken: p.authn.IssueToken,
 	})
+	openapi.New(openapi.Config{Served: p.engine.Served}).Install(p.engine)
 	p.serveDocument(authn.OpenIDConfigurationPath, "application/json", p.authn.OpenIDConfiguration)
 	p.serveDocument(authn.JWKSPath, authn.JWKSContentType, p.authn.JWKS)
 	return nil

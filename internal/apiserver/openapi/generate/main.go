@@ -14,6 +14,9 @@ import (
 	"slices"
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionv1beta1 "k8s.io/api/admission/v1beta1"
+	imagepolicyv1alpha1 "k8s.io/api/imagepolicy/v1alpha1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiextensionsv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -48,6 +51,7 @@ func main() {
 func kindsByName() map[string][]schema.GroupVersionKind {
 	s := scheme.Scheme
 	for _, add := range []func(*runtime.Scheme) error{
+		admissionv1.AddToScheme, admissionv1beta1.AddToScheme, imagepolicyv1alpha1.AddToScheme,
 		apiextensionsv1.AddToScheme, apiextensionsv1beta1.AddToScheme, apiregistrationv1.AddToScheme, apiregistrationv1beta1.AddToScheme,
 	} {
 		if err := add(s); err != nil {
@@ -155,4 +159,3 @@ func writeTypes(path string, kinds map[string][]schema.GroupVersionKind) error {
 	log.Printf("%d types of %d kinds, %d bytes", len(types.Types), len(byKind), len(raw))
 	return os.WriteFile(path, raw, 0o644)
 }
-
