@@ -27,6 +27,9 @@ func dryRun(directives []string) bool { return slices.Contains(directives, metav
 func (s *Server) create(ctx context.Context, t target, obj api.Object, o *metav1.CreateOptions) (*document, error) {
 	c := callOf(ctx)
 	wipeSystemFields(obj)
+	if t.v.row.Namespaced && t.namespace == "" {
+		return nil, apierrors.NewBadRequest("an empty namespace may not be set during creation")
+	}
 	if err := placeInNamespace(t.v, t.namespace, obj); err != nil {
 		return nil, err
 	}

@@ -66,6 +66,8 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	t := target{v: v, sub: info.Subresource, namespace: info.Namespace, name: info.Name}
 	if !v.row.Namespaced {
 		t.namespace = ""
+	} else if err := acrossNamespaces(info); err != nil {
+		return err
 	}
 	if v.text() && t.sub != "scale" {
 		if err := textOnly(r, info.Verb); err != nil {
@@ -96,6 +98,17 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 		return s.serveDelete(w, r, t)
 	case "deletecollection":
 		return s.serveDeleteCollection(w, r, v, info)
+	}
+	return errMethod
+}
+
+// acrossNamespaces refuses what a namespaced resource doesn't serve outside a namespace: all but list and watch.
+func acrossNamespaces(info *request.Info) error {
+	switch {
+	case info.Namespace != "" || info.Verb == "list" || info.Verb == "watch":
+		return nil
+	case info.Name != "":
+		return errUnserved
 	}
 	return errMethod
 }

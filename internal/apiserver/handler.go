@@ -50,7 +50,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	c.user = userOf(u)
 	w.attributes = attributesOf(info, u)
 	s.beginAudit(w, c)
-	release, err := s.limits.enter(info)
+	release, err := s.limits.enter(r.Context(), info)
 	if err != nil {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)

@@ -129,12 +129,12 @@ func (s *Server) patched(c *call, v *version, p patchRequest, live api.Object) (
 // applyPatch applies a patch and does with its unknown fields what its options say.
 func applyPatch(c *call, p patchRequest, original, out runtime.Object) error {
 	directive := strictness(p.options.FieldValidation)
-	strict, err := patch.Apply(p.kind, original, p.data, out, directive != metav1.FieldValidationIgnore)
+	strict, shown, err := patch.Apply(p.kind, original, p.data, out, directive != metav1.FieldValidationIgnore)
 	if err != nil || len(strict) == 0 {
 		return err
 	}
 	if directive == metav1.FieldValidationStrict {
-		return patch.Invalid(string(p.data), runtime.NewStrictDecodingError(strict))
+		return patch.Invalid(shown, runtime.NewStrictDecodingError(strict))
 	}
 	for _, e := range strict {
 		c.warn(e.Error())

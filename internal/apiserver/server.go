@@ -50,7 +50,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	s.turns.init()
-	s.limits = newLimits(cfg.MaxInFlight, cfg.MaxMutatingInFlight, s.metrics)
+	s.limits.init(cfg.MaxInFlight, cfg.MaxMutatingInFlight, s.metrics)
 	s.health.addDefaults(s)
 	s.Handle("/debug/pprof/", profiles())
 	s.Install(cfg.Security)

@@ -104,9 +104,9 @@ func (s *Server) serveSubresource(w *response, r *http.Request, t target, info *
 
 // serveSubCreate serves POST to a subresource.
 func (s *Server) serveSubCreate(w http.ResponseWriter, r *http.Request, t target) error {
-	media, ok := negotiate.Output(r, negotiate.Any)
+	media, ok := negotiate.Output(r, negotiate.Plain)
 	if !ok {
-		return negotiate.NotAcceptable(negotiate.Any)
+		return negotiate.NotAcceptable(negotiate.Plain)
 	}
 	o, err := queryOptions(r, func(v *url.Values, o *metav1.CreateOptions) error {
 		return metav1.Convert_url_Values_To_v1_CreateOptions(v, o, nil)
@@ -126,7 +126,7 @@ func (s *Server) serveSubCreate(w http.ResponseWriter, r *http.Request, t target
 	if err != nil {
 		return err
 	}
-	return s.sendCreated(w, r, out, t.subKind(sub), plain(media))
+	return s.sendCreated(w, r, out, t.subKind(sub), media)
 }
 
 // sendCreated answers with what an operation made.
@@ -240,9 +240,9 @@ func (s *Server) serveVirtual(w http.ResponseWriter, r *http.Request, t target) 
 	if r.Method != http.MethodPost {
 		return errMethod
 	}
-	media, ok := negotiate.Output(r, negotiate.Any)
+	media, ok := negotiate.Output(r, negotiate.Plain)
 	if !ok {
-		return negotiate.NotAcceptable(negotiate.Any)
+		return negotiate.NotAcceptable(negotiate.Plain)
 	}
 	o, err := queryOptions(r, func(v *url.Values, o *metav1.CreateOptions) error {
 		return metav1.Convert_url_Values_To_v1_CreateOptions(v, o, nil)
@@ -266,7 +266,7 @@ func (s *Server) serveVirtual(w http.ResponseWriter, r *http.Request, t target) 
 	if err != nil {
 		return err
 	}
-	return s.sendCreated(w, r, out, t.v.gvk, plain(media))
+	return s.sendCreated(w, r, out, t.v.gvk, media)
 }
 
 // createVirtual performs the operation that creating an object of a virtual kind is.

@@ -9,9 +9,9 @@ import (
 )
 
 // NotAcceptable is upstream's answer to an Accept header that asks for nothing that is served.
-func NotAcceptable(stream bool) error {
+func NotAcceptable(k Kind) error {
 	types := accepted
-	if stream {
+	if k == Streams {
 		types = []string{accepted[JSON], accepted[Protobuf]}
 	}
 	return failure(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,

@@ -46,10 +46,15 @@ type Media struct {
 	Pretty bool
 }
 
-// Streams is set for watches: what they can be written in.
+// A Kind is what a response may be.
+type Kind uint8
+
+// The kinds of response: an object or a list in any format and shape, a watch, which cannot be YAML, or something that
+// has no other shape than its own.
 const (
-	Any     = false
-	Streams = true
+	Any Kind = iota
+	Streams
+	Plain
 )
 
 // Parsed Accept headers are few: clients send the same ones all the time.
@@ -57,7 +62,7 @@ var cache sync.Map // acceptKey → acceptResult
 
 type acceptKey struct {
 	accept string
-	stream bool
+	kind   Kind
 }
 
 type acceptResult struct {
@@ -73,13 +78,12 @@ var (
 	cacheCount int
 )
 
-// Output chooses how to answer. stream is Streams for watches, which cannot be YAML. ok is false when nothing that is
-// accepted can be served: NotAcceptable says so.
-func Output(r *http.Request, stream bool) (m Media, ok bool) {
-	key := acceptKey{r.Header.Get("Accept"), stream}
+// Output chooses how to answer. ok is false when nothing that is accepted can be served: NotAcceptable says so.
+func Output(r *http.Request, k Kind) (m Media, ok bool) {
+	key := acceptKey{r.Header.Get("Accept"), k}
 	result, found := cache.Load(key)
 	if !found {
-		m, ok := parse(key.accept, stream)
+		m, ok := parse(key.accept, k)
 		result = acceptResult{m, ok}
 		remember(key, result)
 	}
@@ -99,21 +103,21 @@ func remember(key acceptKey, value any) {
 	}
 }
 
-func parse(accept string, stream bool) (Media, bool) {
+func parse(accept string, k Kind) (Media, bool) {
 	if accept == "" {
 		return Media{}, true
 	}
 	for _, clause := range goautoneg.ParseAccept(accept) {
 		for format, mediaType := range accepted {
-			if stream && Format(format) == YAML {
+			if k == Streams && Format(format) == YAML {
 				continue
 			}
-			kind, subtype, _ := strings.Cut(mediaType, "/")
-			if !matches(clause.Type, kind) || !matches(clause.SubType, subtype) {
+			main, subtype, _ := strings.Cut(mediaType, "/")
+			if !matches(clause.Type, main) || !matches(clause.SubType, subtype) {
 				continue
 			}
 			m, ok := withParams(Media{Format: Format(format)}, clause.Params)
-			if ok {
+			if ok && (k != Plain || m.Shape == AsIs) {
 				return m, true
 			}
 		}

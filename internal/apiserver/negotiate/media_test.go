@@ -8,7 +8,7 @@ import (
 func TestAResponseIsWhatTheClientLikesBest(t *testing.T) {
 	for _, test := range []struct {
 		accept string
-		stream bool
+		kind   Kind
 		want   Media
 		ok     bool
 	}{
@@ -24,6 +24,8 @@ func TestAResponseIsWhatTheClientLikesBest(t *testing.T) {
 		{"application/json;as=Other;v=v1;g=meta.k8s.io", Any, Media{}, false},
 		{"application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Any, Media{Format: Protobuf, Shape: MetadataList, Meta: "v1"}, true},
 		{"application/json;stream=watch", Streams, Media{}, true},
+		{"application/json;as=Table;v=v1;g=meta.k8s.io", Plain, Media{}, false},
+		{"application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Plain, Media{}, true},
 		{"text/html", Any, Media{}, false},
 		{"text/html,*/*;q=0.8", Any, Media{}, true},
 	} {
@@ -31,7 +33,7 @@ func TestAResponseIsWhatTheClientLikesBest(t *testing.T) {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("Accept", test.accept)
 			for range 2 { // the second answer is remembered
-				if got, ok := Output(r, test.stream); got != test.want || ok != test.ok {
+				if got, ok := Output(r, test.kind); got != test.want || ok != test.ok {
 					t.Errorf("got %+v, %v; want %+v, %v", got, ok, test.want, test.ok)
 				}
 			}

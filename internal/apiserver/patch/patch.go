@@ -21,21 +21,22 @@ import (
 const maxOperations = 10000
 
 // Apply patches original, which has its TypeMeta, and writes the result into out, an empty object of the same type.
-// strict are unknown and duplicate fields, looked for if the directive is Strict or Warn.
-func Apply(kind types.PatchType, original runtime.Object, patch []byte, out runtime.Object, look bool) (strict []error, err error) {
+// strict are unknown and duplicate fields, looked for if look is set; shown is the patch, or what it led to, as errors
+// about them show it.
+func Apply(kind types.PatchType, original runtime.Object, patch []byte, out runtime.Object, look bool) (strict []error, shown string, err error) {
 	switch kind {
 	case types.JSONPatchType, types.MergePatchType:
 		return applyText(kind, original, patch, out, look)
 	case types.StrategicMergePatchType:
 		return applyStrategic(original, patch, out, look)
 	}
-	return nil, fmt.Errorf("unknown Content-Type header for patch: %v", kind)
+	return nil, "", fmt.Errorf("unknown Content-Type header for patch: %v", kind)
 }
 
-func applyText(kind types.PatchType, original runtime.Object, patch []byte, out runtime.Object, look bool) ([]error, error) {
+func applyText(kind types.PatchType, original runtime.Object, patch []byte, out runtime.Object, look bool) ([]error, string, error) {
 	before, err := json.Marshal(original)
 	if err != nil {
-		return nil, fmt.Errorf("encode the object to be patched: %w", err)
+		return nil, "", fmt.Errorf("encode the object to be patched: %w", err)
 	}
 	operate := mergeText
 	if kind == types.JSONPatchType {
@@ -43,16 +44,16 @@ func applyText(kind types.PatchType, original runtime.Object, patch []byte, out 
 	}
 	after, strict, err := operate(before, patch, look)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	unknown, err := kjson.UnmarshalStrict(after, out)
 	if err != nil {
-		return nil, Invalid(string(after), err)
+		return nil, "", Invalid(string(after), err)
 	}
 	if look {
 		strict = append(strict, unknown...)
 	}
-	return strict, nil
+	return strict, string(after), nil
 }
 
 type operation struct {
@@ -100,32 +101,33 @@ func mergeText(before, patch []byte, look bool) (after []byte, strict []error, e
 	return after, strict, err
 }
 
-func applyStrategic(original runtime.Object, patch []byte, out runtime.Object, look bool) ([]error, error) {
+func applyStrategic(original runtime.Object, patch []byte, out runtime.Object, look bool) ([]error, string, error) {
 	before, err := runtime.DefaultUnstructuredConverter.ToUnstructured(original)
 	if err != nil {
-		return nil, fmt.Errorf("convert the object to be patched: %w", err)
+		return nil, "", fmt.Errorf("convert the object to be patched: %w", err)
 	}
 	fields := map[string]any{}
 	strict, err := kjson.UnmarshalStrict(patch, &fields)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+		return nil, "", apierrors.NewBadRequest(err.Error())
 	}
 	if !look {
 		strict = nil
 	}
+	shown := fmt.Sprintf("%+v", fields)
 	after, err := strategicpatch.StrategicMergeMapPatch(before, fields, out)
 	if err != nil {
-		return nil, strategicError(err)
+		return nil, "", strategicError(err)
 	}
 	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(after, out, look)
-	if err != nil {
-		unknown, ok := runtime.AsStrictDecodingError(err)
-		if !ok {
-			return nil, Invalid(fmt.Sprintf("%+v", fields), err)
-		}
-		strict = append(strict, unknown.Errors()...)
+	if err == nil {
+		return strict, shown, nil
 	}
-	return strict, nil
+	unknown, ok := runtime.AsStrictDecodingError(err)
+	if !ok {
+		return nil, "", Invalid(shown, err)
+	}
+	return append(strict, unknown.Errors()...), shown, nil
 }
 
 // strategicError tells mistakes of the patch's author from others.
