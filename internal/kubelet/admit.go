@@ -3,6 +3,8 @@ package kubelet
 import (
 	"context"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,4 +91,13 @@ func (p *pods) holding(except types.UID) []*corev1.Pod {
 func appArmor() bool {
 	data, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	return err == nil && len(data) > 0 && data[0] == 'Y'
+}
+
+// readInt reads a file that holds a number.
+func readInt(path string) (int64, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
 }

@@ -137,6 +137,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	g.Go(func() error { return k.followStatic(ctx) })
 	g.Go(func() error { return k.followAPI(ctx, func() { k.sourcesReady.Store(true); k.adoptOrphans(ctx) }) })
 	g.Go(func() error { return k.keepHouse(ctx) })
+	g.Go(func() error { return newEvictor(k).run(ctx) })
 	if k.cfg.Listen != "" {
 		g.Go(func() error { return k.serve(ctx) })
 	}

@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"clipper.dev/clipper/internal/kubelet/cgroups"
+	"clipper.dev/clipper/internal/kubelet/volumes"
 )
 
 // serveSummary answers with the numbers of the node and its pods.
@@ -219,29 +219,11 @@ func (s *server) addVolumes(out *stats.PodStats, p *podReading, at time.Time) ui
 			continue
 		}
 		if v.EmptyDir.Medium == corev1.StorageMediumDefault {
-			used, inodes := DiskUsage(dir)
+			used, inodes := volumes.Usage(dir)
 			fs.UsedBytes, fs.InodesUsed = &used, &inodes
 			local += used
 		}
 		out.VolumeStats = append(out.VolumeStats, stats.VolumeStats{Name: v.Name, FsStats: *fs})
 	}
 	return local
-}
-
-// DiskUsage adds up the blocks and files below a directory. What vanishes meanwhile counts as far as it was seen.
-func DiskUsage(dir string) (bytes, inodes uint64) {
-	seen := map[uint64]bool{}
-	_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		var st unix.Stat_t
-		if err != nil || unix.Lstat(path, &st) != nil || seen[st.Ino] {
-			return nil
-		}
-		if st.Nlink > 1 {
-			seen[st.Ino] = true
-		}
-		bytes += uint64(st.Blocks) * 512
-		inodes++
-		return nil
-	})
-	return bytes, inodes
 }
