@@ -63,12 +63,38 @@ func program(t testing.TB, name string) string {
 	return built[name]
 }
 
+// helperEnv makes the test's own program a runtime in a process of its own, which a test can kill.
+const helperEnv = "CLIPPER_TEST_RUNTIME"
+
 func TestMain(m *testing.M) {
+	if text := os.Getenv(helperEnv); text != "" {
+		os.Unsetenv(helperEnv)
+		if err := serveAsHelper(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code := m.Run()
 	if built, err := programs(); err == nil {
 		os.RemoveAll(filepath.Dir(built["keeper"]))
 	}
 	os.Exit(code)
+}
+
+// serveAsHelper runs a runtime with a configuration from the environment until it is killed.
+func serveAsHelper(text string) error {
+	var config Config
+	if err := json.Unmarshal([]byte(text), &config); err != nil {
+		return err
+	}
+	config.Network = loopbackOnly{}
+	config.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	rt, err := New(config)
+	if err != nil {
+		return err
+	}
+	return rt.Serve(context.Background())
 }
 
 // loopbackOnly is a pod network without a network.

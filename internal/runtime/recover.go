@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"clipper.dev/clipper/internal/keeper"
@@ -124,8 +126,15 @@ const keeperRetry = 200 * time.Millisecond
 
 // watchKeeper follows the exits of containers, and starts a new keeper when the present one ends.
 func (rt *Runtime) watchKeeper(ctx context.Context) error {
+	var checks sync.WaitGroup
+	defer checks.Wait()
 	for {
-		err := rt.keeper.Events(ctx, func() { rt.catchUp(ctx) }, rt.containerEnded)
+		subscribed := func() {
+			rt.catchUp(ctx)
+			// Apart, since it waits for sandboxes' locks, whose holders may wait for the events to come.
+			checks.Go(func() { rt.checkSandboxes(ctx) })
+		}
+		err := rt.keeper.Events(ctx, subscribed, rt.containerEnded)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -146,8 +155,9 @@ func (rt *Runtime) watchKeeper(ctx context.Context) error {
 	}
 }
 
-// catchUp learns what happened before the subscription.
+// catchUp learns which containers ended before the subscription.
 func (rt *Runtime) catchUp(ctx context.Context) {
+	records := rt.containerRecords() // before the keeper is asked: what it has started by then, it knows
 	state, err := rt.keeper.State(ctx)
 	if err != nil {
 		rt.log.Warn("the keeper's state cannot be read", "error", err)
@@ -160,38 +170,43 @@ func (rt *Runtime) catchUp(ctx context.Context) {
 			rt.containerEnded(c)
 		}
 	}
-	for _, record := range rt.containerRecords() {
+	for _, record := range records {
 		if !kept[record.ID] && record.Exit == nil && !record.StartedAt.IsZero() {
 			rt.containerEnded(wire.Container{ID: record.ID, Exit: &wire.Exit{Code: 255, FinishedAt: time.Now()}})
 		}
 	}
+}
+
+// checkSandboxes marks the sandboxes whose namespaces a new keeper could not find again.
+func (rt *Runtime) checkSandboxes(ctx context.Context) {
 	rt.mu.Lock()
-	sandboxes := make([]*sandboxState, 0, len(rt.sandboxes))
-	for _, st := range rt.sandboxes {
-		sandboxes = append(sandboxes, st)
-	}
+	known := maps.Clone(rt.sandboxes)
 	rt.mu.Unlock()
-	for _, st := range sandboxes {
-		rt.checkSandbox(ctx, st)
+	state, err := rt.keeper.State(ctx)
+	if err != nil {
+		return // the next subscription checks again
+	}
+	for id, st := range known {
+		if !isKept(state, id) {
+			rt.sandboxLost(id, st)
+		}
 	}
 }
 
-// checkSandbox marks a sandbox whose namespaces a new keeper could not find again.
-func (rt *Runtime) checkSandbox(ctx context.Context, st *sandboxState) {
+func (rt *Runtime) sandboxLost(id string, st *sandboxState) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	rt.mu.Lock()
+	_, there := rt.sandboxes[id]
+	rt.mu.Unlock()
 	record := st.record.Load()
-	if !record.Ready {
-		return
-	}
-	state, err := rt.keeper.State(ctx)
-	if err != nil || isKept(state, record.ID) {
+	if !there || !record.Ready {
 		return
 	}
 	lost := *record
 	lost.Ready = false
-	if err := rt.sandboxDir.Save(lost.ID, &lost); err != nil {
-		rt.log.Error("a sandbox's record could not be written", "sandbox", lost.ID, "error", err)
+	if err := rt.sandboxDir.Save(id, &lost); err != nil {
+		rt.log.Error("a sandbox's record could not be written", "sandbox", id, "error", err)
 	}
 	st.record.Store(&lost)
 }

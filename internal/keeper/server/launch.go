@@ -77,6 +77,10 @@ func Launch(options LaunchOptions) error {
 }
 
 func serve(options LaunchOptions) error {
+	// Started from memory, the process would go by the number of a descriptor.
+	if err := os.WriteFile("/proc/self/comm", []byte("clipper-keeper"), 0); err != nil {
+		fmt.Fprintln(os.Stderr, "name the process:", err)
+	}
 	logrus.SetOutput(os.Stderr)
 	logrus.SetLevel(logrus.WarnLevel)
 	unix.CloseOnExec(4)
