@@ -12,7 +12,9 @@ import (
 	_ "clipper.dev/clipper/internal/api/discovery"
 	_ "clipper.dev/clipper/internal/api/events"
 	_ "clipper.dev/clipper/internal/api/networking"
+	_ "clipper.dev/clipper/internal/api/node"
 	_ "clipper.dev/clipper/internal/api/policy"
 	_ "clipper.dev/clipper/internal/api/rbac"
 	_ "clipper.dev/clipper/internal/api/scheduling"
+	_ "clipper.dev/clipper/internal/api/storage"
 )

@@ -71,8 +71,13 @@ func defaultPersistentVolume(v *corev1.PersistentVolume) {
 	setString(&v.Status.Phase, corev1.VolumePending)
 	setString(&v.Spec.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
 	set(&v.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
-	roundUp(v.Spec.Capacity)
-	s := &v.Spec.PersistentVolumeSource
+	DefaultVolumeSpec(&v.Spec)
+}
+
+// DefaultVolumeSpec sets the defaults that a volume also has where it stands inline in a VolumeAttachment.
+func DefaultVolumeSpec(spec *corev1.PersistentVolumeSpec) {
+	roundUp(spec.Capacity)
+	s := &spec.PersistentVolumeSource
 	if s.HostPath != nil {
 		set(&s.HostPath.Type, corev1.HostPathUnset)
 	}

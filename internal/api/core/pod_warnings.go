@@ -70,6 +70,31 @@ var deprecatedNodeLabels = map[string]string{
 	"beta.kubernetes.io/instance-type":         `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`,
 }
 
+// DeprecatedNodeLabel tells what to use in a label's place, where it is deprecated.
+func DeprecatedNodeLabel(key string) (advice string, deprecated bool) {
+	advice, deprecated = deprecatedNodeLabels[key]
+	return advice, deprecated
+}
+
+// NodeSelectorWarnings warns of deprecated labels of nodes.
+func NodeSelectorWarnings(s *metav1.LabelSelector, path *field.Path) []string {
+	if s == nil {
+		return nil
+	}
+	w := &warner{}
+	for i, r := range s.MatchExpressions {
+		if msg, old := deprecatedNodeLabels[r.Key]; old {
+			w.at(path.Child("matchExpressions").Index(i).Child("key"), "%s is %s", r.Key, msg)
+		}
+	}
+	for key := range s.MatchLabels {
+		if msg, old := deprecatedNodeLabels[key]; old {
+			w.at(path.Child("matchLabels").Child(key), "%s", msg)
+		}
+	}
+	return w.texts
+}
+
 func (w *warner) placement(spec *corev1.PodSpec, at *field.Path) {
 	for key := range spec.NodeSelector {
 		if msg, old := deprecatedNodeLabels[key]; old {

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -40,6 +41,19 @@ func ValidatePositiveQuantity(q resource.Quantity, path *field.Path) (e check.Er
 		e.Invalid(path, q.String(), check.NotPositive)
 	}
 	return e
+}
+
+// ValidateNonNegativeQuantity requires nothing or more.
+func ValidateNonNegativeQuantity(q resource.Quantity, path *field.Path) (e check.Errors) {
+	if q.Sign() < 0 {
+		e.Invalid(path, q.String(), apivalidation.IsNegativeErrorMsg)
+	}
+	return e
+}
+
+// ValidateLimits checks amounts of resources that a container could be limited to.
+func ValidateLimits(limits corev1.ResourceList, path *field.Path) check.Errors {
+	return requirementsCheck{validateContainerResourceName, nil, &podOptions{}}.validate(&corev1.ResourceRequirements{Limits: limits}, path)
 }
 
 // validateBasicQuantity requires an amount that is not negative, in the words of volumes.

@@ -1,0 +1,2 @@
+// Package node has the rows of node.k8s.io.
+package node
