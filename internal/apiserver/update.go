@@ -234,7 +234,10 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 	if rules.prepare != nil {
 		rules.prepare(obj, live)
 	}
-	bumpGeneration(t.v.row, obj, live)
+	// A guarded update of the parent (binding) is no change of what somebody desires.
+	if sub := t.subresource(); sub == nil || sub.Apply == nil {
+		bumpGeneration(t.v.row, obj, live)
+	}
 	inheritMeta(obj, live)
 	// validated as upstream does, which checks against the live version whatever the client sent
 	obj.SetResourceVersion(live.GetResourceVersion())

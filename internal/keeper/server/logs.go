@@ -83,7 +83,8 @@ func (l *containerLog) write(stream string, data []byte, now time.Time) {
 	l.flush()
 }
 
-// finish writes what a stream left unfinished at its end and releases its buffer.
+// finish writes what a stream left unfinished at its end and releases its buffer. It stays a partial line, so that who reads the log
+// adds no line end that was never written.
 func (l *containerLog) finish(stream string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,7 +94,7 @@ func (l *containerLog) finish(stream string, now time.Time) {
 		return
 	}
 	l.out = l.out[:0]
-	l.line(stream, "F", now, rest, nil)
+	l.line(stream, "P", now, rest, nil)
 	l.flush()
 }
 
