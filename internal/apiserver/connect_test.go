@@ -14,7 +14,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gorilla/websocket"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"clipper.dev/clipper/internal/apiserver"
@@ -178,6 +180,36 @@ func TestProxiesReachNodesAndNoLoopback(t *testing.T) {
 	}
 	err = raw.Get().AbsPath("/api/v1/namespaces/default/pods/p:" + at.Port() + "/proxy/x").Do(ctx).Error()
 	if err == nil || err.Error() != "address not allowed" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAWatchMayComeOverAWebSocket(t *testing.T) {
+	ctx := context.Background()
+	f := newConnectFixture(t)
+	dialer := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // a test server
+	conn, answer, err := dialer.DialContext(ctx, "wss://"+f.http.Listener.Addr().String()+"/api/v1/namespaces/default/pods?watch=true", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	defer conn.Close()
+	for _, want := range []string{"p", "unbound"} {
+		var event struct {
+			Type   string
+			Object corev1.Pod
+		}
+		if err := conn.ReadJSON(&event); err != nil || event.Type != "ADDED" || event.Object.Name != want {
+			t.Errorf("got %+v, %v", event, err)
+		}
+	}
+}
+
+func TestWhatCannotBePrintedIsNoTable(t *testing.T) {
+	f := newConnectFixture(t)
+	err := f.clients(t, "").CoreV1().RESTClient().Post().AbsPath("/api/v1/namespaces/default/bindings").
+		SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").Body(&corev1.Binding{}).Do(context.Background()).Error()
+	if status, ok := err.(apierrors.APIStatus); !ok || status.Status().Code != http.StatusNotAcceptable {
 		t.Errorf("got %v", err)
 	}
 }

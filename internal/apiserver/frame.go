@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"clipper.dev/clipper/internal/api"
@@ -86,10 +85,6 @@ func encodeEvent(eventType string, o api.Object, s *watchStream) ([]byte, error)
 		out = partialOf(o, s.media.Meta)
 	}
 	return encodeFrame(eventType, out, s.media)
-}
-
-func errorFrame(status *metav1.Status, m negotiate.Media) ([]byte, error) {
-	return encodeFrame("ERROR", status, m)
 }
 
 // encodeFrame encodes an object that has its TypeMeta.

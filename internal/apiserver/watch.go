@@ -37,9 +37,17 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 	ctx, cancel := s.watchContext(r.Context(), o.TimeoutSeconds)
 	defer cancel()
 	defer s.metrics.watching(v)()
-	stream := &watchStream{server: s, v: v, media: media, w: w, flusher: http.NewResponseController(w)}
-	stream.tables = newTableStream(v, media, r)
-	stream.begin(callOf(r.Context()))
+	stream := &watchStream{server: s, v: v, media: media, tables: newTableStream(v, media, r)}
+	if wantsWebSocket(r) {
+		socket, err := openWatchSocket(w, r, media.Format, cancel)
+		if err != nil {
+			return errStreamed // the upgrade has been answered
+		}
+		defer socket.close()
+		stream.to = socket
+	} else {
+		stream.to = beginBody(w, media, callOf(r.Context()))
+	}
 	watch, err := s.openWatch(ctx, v, c, o, revision)
 	if err != nil {
 		// Once the request is understood, errors come as events, as upstream's do.
@@ -126,60 +134,106 @@ func (s *Server) oldest(ctx context.Context) int64 {
 	return status.Compacted
 }
 
-// A watchStream writes one watch's frames.
+// A frameSink takes a watch's frames to the client.
+type frameSink interface {
+	// put adds a frame; it may wait for send.
+	put(frame []byte) error
+	// send makes sure that what was put is on its way. An error means that the client has gone.
+	send() error
+}
+
+// A watchStream is one watch being served.
 type watchStream struct {
 	server    *Server
 	v         *version
 	media     negotiate.Media
-	w         http.ResponseWriter
-	flusher   *http.ResponseController
+	to        frameSink
 	tables    *tableStream // nil unless tables are sent
 	bookmarks bool
 	format    int   // the number of the form that frames are shared under
 	sent      int64 // the revision of the last bookmark or event
-	buffer    []byte
 }
 
-func (s *watchStream) begin(c *call) {
-	h := s.w.Header()
-	contentType := s.media.Format.ContentType()
-	if s.media.Format != negotiate.JSON {
+// A watchBody sends frames as a response's body.
+type watchBody struct {
+	w       http.ResponseWriter
+	flusher *http.ResponseController
+	buffer  []byte
+}
+
+// beginBody sends the headers.
+func beginBody(w http.ResponseWriter, m negotiate.Media, c *call) *watchBody {
+	h := w.Header()
+	contentType := m.Format.ContentType()
+	if m.Format != negotiate.JSON {
 		contentType += ";stream=watch"
 	}
 	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-cache, private")
 	writeWarnings(h, c)
-	s.w.WriteHeader(http.StatusOK)
-	s.flush()
+	w.WriteHeader(http.StatusOK)
+	b := &watchBody{w: w, flusher: http.NewResponseController(w)}
+	_ = b.flusher.Flush() // whether the client is still there is seen by the next write
+	return b
 }
 
-// flush sends what is buffered. Whether the client is still there is seen by the next write.
-func (s *watchStream) flush() { _ = s.flusher.Flush() }
-
-// run sends the initial state, then events as they come.
-func (s *watchStream) run(ctx context.Context, watch *store.Watch, o *metav1.ListOptions) error {
-	if entries, revision := watch.Initial(); entries != nil {
-		for e := range entries {
-			if err := s.add(s.v.frameOf(e, s, "ADDED")); err != nil {
-				return s.fail(err)
-			}
-			if len(s.buffer) > 1<<20 {
-				if err := s.write(); err != nil {
-					return nil
-				}
-			}
-		}
-		if o.SendInitialEvents != nil && *o.SendInitialEvents && s.bookmarks {
-			if err := s.bookmark(revision, true); err != nil {
-				return s.fail(err)
-			}
-		}
-		s.sent = revision
+func (b *watchBody) put(frame []byte) error {
+	b.buffer = append(b.buffer, frame...)
+	if len(b.buffer) > 1<<20 {
+		return b.send()
 	}
-	if err := s.write(); err != nil {
+	return nil
+}
+
+func (b *watchBody) send() error {
+	if len(b.buffer) == 0 {
+		return nil
+	}
+	_, err := b.w.Write(b.buffer)
+	b.buffer = b.buffer[:0]
+	if cap(b.buffer) > 64<<10 {
+		b.buffer = nil // a burst is over: idle watchers hold no memory
+	}
+	if err != nil {
+		return err
+	}
+	return b.flusher.Flush()
+}
+
+// run sends the initial state, then events as they come, until the watch's time is over or the client has gone.
+func (s *watchStream) run(ctx context.Context, watch *store.Watch, o *metav1.ListOptions) error {
+	if err := s.begin(watch, o); err != nil {
+		return err
+	}
+	if err := s.to.send(); err != nil {
 		return nil
 	}
 	return s.follow(ctx, watch)
+}
+
+// begin puts the initial state, if the watch has one.
+func (s *watchStream) begin(watch *store.Watch, o *metav1.ListOptions) error {
+	entries, revision := watch.Initial()
+	if entries == nil {
+		return nil
+	}
+	for e := range entries {
+		frame, err := s.v.frameOf(e, s, "ADDED")
+		if err != nil {
+			return s.fail(err)
+		}
+		if err := s.to.put(frame); err != nil {
+			return errStreamed
+		}
+	}
+	s.sent = revision
+	if o.SendInitialEvents == nil || !*o.SendInitialEvents || !s.bookmarks {
+		return nil
+	}
+	if err := s.bookmark(revision, true); err != nil {
+		return s.fail(err)
+	}
+	return nil
 }
 
 // follow sends events until the end.
@@ -216,13 +270,16 @@ func beforeDeadline(ctx context.Context, early time.Duration) (context.Context, 
 	return context.WithDeadline(ctx, deadline.Add(-early))
 }
 
+// send passes events on, or, when there are none and the client wants to know, how far the watch has come.
 func (s *watchStream) send(batch []store.Event, upTo int64) error {
 	for _, e := range batch {
 		frame, err := s.v.eventFrame(e, s)
 		if err != nil {
 			return s.fail(err)
 		}
-		s.buffer = append(s.buffer, frame...)
+		if err := s.to.put(frame); err != nil {
+			return err
+		}
 		s.sent = e.Revision()
 	}
 	if len(batch) == 0 && s.bookmarks && upTo > s.sent {
@@ -231,28 +288,7 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 		}
 	}
 	s.server.metrics.watchEvents(s.v, len(batch))
-	return s.write()
-}
-
-// write sends the buffer. A failed write means that the client has gone.
-func (s *watchStream) write() error {
-	if len(s.buffer) == 0 {
-		return nil
-	}
-	_, err := s.w.Write(s.buffer)
-	s.buffer = s.buffer[:0]
-	if cap(s.buffer) > 64<<10 {
-		s.buffer = nil // a burst is over: idle watchers hold no memory
-	}
-	if err == nil {
-		s.flush()
-	}
-	return err
-}
-
-func (s *watchStream) add(frame []byte, err error) error {
-	s.buffer = append(s.buffer, frame...)
-	return err
+	return s.to.send()
 }
 
 // bookmark tells the client which revision it has reached.
@@ -263,20 +299,25 @@ func (s *watchStream) bookmark(revision int64, initialEnd bool) error {
 		o.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 	}
 	s.sent = revision
-	return s.add(encodeEvent("BOOKMARK", o, s))
+	frame, err := encodeEvent("BOOKMARK", o, s)
+	if err != nil {
+		return err
+	}
+	return s.to.put(frame)
 }
 
 // fail ends the stream with an ERROR event.
 func (s *watchStream) fail(err error) error {
 	status := statusOf(err)
-	frame, encodeErr := errorFrame(&status, s.media)
+	frame, encodeErr := encodeFrame("ERROR", &status, s.media)
 	if encodeErr != nil {
 		return encodeErr
 	}
-	s.buffer = append(s.buffer, frame...)
-	_ = s.write() // nobody is left to be told
+	if s.to.put(frame) == nil {
+		_ = s.to.send() // nobody is left to be told
+	}
 	return errStreamed
 }
 
-// errStreamed says that an error has already been told to the client in the stream.
+// errStreamed says that the client has been told of an error in the stream, or that nobody is left to be told.
 var errStreamed = errors.New("the error has been sent as an event")
