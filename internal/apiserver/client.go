@@ -56,7 +56,7 @@ func (c *localClient) beginSelected(ctx context.Context, verb string, gvr schema
 	if !v.row.Namespaced {
 		namespace = ""
 	}
-	ctx = withCall(ctx, &call{user: c.user, agent: c.user.Name, internal: true})
+	ctx = withCall(ctx, &call{user: c.user, agent: agentOf(c.user), internal: true})
 	return ctx, target{v: v, sub: sub, namespace: namespace, name: name}, nil
 }
 

@@ -101,6 +101,19 @@ func userOf(i user.Info) api.UserInfo {
 
 func privileged(u api.UserInfo) bool { return slices.Contains(u.Groups, user.SystemPrivilegedGroup) }
 
+// agentOf is the user agent of a component inside the process: the name that its upstream counterpart goes by.
+func agentOf(u api.UserInfo) string {
+	switch {
+	case u.Name == user.APIServerUser:
+		return "kube-apiserver"
+	case strings.HasPrefix(u.Name, "system:node:"):
+		return "kubelet"
+	case strings.HasPrefix(u.Name, "system:serviceaccount:kube-system:"):
+		return "kube-controller-manager"
+	}
+	return strings.TrimPrefix(u.Name, "system:")
+}
+
 // managerOf is the field manager of a write that names none: the printable part of the user agent before its first slash.
 func managerOf(manager, agent string) string {
 	if manager != "" {

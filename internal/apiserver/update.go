@@ -234,8 +234,9 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 	if rules.prepare != nil {
 		rules.prepare(obj, live)
 	}
-	// A guarded update of the parent (binding) is no change of what somebody desires.
-	if sub := t.subresource(); sub == nil || sub.Apply == nil {
+	// Neither a status nor a guarded update of the parent (binding) is a change of what somebody desires, even where it
+	// touches metadata that counts otherwise (a Deployment's annotations).
+	if sub := t.subresource(); t.sub != "status" && (sub == nil || sub.Apply == nil) {
 		bumpGeneration(t.v.row, obj, live)
 	}
 	inheritMeta(obj, live)

@@ -103,7 +103,7 @@ func (n *nodeCredentials) openAuthority(ctx context.Context, token string) error
 
 // connect returns a client that acts as the node.
 func (n *nodeCredentials) connect(log *slog.Logger) (*remote.Client, error) {
-	return remote.New(remote.Config{Servers: []string{n.server}, RootCAs: n.roots, Certificate: n.client.current, UserAgent: "clipper-agent/" + Version, Logger: log})
+	return remote.New(remote.Config{Servers: []string{n.server}, RootCAs: n.roots, Certificate: n.client.current, UserAgent: "kubelet/" + Version, Logger: log})
 }
 
 // run obtains the serving certificate and renews both, until ctx ends.
