@@ -32,6 +32,9 @@ func Down(ctx context.Context, l Layout, purge bool) error {
 	if err := checkOwner(l); err != nil {
 		return err
 	}
+	if _, err := os.Stat(l.DataDir); errors.Is(err, os.ErrNotExist) && !purge {
+		return fmt.Errorf("there is no cluster %s on this machine", l.Name)
+	}
 	nodes, err := nodesOf(l, 0)
 	if err != nil {
 		return err

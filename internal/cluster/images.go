@@ -8,6 +8,9 @@ import (
 	"os"
 	"slices"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"clipper.dev/clipper/internal/runtime"
 )
 
@@ -94,5 +97,9 @@ func withImages(socket string, fn func(*runtime.ImageClient) error) error {
 		return err
 	}
 	defer c.Close()
-	return fn(c)
+	err = fn(c)
+	if s, ok := status.FromError(err); ok && s.Code() != codes.OK {
+		return errors.New(s.Message()) // People need not know that it came over gRPC.
+	}
+	return err
 }
