@@ -41,8 +41,11 @@ func (c *localClient) beginSelected(ctx context.Context, verb string, gvr schema
 	if !ok {
 		return ctx, target{}, errUnserved
 	}
-	if !v.row.Namespaced && !(gvr.Group == "" && gvr.Resource == "namespaces") {
+	if !v.row.Namespaced {
 		namespace = ""
+		if gvr.Group == "" && gvr.Resource == "namespaces" {
+			namespace = name // a namespace lies in itself, as upstream's authorizers see it
+		}
 	}
 	if !privileged(c.user) {
 		info := &request.Info{

@@ -132,6 +132,9 @@ func (s *Server) newest(ctx context.Context, v *version, at listState) (listStat
 }
 
 func (s *Server) exactly(ctx context.Context, v *version, at listState, revision int64, prefix string) (listState, error) {
+	if err := s.reach(ctx, revision); err != nil {
+		return at, err
+	}
 	snapshot, err := v.table.SnapshotAt(ctx, revision)
 	switch {
 	case errors.Is(err, store.ErrCompacted):
