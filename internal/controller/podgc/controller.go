@@ -170,16 +170,16 @@ func (r *reconciler) trim(ctx context.Context) (controller.Again, error) {
 	return controller.Again{}, nil
 }
 
-// remove deletes a pod without grace, after noting that it failed if message says why.
+// remove deletes a pod without grace. One that never ended is marked as failed before, since who waits for its end (a Job) would
+// wait for ever; message says why, if there is something to say.
 func (r *reconciler) remove(ctx context.Context, pod *corev1.Pod, message string) error {
-	if message != "" {
-		data, err := json.Marshal(map[string]any{
-			"metadata": map[string]any{"uid": pod.UID},
-			"status": map[string]any{"phase": corev1.PodFailed, "conditions": []corev1.PodCondition{{
-				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByPodGC", Message: message,
-				LastTransitionTime: metav1.Now(), ObservedGeneration: pod.Generation,
-			}}},
-		})
+	if !podcontrol.Terminal(pod) {
+		status := map[string]any{"phase": corev1.PodFailed}
+		if message != "" {
+			status["conditions"] = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByPodGC", Message: message,
+				LastTransitionTime: metav1.Now(), ObservedGeneration: pod.Generation}}
+		}
+		data, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": status})
 		if err != nil {
 			return err
 		}
