@@ -121,7 +121,7 @@ func (s *Server) finish(w *response, r *http.Request, info *request.Info) {
 			s.fail(w, r, apierrors.NewInternalError(errors.New("This request caused apiserver to panic. Look in the logs for details."))) //nolint:staticcheck // upstream's words
 		}
 	}
-	s.metrics.request(info, s.knows(info), w)
+	s.metrics.request(info, s.knows(info), strings.Contains(r.URL.RawQuery, "dryRun=All"), w)
 	s.endAudit(w, r)
 }
 

@@ -65,17 +65,21 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 }
 
 // request counts a served request. Only what the catalog knows becomes a label, so that clients can't make up series.
-func (m *metrics) request(info *request.Info, known bool, w *response) {
+func (m *metrics) request(info *request.Info, known, dry bool, w *response) {
 	verb, group, version, resource, sub, scope := "other", "", "", "", "", ""
 	if known {
 		group, version, resource, sub = info.Group, info.Version, info.Resource, info.Subresource
 		verb, scope = verbLabel(info), scopeLabel(info)
 	}
-	m.requests.WithLabelValues(strconv.Itoa(w.code), "apiserver", "", group, resource, scope, sub, verb, version).Inc()
+	dryRun := ""
+	if known && dry {
+		dryRun = "All"
+	}
+	m.requests.WithLabelValues(strconv.Itoa(w.code), "apiserver", dryRun, group, resource, scope, sub, verb, version).Inc()
 	if longRunning(info) {
 		return
 	}
-	m.duration.WithLabelValues("apiserver", "", group, resource, scope, sub, verb, version).Observe(time.Since(w.received).Seconds())
+	m.duration.WithLabelValues("apiserver", dryRun, group, resource, scope, sub, verb, version).Observe(time.Since(w.received).Seconds())
 	if verb == "GET" || verb == "LIST" {
 		m.sizes.WithLabelValues("apiserver", group, resource, scope, sub, verb, version).Observe(float64(w.bytes))
 	}
