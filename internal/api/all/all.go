@@ -5,6 +5,7 @@ import (
 	_ "clipper.dev/clipper/internal/api/apps" // each registers its rows
 	_ "clipper.dev/clipper/internal/api/authentication"
 	_ "clipper.dev/clipper/internal/api/authorization"
+	_ "clipper.dev/clipper/internal/api/autoscaling"
 	_ "clipper.dev/clipper/internal/api/batch"
 	_ "clipper.dev/clipper/internal/api/certificates"
 	_ "clipper.dev/clipper/internal/api/coordination"

@@ -236,3 +236,8 @@ func validatePodSums(spec *corev1.PodSpec, path *field.Path) (e check.Errors) {
 	}
 	return e
 }
+
+// ValidateContainerResourceName requires the name of a resource that a container can use.
+func ValidateContainerResourceName(name corev1.ResourceName, path *field.Path) check.Errors {
+	return validateContainerResourceName(name, path)
+}
