@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+type row struct{ what, figure string }
+
+type results struct {
+	side string
+	rows []row
+}
+
+func (r *results) add(what, format string, args ...any) {
+	r.rows = append(r.rows, row{what, fmt.Sprintf(format, args...)})
+}
+
+// How much is done for each figure, and by how many clients at once.
+const (
+	writes   = 2000
+	reads    = 5000
+	lists    = 20
+	clients  = 8
+	watchers = 1000
+	changes  = 30
+)
+
+const namespace = "default"
+
+func measure(ctx context.Context, s *side, idle time.Duration, objects int) (results, error) {
+	r := results{side: s.name}
+	r.add("start to ready", "%.2f s", s.start.Seconds())
+	if err := measureIdle(ctx, s, idle, &r); err != nil {
+		return r, err
+	}
+	plain, err := newClient(s.config, true)
+	if err != nil {
+		return r, err
+	}
+	zipped, err := newClient(s.config, false)
+	if err != nil {
+		return r, err
+	}
+	for _, step := range []func() error{
+		func() error { return measureWrites(ctx, s, plain, objects, &r) },
+		func() error { return measureLists(ctx, s, zipped, "with gzip, as client-go asks", &r) },
+		func() error { return measureLists(ctx, s, plain, "without compression", &r) },
+		func() error { return measureWatch(ctx, s, plain, &r) },
+	} {
+		if err := step(); err != nil {
+			return r, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	memory, err := pss(s.pids)
+	r.add(fmt.Sprintf("memory with %d ConfigMaps (PSS)", objects), "%.0f MB", float64(memory)/1e6)
+	return r, err
+}
+
+func newClient(config *rest.Config, uncompressed bool) (*kubernetes.Clientset, error) {
+	c := rest.CopyConfig(config)
+	c.QPS, c.Burst = -1, 0
+	c.ContentType, c.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf"
+	c.DisableCompression = uncompressed
+	return kubernetes.NewForConfig(c)
+}
+
+func measureIdle(ctx context.Context, s *side, idle time.Duration, r *results) error {
+	if err := sleep(ctx, 10*time.Second); err != nil { // what a start leaves to be done
+		return err
+	}
+	before, err := cpu(s.pids)
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, idle); err != nil {
+		return err
+	}
+	after, err := cpu(s.pids)
+	if err != nil {
+		return err
+	}
+	memory, err := pss(s.pids)
+	r.add("idle memory (PSS)", "%.0f MB", float64(memory)/1e6)
+	r.add("idle CPU", "%.2f %% of a core", 100*(after-before).Seconds()/idle.Seconds())
+	return err
+}
+
+// perOperation does something n times from several clients and returns the servers' CPU for each.
+func perOperation(s *side, n int, do func(i int) error) (time.Duration, error) {
+	before, err := cpu(s.pids)
+	if err != nil {
+		return 0, err
+	}
+	var g errgroup.Group
+	for c := range clients {
+		g.Go(func() error {
+			for i := c; i < n; i += clients {
+				if err := do(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return 0, err
+	}
+	after, err := cpu(s.pids)
+	return (after - before) / time.Duration(n), err
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%.3f ms", float64(d)/1e6) }
+
+func configMap(i int) *corev1.ConfigMap {
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-%05d", i), Labels: map[string]string{"tenth": strconv.Itoa(i % 10), "app": "bench"}},
+		Data: map[string]string{
+			"config.yaml": strings.Repeat(fmt.Sprintf("server-%d:\n  port: %d\n  path: /srv/data/%x\n", i, 1000+i%5000, i*2654435761), 20)[:900],
+		},
+	}
+}
+
+func measureWrites(ctx context.Context, s *side, c *kubernetes.Clientset, objects int, r *results) error {
+	maps := c.CoreV1().ConfigMaps(namespace)
+	each, err := perOperation(s, objects, func(i int) error {
+		_, err := maps.Create(ctx, configMap(i), metav1.CreateOptions{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.add("CPU for a create (1 KB ConfigMap)", "%s", milliseconds(each))
+	each, err = perOperation(s, reads, func(i int) error {
+		_, err := maps.Get(ctx, fmt.Sprintf("bench-%05d", i%objects), metav1.GetOptions{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.add("CPU for a get", "%s", milliseconds(each))
+	each, err = perOperation(s, writes, func(i int) error {
+		m := configMap(i % objects)
+		m.Data["changed"] = strconv.Itoa(i)
+		_, err := maps.Update(ctx, m, metav1.UpdateOptions{})
+		return err
+	})
+	r.add("CPU for an update", "%s", milliseconds(each))
+	return err
+}
+
+func measureLists(ctx context.Context, s *side, c *kubernetes.Clientset, how string, r *results) error {
+	for _, l := range []struct {
+		what    string
+		options metav1.ListOptions
+	}{{"all", metav1.ListOptions{}}, {"a tenth, by label", metav1.ListOptions{LabelSelector: "tenth=3"}}} {
+		before, err := cpu(s.pids)
+		if err != nil {
+			return err
+		}
+		for range lists {
+			if _, err := c.CoreV1().ConfigMaps(namespace).List(ctx, l.options); err != nil {
+				return err
+			}
+		}
+		after, err := cpu(s.pids)
+		if err != nil {
+			return err
+		}
+		r.add(fmt.Sprintf("CPU for a list of %s, %s", l.what, how), "%s", milliseconds((after-before)/lists))
+	}
+	return nil
+}
+
+// measureWatch has many watchers of one object and changes it.
+func measureWatch(ctx context.Context, s *side, c *kubernetes.Clientset, r *results) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	maps := c.CoreV1().ConfigMaps(namespace)
+	name := "bench-00000"
+	at, err := maps.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	var ready, delivered sync.WaitGroup
+	delivered.Add(watchers * changes)
+	var g errgroup.Group
+	for range watchers {
+		ready.Add(1)
+		g.Go(func() error {
+			w, err := maps.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: at.ResourceVersion})
+			ready.Done()
+			if err != nil {
+				return err
+			}
+			defer w.Stop()
+			for range changes {
+				if _, open := <-w.ResultChan(); !open {
+					return fmt.Errorf("a watch ended early")
+				}
+				delivered.Done()
+			}
+			return nil
+		})
+	}
+	ready.Wait()
+	before, err := cpu(s.pids)
+	if err != nil {
+		return err
+	}
+	for i := range changes {
+		m := configMap(0)
+		m.Data["change"] = strconv.Itoa(i)
+		if _, err := maps.Update(ctx, m, metav1.UpdateOptions{}); err != nil {
+			return err
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	delivered.Wait()
+	after, err := cpu(s.pids)
+	r.add(fmt.Sprintf("CPU for a watch delivery (%d watchers)", watchers), "%s", milliseconds((after-before)/(watchers*changes)))
+	return err
+}
+
+// cpu returns what the kernel has accounted to processes: user and system time.
+func cpu(pids []int) (time.Duration, error) {
+	const ticksPerSecond = 100
+	var ticks int64
+	for _, pid := range pids {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0, err
+		}
+		_, rest, _ := strings.Cut(string(data), ") ")
+		fields := strings.Fields(rest)
+		for _, i := range []int{11, 12} { // utime and stime, proc(5)
+			n, err := strconv.ParseInt(fields[i], 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+}
+
+// pss returns the proportional share of memory of processes, in bytes.
+func pss(pids []int) (int64, error) {
+	var sum int64
+	for _, pid := range pids {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(string(data)) {
+			if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+				kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+				if err != nil {
+					return 0, err
+				}
+				sum += kb << 10
+			}
+		}
+	}
+	return sum, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
