@@ -8,12 +8,15 @@ import (
 
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/controller"
+	"clipper.dev/clipper/internal/controller/cronjob"
+	"clipper.dev/clipper/internal/controller/daemonset"
 	"clipper.dev/clipper/internal/controller/deployment"
 	"clipper.dev/clipper/internal/controller/disruption"
 	"clipper.dev/clipper/internal/controller/endpoints"
 	"clipper.dev/clipper/internal/controller/endpointslice"
 	"clipper.dev/clipper/internal/controller/endpointslicemirroring"
 	"clipper.dev/clipper/internal/controller/garbagecollector"
+	"clipper.dev/clipper/internal/controller/job"
 	"clipper.dev/clipper/internal/controller/kubernetesservice"
 	"clipper.dev/clipper/internal/controller/namespace"
 	"clipper.dev/clipper/internal/controller/nodeipam"
@@ -21,6 +24,7 @@ import (
 	"clipper.dev/clipper/internal/controller/podgc"
 	"clipper.dev/clipper/internal/controller/replicaset"
 	"clipper.dev/clipper/internal/controller/servicecidr"
+	"clipper.dev/clipper/internal/controller/statefulset"
 	"clipper.dev/clipper/internal/controller/tainteviction"
 	"clipper.dev/clipper/internal/controller/ttlafterfinished"
 )
@@ -41,6 +45,10 @@ func Constructors(cfg Config) []controller.Constructor {
 		{Name: "deployment", New: deployment.New, Needs: needs(client.Deployments.GVR, client.ReplicaSets.GVR)},
 		{Name: "replicaset", New: replicaset.New, Needs: needs(client.ReplicaSets.GVR)},
 		{Name: "replication", New: replicaset.NewReplicationController, Needs: needs(client.ReplicationControllers.GVR)},
+		{Name: "daemon-set", New: daemonset.New, Needs: needs(client.DaemonSets.GVR, client.ControllerRevisions.GVR)},
+		{Name: "statefulset", New: statefulset.New, Needs: needs(client.StatefulSets.GVR, client.ControllerRevisions.GVR, client.PersistentVolumeClaims.GVR)},
+		{Name: "job", New: job.New, Needs: needs(client.Jobs.GVR)},
+		{Name: "cronjob", New: cronjob.New, Needs: needs(client.CronJobs.GVR, client.Jobs.GVR)},
 		{Name: "endpoint", New: endpoints.New},
 		{Name: "endpointslice", New: endpointslice.New},
 		{Name: "endpointslicemirroring", New: endpointslicemirroring.New},
