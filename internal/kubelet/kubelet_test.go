@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -266,7 +267,7 @@ func TestInitContainersRunInOrderAndSidecarsOutlive(t *testing.T) {
 		first.Name = "first"
 		p.Spec.InitContainers = []corev1.Container{first, side}
 	}))
-	r.wait("first init container runs", func() bool { ids, _ := r.rt.Containers("first"); return len(ids) == 1 })
+	r.wait("first init container runs", func() bool { _, running := r.rt.Containers("first"); return len(running) == 1 && running[0] })
 	if ids, _ := r.rt.Containers("side"); len(ids) != 0 {
 		t.Error("the sidecar did not wait for the container before it")
 	}
@@ -428,4 +429,58 @@ func TestTheNodeIsRegisteredAndReady(t *testing.T) {
 		_, err := client.Leases.Get(t.Context(), r.api, corev1.NamespaceNodeLease, testNode)
 		return err == nil
 	})
+}
+
+func TestResourcesChangeInPlace(t *testing.T) {
+	r := newRig(t)
+	list := func(cpu string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}
+	}
+	r.create(testPod("grow", func(p *corev1.Pod) {
+		p.Generation = 1
+		p.Status.QOSClass = corev1.PodQOSBurstable
+		p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: list("100m"), Limits: list("200m")}
+	}))
+	pod := r.eventually("grow", "running", running)
+	change := func(cpu string, generation int64) {
+		t.Helper()
+		fresh, err := client.Pods.Get(t.Context(), r.api, "default", "grow")
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := fresh.DeepCopy()
+		next.Generation = generation
+		next.Spec.Containers[0].Resources.Requests = list(cpu)
+		if _, err := client.Pods.Update(t.Context(), r.api, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("150m", 2)
+	pod = r.eventually("grow", "resized", func(p *corev1.Pod) bool {
+		c := p.Status.ContainerStatuses[0]
+		return c.AllocatedResources.Cpu().MilliValue() == 150 && resizeCondition(p, corev1.PodResizeInProgress) == nil
+	})
+	if c := pod.Status.ContainerStatuses[0]; c.RestartCount != 0 {
+		t.Errorf("the container was restarted: %+v", c)
+	}
+	if !slices.Contains(r.rt.Calls(), "resize app 153") {
+		t.Errorf("calls = %q", r.rt.Calls())
+	}
+	change("9000", 3)
+	pod = r.eventually("grow", "refused", func(p *corev1.Pod) bool { return resizeCondition(p, corev1.PodResizePending) != nil })
+	if c := resizeCondition(pod, corev1.PodResizePending); c.Reason != corev1.PodReasonInfeasible || !strings.HasPrefix(c.Message, "Node didn't have enough capacity: cpu, requested: 9000000, capacity: ") {
+		t.Errorf("condition = %+v", c)
+	}
+	if got := pod.Status.ContainerStatuses[0].AllocatedResources.Cpu().MilliValue(); got != 150 {
+		t.Errorf("allocated = %dm", got)
+	}
+}
+
+func resizeCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == t {
+			return &p.Status.Conditions[i]
+		}
+	}
+	return nil
 }

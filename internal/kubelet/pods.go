@@ -35,6 +35,7 @@ type entry struct {
 	ending   bool
 	stopped  bool
 	finished bool
+	deferred bool // asks for more than it has got
 	// waiters are told of every change until their context ends.
 	waiters map[chan struct{}]bool
 }
@@ -147,6 +148,17 @@ func (p *pods) nudgeAll() {
 	}
 }
 
+// retryResizes makes pods whose change of resources didn't fit try again: another one has left.
+func (p *pods) retryResizes() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.workers {
+		if e.deferred {
+			e.worker.post(func(m *mailbox) { m.room = true })
+		}
+	}
+}
+
 // kill asks for the end of a pod; false if it isn't known or ending already.
 func (p *pods) kill(uid types.UID, r *killRequest) bool {
 	p.mu.Lock()
@@ -173,6 +185,7 @@ func (p *pods) publishStatus(w *worker, pod *corev1.Pod, status corev1.PodStatus
 	defer p.mu.Unlock()
 	if e := p.workers[w.uid]; e != nil {
 		e.pod, e.status, e.ending, e.stopped = pod, status, w.ending, w.stopped
+		e.deferred = w.resize.desired != nil
 		e.tell()
 	}
 }

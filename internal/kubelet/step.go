@@ -20,7 +20,7 @@ const observeRetry = time.Second
 // step looks at the pod once and starts what is to be done. It returns when to look again in any case, and whether the worker is over.
 func (w *worker) step(ctx context.Context) (next time.Time, over bool) {
 	w.now = time.Now()
-	mail := w.collect()
+	mail := w.collect(ctx)
 	if mail.dirty {
 		o, err := w.k.cri.Observe(ctx, w.uid)
 		if ctx.Err() != nil {
@@ -31,12 +31,13 @@ func (w *worker) step(ctx context.Context) (next time.Time, over bool) {
 			w.post(func(m *mailbox) { m.dirty = true })
 			return time.Now().Add(observeRetry), false
 		}
-		w.observed = hideHooking(o, mail.hooking)
+		w.observed = w.amend(o, mail.hooking)
 		w.k.pods.publish(w, w.observed)
 	}
 	if !w.admitted && !w.admit(ctx) {
 		return time.Time{}, false
 	}
+	w.retryResize(ctx)
 	w.syncProbes()
 	w.checkEnd()
 	w.act(ctx)
@@ -45,14 +46,14 @@ func (w *worker) step(ctx context.Context) (next time.Time, over bool) {
 }
 
 // collect empties the mailbox.
-func (w *worker) collect() mailbox {
+func (w *worker) collect(ctx context.Context) mailbox {
 	w.mu.Lock()
 	mail := w.mail
 	mail.hooking = maps.Clone(w.mail.hooking)
 	w.mail = mailbox{hooking: w.mail.hooking}
 	w.mu.Unlock()
 	if mail.pod != nil {
-		w.pod = mail.pod
+		w.grant(ctx, mail.pod)
 		w.k.objects.Register(w.pod)
 		if w.mounted != nil && volumes.Refreshable(w.pod) {
 			w.stale = true // labels and annotations may be shown in a volume
@@ -70,6 +71,9 @@ func (w *worker) collect() mailbox {
 			}
 		}
 	}
+	if mail.room {
+		w.resize.retryAt = time.Time{}
+	}
 	if mail.kill != nil && w.verdict == nil {
 		w.verdict, w.disrupt = &mail.kill.verdict, mail.kill.disrupt
 		w.end(mail.kill.grace)
@@ -78,13 +82,21 @@ func (w *worker) collect() mailbox {
 	return mail
 }
 
-// hideHooking shows containers whose post-start hook hasn't ended as created: they are not running yet as far as anybody shall know.
-func hideHooking(o *lifecycle.Observed, hooking map[string]bool) *lifecycle.Observed {
+// amend adds to the runtime's report what only the worker knows. Containers whose post-start hook hasn't ended are shown as created: they are not running
+// yet as far as anybody shall know. Grants that were changed in place replace those of the container's beginning.
+func (w *worker) amend(o *lifecycle.Observed, hooking map[string]bool) *lifecycle.Observed {
+	there := map[string]bool{}
 	for i := range o.Containers {
-		if c := &o.Containers[i]; hooking[c.Name] && c.State == lifecycle.Running {
+		c := &o.Containers[i]
+		there[c.ID] = true
+		if hooking[c.Name] && c.State == lifecycle.Running {
 			c.State = lifecycle.Created
 		}
+		if grant, ok := w.resize.applied[c.ID]; ok {
+			c.Applied = grant
+		}
 	}
+	maps.DeleteFunc(w.resize.applied, func(id, _ string) bool { return !there[id] })
 	return o
 }
 
@@ -234,7 +246,9 @@ func (w *worker) act(ctx context.Context) {
 
 // actOnPlan starts what brings the pod to what its spec wants.
 func (w *worker) actOnPlan(ctx context.Context) {
-	plan := lifecycle.Decide(lifecycle.Input{Pod: w.pod, Observed: w.observed, Health: w.health, Hash: criconfig.Hash})
+	plan := lifecycle.Decide(lifecycle.Input{Pod: w.pod, Observed: w.observed, Health: w.health, Hash: criconfig.Hash,
+		Resources: func(c *corev1.Container) string { return criconfig.ResourcesKey(w.pod, c) }})
+	w.settleResize(&plan)
 	plan.Start = slices.DeleteFunc(plan.Start, func(r lifecycle.Ref) bool {
 		return w.now.Before(w.waiting[r.Spec(w.pod).Name].until)
 	})
@@ -267,6 +281,9 @@ func (w *worker) nextLook() time.Time {
 	}
 	if !w.ending {
 		consider(w.deadline())
+		if w.resize.desired != nil {
+			consider(w.resize.retryAt)
+		}
 		consider(volumes.RefreshAt(w.mounted))
 		for _, why := range w.waiting {
 			consider(why.until)
@@ -289,7 +306,7 @@ func (w *worker) statusInput() lifecycle.StatusInput {
 	}
 	return lifecycle.StatusInput{
 		Pod: w.pod, Observed: w.observed, Previous: previous, Health: w.health, Waiting: waiting,
-		Ended: w.ending, Stopped: w.stopped, Verdict: w.verdict, Disruption: w.disrupt, HostIPs: w.k.hostIPs, Now: w.now,
+		Ended: w.ending, Stopped: w.stopped, Verdict: w.verdict, Disruption: w.disrupt, Resize: w.resize.conditions(), HostIPs: w.k.hostIPs, Now: w.now,
 	}
 }
 

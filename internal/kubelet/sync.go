@@ -40,7 +40,7 @@ func (w *worker) newSync(plan lifecycle.Plan) *syncRun {
 	r := &syncRun{
 		w: w, k: w.k, pod: w.pod, about: criconfig.PodReference(w.pod), observed: w.observed, plan: plan,
 		crashes: map[string]lifecycle.Crash{},
-		out:     outcome{waiting: map[string]*waitingUntil{}, crashes: map[string]*lifecycle.Crash{}},
+		out:     outcome{waiting: map[string]*waitingUntil{}, crashes: map[string]*lifecycle.Crash{}, applied: map[string]string{}},
 	}
 	for name, c := range w.crashes {
 		r.crashes[name] = *c
@@ -60,6 +60,11 @@ func (r *syncRun) run(ctx context.Context) error {
 	}
 	if err := r.stopFirst(ctx); err != nil {
 		return err
+	}
+	if len(r.plan.Resize) > 0 {
+		if r.out.resize = r.resize(ctx); r.out.resize != nil {
+			return r.out.resize
+		}
 	}
 	if len(r.plan.Start) == 0 && !r.plan.CreateSandbox {
 		return nil
@@ -124,6 +129,9 @@ func (r *syncRun) prepare(ctx context.Context) (err error) {
 	}
 	if _, err := r.k.tree.EnsurePod(r.pod); err != nil {
 		r.k.events.Eventf(r.about, corev1.EventTypeWarning, "FailedCreatePodContainer", "unable to ensure pod container exists: %v", err)
+		return err
+	}
+	if err := r.k.updateQOS(); err != nil {
 		return err
 	}
 	if err := r.makeDirs(); err != nil {

@@ -47,6 +47,7 @@ type worker struct {
 	mounted map[string]volumes.Mounted
 	probes  *probes.Set
 
+	resize   resizing
 	op       *operation
 	stale    bool      // volumes have to be brought up to date
 	now      time.Time // of the current look
@@ -62,6 +63,7 @@ type mailbox struct {
 	gone     bool
 	dirty    bool // the runtime has news
 	stale    bool // an object that the pod names has changed
+	room     bool // a pod has left the node
 	kill     *killRequest
 	hooking  map[string]bool // containers whose post-start hook runs
 	watchers []chan<- *lifecycle.Observed
@@ -88,6 +90,7 @@ func (k *Kubelet) newWorker(pod *corev1.Pod) *worker {
 		done:    make(chan struct{}),
 		waiting: map[string]waitingUntil{},
 		crashes: map[string]*lifecycle.Crash{},
+		resize:  resizing{applied: map[string]string{}},
 	}
 	w.mail.pod, w.mail.dirty = pod, true
 	w.mail.hooking = map[string]bool{}
@@ -186,6 +189,8 @@ type outcome struct {
 	waiting map[string]*waitingUntil // by container; nil clears
 	mounted map[string]volumes.Mounted
 	crashes map[string]*lifecycle.Crash
+	applied map[string]string // grants in force, by container ID
+	resize  error             // why a grant isn't
 }
 
 // ended is closed when the operation is over; without an operation it never is.
@@ -231,12 +236,19 @@ func (w *worker) finishOperation() {
 	if r.mounted != nil {
 		w.mounted = r.mounted
 	}
+	for id, grant := range r.applied {
+		w.resize.applied[id] = grant
+	}
+	if r.resize != nil {
+		w.resizeFailed(r.resize.Error())
+	}
 	w.post(func(m *mailbox) { m.dirty = true })
 	if r.err == nil {
 		w.failures, w.retryAt = 0, time.Time{}
 		switch op.kind {
 		case opClean:
 			w.cleaned = true
+			w.k.pods.retryResizes()
 		case opPurge:
 			w.k.pods.finished(w)
 		}

@@ -149,6 +149,13 @@ func (t *Tree) EnsurePod(pod *corev1.Pod) (string, error) {
 // UpdatePod writes the pod's limits anew.
 func (t *Tree) UpdatePod(pod *corev1.Pod) error { return t.apply(t.PodPath(pod), PodLimits(pod)) }
 
+// LoosenPod takes the pod's own bounds off while its containers' bounds change; UpdatePod sets them again.
+func (t *Tree) LoosenPod(pod *corev1.Pod) error {
+	l := PodLimits(pod)
+	l.CPUQuota, l.Memory = 0, 0
+	return t.apply(t.PodPath(pod), l)
+}
+
 // make creates a group in every hierarchy that limits are written to.
 func (t *Tree) make(path string) error {
 	if t.v2 {

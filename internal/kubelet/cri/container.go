@@ -45,6 +45,7 @@ func fromStatus(ctx context.Context, sandboxID string, s *runtimeapi.ContainerSt
 		ImageRef:     s.ImageRef,
 		ImageID:      cmp.Or(s.ImageId, s.ImageRef),
 		Hash:         info.Hash,
+		Applied:      info.Resources,
 		LogPath:      s.LogPath,
 		Resources:    resources(s.GetResources().GetLinux()),
 		User:         user(s.GetUser().GetLinux()),

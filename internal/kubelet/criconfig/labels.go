@@ -29,6 +29,7 @@ const (
 	portsAnnotation             = "io.kubernetes.container.ports"
 	deletionGraceAnnotation     = "io.kubernetes.pod.deletionGracePeriod"
 	terminationGraceAnnotation  = "io.kubernetes.pod.terminationGracePeriod"
+	resourcesAnnotation         = "clipper.dev/resources"
 )
 
 // Hash returns the value by which a changed container spec is recognized: of all fields, only a changed image restarts a container.
@@ -66,6 +67,7 @@ func containerAnnotations(pod *corev1.Pod, c *corev1.Container, restartCount int
 	a := map[string]string{}
 	maps.Copy(a, extra)
 	a[hashAnnotation] = Hash(c)
+	a[resourcesAnnotation] = ResourcesKey(pod, c)
 	a[restartCountAnnotation] = strconv.Itoa(int(restartCount))
 	a[terminationPathAnnotation] = c.TerminationMessagePath
 	a[terminationPolicyAnnotation] = string(c.TerminationMessagePolicy)
@@ -95,6 +97,7 @@ func encode(v any) string {
 // Annotated is what a container's annotations tell of how it was made.
 type Annotated struct {
 	Hash                     string
+	Resources                string // ResourcesKey at that time
 	RestartCount             int32
 	TerminationMessagePath   string
 	TerminationMessagePolicy corev1.TerminationMessagePolicy
@@ -109,6 +112,7 @@ type Annotated struct {
 func ParseAnnotations(a map[string]string) Annotated {
 	out := Annotated{
 		Hash:                     a[hashAnnotation],
+		Resources:                a[resourcesAnnotation],
 		TerminationMessagePath:   a[terminationPathAnnotation],
 		TerminationMessagePolicy: corev1.TerminationMessagePolicy(a[terminationPolicyAnnotation]),
 		DeletionGracePeriod:      parseInt(a[deletionGraceAnnotation]),

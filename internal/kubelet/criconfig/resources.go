@@ -84,6 +84,20 @@ func Resources(n *Node, pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxC
 	return r
 }
 
+// ResourcesKey writes what a container is granted in short, so that a change is recognized: CPU request and limit in thousandths, memory limit in bytes.
+func ResourcesKey(pod *corev1.Pod, c *corev1.Container) string {
+	cpu, memory := c.Resources.Limits.Cpu(), c.Resources.Limits.Memory()
+	if pod.Spec.Resources != nil {
+		if cpu.IsZero() {
+			cpu = pod.Spec.Resources.Limits.Cpu()
+		}
+		if memory.IsZero() {
+			memory = pod.Spec.Resources.Limits.Memory()
+		}
+	}
+	return lifecycle.JoinResources(c.Resources.Requests.Cpu().MilliValue(), cpu.MilliValue(), memory.Value())
+}
+
 // podResources returns the sum of what the pod's containers may use, for runtimes that size a virtual machine by it.
 func (n *Node) podResources(pod *corev1.Pod) *runtimeapi.LinuxContainerResources {
 	opts := resourcehelper.PodResourcesOptions{ExcludeOverhead: true}

@@ -22,6 +22,9 @@ func OwnedCondition(t corev1.PodConditionType) bool {
 func conditions(in *StatusInput, s *corev1.PodStatus, statuses map[string]*corev1.ContainerStatus, others []corev1.PodCondition) []corev1.PodCondition {
 	pod := in.Pod
 	out := append([]corev1.PodCondition{}, others...)
+	if !in.Ended {
+		out = append(out, in.Resize...)
+	}
 	if d := findCondition(in.Previous.Conditions, corev1.DisruptionTarget); d != nil && findCondition(out, corev1.DisruptionTarget) == nil {
 		out = append(out, *d)
 	}

@@ -52,6 +52,8 @@ type Container struct {
 	Image    string // as the pod named it
 	ImageRef string // by digest
 	ImageID  string // in the runtime
+	// Applied is what the container is granted now, as Input.Resources writes it; "" is unknown.
+	Applied string
 	// Hash is that of the container's spec when it was made.
 	Hash    string
 	LogPath string

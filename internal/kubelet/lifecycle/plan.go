@@ -14,6 +14,8 @@ type Input struct {
 	Health   HealthFunc
 	// Hash gives a container's spec the value that Container.Hash has for an unchanged one.
 	Hash func(*corev1.Container) string
+	// Resources writes what a container shall be granted, comparable to Container.Applied; nil leaves grants alone.
+	Resources func(*corev1.Container) string
 }
 
 // Class tells the lists of containers in a PodSpec apart.
@@ -89,12 +91,14 @@ type Plan struct {
 	Kill []Kill
 	// Remove lists exited containers to remove before anything starts, for a restart of the whole pod. They are killed first where they run.
 	Remove []Kill
+	// Resize lists running containers whose grant changes in place.
+	Resize []Ref
 	Start  []Ref
 }
 
 // Empty tells whether there is nothing to do.
 func (p *Plan) Empty() bool {
-	return !p.KillPod && !p.CreateSandbox && len(p.Kill) == 0 && len(p.Remove) == 0 && len(p.Start) == 0
+	return !p.KillPod && !p.CreateSandbox && len(p.Kill) == 0 && len(p.Remove) == 0 && len(p.Resize) == 0 && len(p.Start) == 0
 }
 
 // Decide says what brings the pod to what its spec wants. The pod must not be terminating.
@@ -114,11 +118,12 @@ func Decide(in Input) Plan {
 	}
 	init := decideInit(in)
 	plan.Kill = append(plan.Kill, init.kill...)
+	plan.Resize = append(plan.Resize, init.resize...)
 	for _, i := range init.start {
 		plan.Start = append(plan.Start, Ref{Init, i})
 	}
 	if init.failed {
-		plan.KillPod, plan.Start = true, nil
+		plan.KillPod, plan.Start, plan.Resize = true, nil, nil
 		return plan
 	}
 	if !init.done {
@@ -126,7 +131,7 @@ func Decide(in Input) Plan {
 	}
 	if kept := decideRegular(in, &plan); !kept {
 		// Nothing is left to run: sidecars alone don't keep a pod alive.
-		plan.KillPod, plan.Start = true, nil
+		plan.KillPod, plan.Start, plan.Resize = true, nil, nil
 	}
 	return plan
 }
@@ -204,6 +209,9 @@ func decideRegular(in Input, plan *Plan) bool {
 		kill, restart := unfit(in, c, seen)
 		if kill == nil {
 			kept = true
+			if inPlace, _ := resized(in, c, seen); inPlace {
+				plan.Resize = append(plan.Resize, Ref{Regular, i})
+			}
 			continue
 		}
 		if restart {
@@ -232,6 +240,10 @@ func unfit(in Input, c *corev1.Container, seen *Container) (kill *Kill, restart 
 		kill.Message = fmt.Sprintf("Container %s failed startup probe", c.Name)
 		kill.Reason = KillStartupProbe
 	default:
+		if _, again := resized(in, c, seen); again {
+			kill.Message = fmt.Sprintf("Container %s resize requires restart", c.Name)
+			return kill, true
+		}
 		return nil, false
 	}
 	return kill, restart

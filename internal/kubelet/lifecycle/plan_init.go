@@ -11,6 +11,7 @@ import (
 type initPlan struct {
 	start  []int // in spec order
 	kill   []Kill
+	resize []Ref
 	failed bool // one failed for good: the pod is over
 	done   bool // regular containers may run
 }
@@ -129,7 +130,14 @@ func (p *initPlan) sidecar(in Input, i int, c *corev1.Container, seen *Container
 	case health.Liveness == Failure:
 		kill.Message, kill.Reason = fmt.Sprintf("Init container %s failed liveness probe", c.Name), KillLivenessProbe
 	default:
-		return
+		inPlace, again := resized(in, c, seen)
+		if inPlace {
+			p.resize = append(p.resize, Ref{Init, i})
+		}
+		if !again {
+			return
+		}
+		kill.Message = fmt.Sprintf("Container %s resize requires restart", c.Name)
 	}
 	p.kill = append(p.kill, kill)
 	p.start = append(p.start, i)

@@ -25,6 +25,8 @@ type StatusInput struct {
 	Verdict *PodVerdict
 	// Disruption is the DisruptionTarget condition that goes with an eviction.
 	Disruption *corev1.PodCondition
+	// Resize are the conditions that tell of a change of the pod's resources under way or waiting.
+	Resize []corev1.PodCondition
 	// HostIPs are the node's addresses, the primary one first.
 	HostIPs []string
 	// Now is the time of the status.

@@ -1,0 +1,220 @@
+package kubelet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	resourcehelper "k8s.io/component-helpers/resource"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"clipper.dev/clipper/internal/kubelet/admission"
+	"clipper.dev/clipper/internal/kubelet/cgroups"
+	"clipper.dev/clipper/internal/kubelet/criconfig"
+	"clipper.dev/clipper/internal/kubelet/lifecycle"
+)
+
+// resizeRetry is how soon a resize that didn't fit is looked at again when no pod has left meanwhile.
+const resizeRetry = time.Minute
+
+// resizing is a worker's change of resources.
+type resizing struct {
+	desired *corev1.Pod          // as the API has it, while its resources are not granted
+	pending *corev1.PodCondition // why not
+	running *corev1.PodCondition // granted and being carried out
+	retryAt time.Time
+	applied map[string]string // what containers were granted in place, by ID
+}
+
+// grant takes in a new version of the pod: what it asks for is granted if the node has it, else the pod goes on with what it has.
+func (w *worker) grant(ctx context.Context, pod *corev1.Pod) {
+	if w.pod == nil || w.ending || sameResources(w.pod, pod) {
+		w.pod = pod
+		w.resize.desired, w.resize.pending = nil, nil
+		return
+	}
+	reason, message := w.k.admitResize(ctx, pod)
+	if reason == "" {
+		w.pod = pod
+		w.resize.desired, w.resize.pending = nil, nil
+		w.resize.running = w.resizeCondition(corev1.PodResizeInProgress, pod, "", "")
+		w.k.events.Event(criconfig.PodReference(pod), corev1.EventTypeNormal, "ResizeStarted", resizeMessage("Pod resize started", pod, ""))
+		return
+	}
+	if p := w.resize.pending; p == nil || p.Reason != reason || p.ObservedGeneration != pod.Generation {
+		event := "ResizeDeferred"
+		if reason == corev1.PodReasonInfeasible {
+			event = "ResizeInfeasible"
+		}
+		w.k.events.Event(criconfig.PodReference(pod), corev1.EventTypeWarning, event, resizeMessage("Pod resize "+reason, pod, message))
+		w.resize.pending = w.resizeCondition(corev1.PodResizePending, pod, reason, message)
+	}
+	w.resize.desired, w.resize.retryAt = pod, time.Now().Add(resizeRetry)
+	w.pod = withResources(pod, w.pod)
+}
+
+// retryResize looks again at a resize that didn't fit.
+func (w *worker) retryResize(ctx context.Context) {
+	if w.resize.desired != nil && !w.now.Before(w.resize.retryAt) {
+		w.grant(ctx, w.resize.desired)
+	}
+}
+
+func (w *worker) resizeCondition(t corev1.PodConditionType, pod *corev1.Pod, reason, message string) *corev1.PodCondition {
+	now := metav1.NewTime(time.Now().Truncate(time.Second))
+	return &corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: pod.Generation, LastProbeTime: now, LastTransitionTime: now}
+}
+
+func (r *resizing) conditions() []corev1.PodCondition {
+	var out []corev1.PodCondition
+	if r.pending != nil {
+		out = append(out, *r.pending)
+	}
+	if r.running != nil {
+		out = append(out, *r.running)
+	}
+	return out
+}
+
+// settleResize notes that everything granted is in force.
+func (w *worker) settleResize(plan *lifecycle.Plan) {
+	if w.resize.running == nil || len(plan.Resize) > 0 || len(plan.Kill) > 0 || w.op != nil {
+		return
+	}
+	w.resize.running = nil
+	w.k.events.Event(criconfig.PodReference(w.pod), corev1.EventTypeNormal, "ResizeCompleted", resizeMessage("Pod resize completed", w.pod, ""))
+}
+
+// resizeFailed notes why a grant isn't in force.
+func (w *worker) resizeFailed(message string) {
+	if w.resize.running == nil || w.resize.running.Message == message {
+		return
+	}
+	w.resize.running = w.resizeCondition(corev1.PodResizeInProgress, w.pod, corev1.PodReasonError, message)
+	w.k.events.Event(criconfig.PodReference(w.pod), corev1.EventTypeWarning, "ResizeError", resizeMessage("Pod resize error", w.pod, message))
+}
+
+func sameResources(a, b *corev1.Pod) bool {
+	if !apiequality.Semantic.DeepEqual(a.Spec.Resources, b.Spec.Resources) {
+		return false
+	}
+	same := func(a, b []corev1.Container) bool {
+		if len(a) != len(b) {
+			return false
+		}
+		for i := range a {
+			if !apiequality.Semantic.DeepEqual(a[i].Resources, b[i].Resources) {
+				return false
+			}
+		}
+		return true
+	}
+	return same(a.Spec.Containers, b.Spec.Containers) && same(a.Spec.InitContainers, b.Spec.InitContainers)
+}
+
+// withResources returns a pod with the resources of a former version.
+func withResources(pod, former *corev1.Pod) *corev1.Pod {
+	out := pod.DeepCopy()
+	out.Spec.Resources = former.Spec.Resources
+	for i := range out.Spec.Containers {
+		out.Spec.Containers[i].Resources = former.Spec.Containers[i].Resources
+	}
+	for i := range out.Spec.InitContainers {
+		out.Spec.InitContainers[i].Resources = former.Spec.InitContainers[i].Resources
+	}
+	return out
+}
+
+// admitResize decides whether the node has what a pod asks for now; the reason is empty if it has.
+func (k *Kubelet) admitResize(ctx context.Context, pod *corev1.Pod) (reason, message string) {
+	if lifecycle.IsStatic(pod) {
+		return corev1.PodReasonInfeasible, "In-place resize of static-pods is not supported"
+	}
+	requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		want, have := requests[name], k.allocatable[name]
+		if want.Cmp(have) > 0 {
+			amount := func(q int64, milli int64) int64 {
+				if name == corev1.ResourceCPU {
+					return milli
+				}
+				return q
+			}
+			return corev1.PodReasonInfeasible, fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d", name, amount(want.Value(), want.MilliValue()), amount(have.Value(), have.MilliValue()))
+		}
+	}
+	k.pods.admission.Lock()
+	defer k.pods.admission.Unlock()
+	in := admission.Input{Pod: pod, Others: k.pods.holding(pod.UID), Allocatable: k.allocatable, UnsafeSysctls: k.cfg.AllowedUnsafeSysctls, AppArmor: appArmor(), GroupsPolicy: k.knowsGroupsPolicy()}
+	if refusal := admission.Check(in); refusal != nil {
+		return corev1.PodReasonDeferred, refusal.Message
+	}
+	k.pods.admitted[pod.UID] = pod
+	return "", ""
+}
+
+// grantSummary is what events of a resize tell.
+type grantSummary struct {
+	InitContainers []containerGrant `json:"initContainers,omitempty"`
+	Containers     []containerGrant `json:"containers,omitempty"`
+	Generation     int64            `json:"generation"`
+	Error          string           `json:"error,omitempty"`
+}
+
+type containerGrant struct {
+	Name      string                      `json:"name"`
+	Resources corev1.ResourceRequirements `json:"resources,omitempty"`
+}
+
+func resizeMessage(prefix string, pod *corev1.Pod, problem string) string {
+	s := grantSummary{Generation: pod.Generation, Error: problem}
+	for i := range pod.Spec.InitContainers {
+		s.InitContainers = append(s.InitContainers, containerGrant{pod.Spec.InitContainers[i].Name, pod.Spec.InitContainers[i].Resources})
+	}
+	for i := range pod.Spec.Containers {
+		s.Containers = append(s.Containers, containerGrant{pod.Spec.Containers[i].Name, pod.Spec.Containers[i].Resources})
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return prefix
+	}
+	return prefix + ": " + string(data)
+}
+
+// resize carries out a granted change: the pod's own bounds give way first and follow last, so that at no time a container has more than its pod.
+func (r *syncRun) resize(ctx context.Context) error {
+	if limit := cgroups.PodLimits(r.pod).Memory; limit > 0 {
+		if used, err := r.k.tree.PodUsage(r.pod); err == nil && used.MemoryBytes > uint64(limit) {
+			return fmt.Errorf("attempting to set pod memory limit (%d) below current usage (%d)", limit, used.MemoryBytes)
+		}
+	}
+	if err := r.k.tree.LoosenPod(r.pod); err != nil {
+		return err
+	}
+	for _, ref := range r.plan.Resize {
+		c := ref.Spec(r.pod)
+		seen := r.observed.Container(c.Name)
+		_, err := r.k.cri.UpdateContainerResources(ctx, &runtimeapi.UpdateContainerResourcesRequest{ContainerId: seen.ID, Linux: criconfig.Resources(r.k.translate, r.pod, c)})
+		if err != nil {
+			return fmt.Errorf("resize container %s: %w", c.Name, err)
+		}
+		r.out.applied[seen.ID] = criconfig.ResourcesKey(r.pod, c)
+	}
+	return r.k.tree.UpdatePod(r.pod)
+}
+
+// updateQOS weighs burstable pods together by what they request.
+func (k *Kubelet) updateQOS() error {
+	var milli int64
+	for _, s := range k.pods.list() {
+		if !s.Stopped && lifecycle.QOS(s.Pod) == corev1.PodQOSBurstable {
+			requests := resourcehelper.PodRequests(s.Pod, resourcehelper.PodResourcesOptions{})
+			milli += requests.Cpu().MilliValue()
+		}
+	}
+	return k.tree.UpdateQOS(milli)
+}
