@@ -104,7 +104,9 @@ func (c *cluster) kubelet() error {
 			pod = pod.DeepCopy()
 			ip := fmt.Sprintf("10.1.%d.%d", next/250, next%250)
 			pod.Status.Phase, pod.Status.PodIP, pod.Status.PodIPs = corev1.PodRunning, ip, []corev1.PodIP{{IP: ip}}
-			if !strings.Contains(pod.Spec.Containers[0].Image, "broken") {
+			if strings.Contains(pod.Spec.Containers[0].Image, "ends") {
+				pod.Status.Phase = corev1.PodSucceeded
+			} else if !strings.Contains(pod.Spec.Containers[0].Image, "broken") {
 				pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
 			}
 			_, err = client.Pods.UpdateStatus(c.ctx, c, pod)
