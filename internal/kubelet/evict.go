@@ -80,15 +80,16 @@ func (e *evictor) look(ctx context.Context) {
 		e.k.logger.Error("no pod can be evicted", "signal", crossing.Signal)
 		return
 	}
-	e.evict(victim.Pod, victim.Message, victim.GraceSeconds)
+	e.evict(victim.Pod, string(crossing.Signal), victim.Message, victim.GraceSeconds)
 }
 
-func (e *evictor) evict(pod *corev1.Pod, message string, grace int64) {
+func (e *evictor) evict(pod *corev1.Pod, signal, message string, grace int64) {
 	request := &killRequest{
 		verdict: lifecycle.PodVerdict{Phase: corev1.PodFailed, Reason: eviction.Reason, Message: message}, grace: &grace,
 		disrupt: &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: message},
 	}
 	if e.k.evict(pod.UID, request) {
+		e.k.metrics.evictions.WithLabelValues(signal).Inc()
 		e.k.events.Event(criconfig.PodReference(pod), corev1.EventTypeWarning, eviction.Reason, message)
 		e.k.logger.Warn("pod evicted", "pod", pod.Namespace+"/"+pod.Name, "message", message)
 	}
@@ -213,7 +214,7 @@ func (e *evictor) enforceLimits(ctx context.Context) {
 	}
 	for _, u := range e.usages(ctx, eviction.Limited) {
 		if why := eviction.OverLimit(&u, e.emptyDirs(u.Pod)); why != "" {
-			e.evict(u.Pod, why, 1)
+			e.evict(u.Pod, "ephemeralstorage", why, 1)
 		}
 	}
 }

@@ -126,6 +126,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	}
 	k.pods = newPods(k)
 	k.pods.ctx = ctx
+	k.metrics.describe(k)
 	k.objects = objects.New(ctx, k.cfg.Client, k.pods.refresh)
 	k.statuses = newStatuses(ctx, k.cfg.Client, k.logger)
 	k.node = k.newNode()

@@ -43,6 +43,11 @@ func (r *syncRun) start(ctx context.Context, ref lifecycle.Ref) {
 	if ctx.Err() != nil {
 		return
 	}
+	if why == nil {
+		r.k.metrics.started.WithLabelValues(containerType(ref.Class)).Inc()
+	} else if why.Reason != reasonCrash {
+		r.k.metrics.startedErrors.WithLabelValues(containerType(ref.Class), why.Reason).Inc()
+	}
 	r.out.waiting[c.Name] = why
 	r.w.touch()
 }

@@ -110,6 +110,7 @@ func (w *worker) admit(ctx context.Context) bool {
 		return true
 	}
 	if refusal := w.k.admit(ctx, w.pod, len(w.observed.Containers) > 0); refusal != nil {
+		w.k.metrics.admissionRefusals.WithLabelValues(refusal.Reason).Inc()
 		w.k.events.Event(criconfig.PodReference(w.pod), corev1.EventTypeWarning, refusal.Reason, refusal.Message)
 		w.verdict = &lifecycle.PodVerdict{Phase: corev1.PodFailed, Reason: refusal.Reason, Message: "Pod was rejected: " + refusal.Message}
 		w.end(nil)
@@ -315,6 +316,9 @@ func (w *worker) report() {
 	status := lifecycle.Status(w.statusInput())
 	if w.cleaned {
 		status = lifecycle.Finish(w.pod, status)
+	}
+	if w.status.Phase == corev1.PodPending && status.Phase == corev1.PodRunning {
+		w.k.metrics.podStart.Observe(w.now.Sub(w.since).Seconds())
 	}
 	w.status = status
 	w.k.pods.publishStatus(w, w.pod, status)

@@ -209,9 +209,11 @@ func (r *syncRun) ensureSandbox(ctx context.Context) error {
 	for _, warning := range warnings {
 		r.k.events.Event(r.about, corev1.EventTypeWarning, warning.Reason, warning.Message)
 	}
+	r.k.metrics.startedPods.Inc()
 	resp, err := r.k.cri.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: r.sandbox, RuntimeHandler: r.handler})
 	if err != nil {
 		if ctx.Err() == nil {
+			r.k.metrics.startedPodErrors.Inc()
 			r.k.events.Eventf(r.about, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		}
 		return fmt.Errorf("create sandbox: %w", err)

@@ -51,6 +51,7 @@ type worker struct {
 	op       *operation
 	stale    bool      // volumes have to be brought up to date
 	now      time.Time // of the current look
+	since    time.Time // when the kubelet learned of the pod
 	failures int       // operations in a row that failed
 	retryAt  time.Time
 }
@@ -87,6 +88,7 @@ func (k *Kubelet) newWorker(pod *corev1.Pod) *worker {
 		k: k, uid: pod.UID,
 		logger:  k.logger.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID),
 		wake:    make(chan struct{}, 1),
+		since:   time.Now(),
 		done:    make(chan struct{}),
 		waiting: map[string]waitingUntil{},
 		crashes: map[string]*lifecycle.Crash{},
