@@ -2,6 +2,7 @@ package probes
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,13 +15,14 @@ import (
 // script answers the n-th exec with its n-th code and the last one for ever.
 type script struct {
 	codes []int32
-	calls int
+	count atomic.Int64
 }
 
+func (s *script) calls() int { return int(s.count.Load()) }
+
 func (s *script) Exec(context.Context, string, []string, time.Duration) ([]byte, int32, error) {
-	code := s.codes[min(s.calls, len(s.codes)-1)]
-	s.calls++
-	return nil, code, nil
+	n := int(s.count.Add(1)) - 1
+	return nil, s.codes[min(n, len(s.codes)-1)], nil
 }
 
 func probe(period, failures, successes int32) *corev1.Probe {
@@ -30,16 +32,16 @@ func probe(period, failures, successes int32) *corev1.Probe {
 	}
 }
 
-func setup(t *testing.T, c corev1.Container, codes ...int32) (*Set, *corev1.Container, *script, *int) {
+func setup(t *testing.T, c corev1.Container, codes ...int32) (*Set, *corev1.Container, *script, *atomic.Int64) {
 	t.Helper()
-	run, changes := &script{codes: codes}, 0
+	run, changes := &script{codes: codes}, new(atomic.Int64)
 	c.Name = "c"
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{c}}}
-	s := NewSet(t.Context(), Config{Runner: run, Changed: func() { changes++ }})
+	s := NewSet(t.Context(), Config{Runner: run, Changed: func() { changes.Add(1) }})
 	o := &lifecycle.Observed{Containers: []lifecycle.Container{{ID: "1", Name: "c", State: lifecycle.Running, StartedAt: time.Now()}}}
 	s.Sync(pod, "10.0.0.1", o, func(string, string) bool { return false })
 	t.Cleanup(s.Stop)
-	return s, &pod.Spec.Containers[0], run, &changes
+	return s, &pod.Spec.Containers[0], run, changes
 }
 
 func after(d time.Duration) {
@@ -58,8 +60,8 @@ func TestReadinessFollowsThresholds(t *testing.T) {
 			}
 			after(time.Second - 20*time.Millisecond)
 		}
-		if *changes != 3 {
-			t.Errorf("%d changes, want 3", *changes)
+		if changes.Load() != 3 {
+			t.Errorf("%d changes, want 3", changes.Load())
 		}
 	})
 }
@@ -69,8 +71,8 @@ func TestOtherProbesWaitForStartup(t *testing.T) {
 		c := corev1.Container{StartupProbe: probe(1, 5, 1), LivenessProbe: probe(1, 1, 1)}
 		s, spec, run, _ := setup(t, c, 1, 1, 0, 0, 1)
 		after(1500 * time.Millisecond)
-		if h := s.Health(spec, "1"); h.Startup != lifecycle.Pending || h.Liveness != lifecycle.Pending || run.calls != 2 {
-			t.Fatalf("health %+v after %d probes", h, run.calls)
+		if h := s.Health(spec, "1"); h.Startup != lifecycle.Pending || h.Liveness != lifecycle.Pending || run.calls() != 2 {
+			t.Fatalf("health %+v after %d probes", h, run.calls())
 		}
 		after(time.Second)
 		if h := s.Health(spec, "1"); h.Startup != lifecycle.Success || h.Liveness != lifecycle.Success {
@@ -80,9 +82,9 @@ func TestOtherProbesWaitForStartup(t *testing.T) {
 		if h := s.Health(spec, "1"); h.Liveness != lifecycle.Failure {
 			t.Fatalf("health %+v, want a failure", h)
 		}
-		calls := run.calls
+		calls := run.calls()
 		after(10 * time.Second)
-		if run.calls != calls {
+		if run.calls() != calls {
 			t.Error("a container that is to be restarted was probed again")
 		}
 	})
@@ -94,11 +96,11 @@ func TestInitialDelayIsWaitedFor(t *testing.T) {
 		p.InitialDelaySeconds = 5
 		_, _, run, _ := setup(t, corev1.Container{LivenessProbe: p}, 0)
 		after(4 * time.Second)
-		if run.calls != 0 {
-			t.Errorf("%d probes before the delay was over", run.calls)
+		if run.calls() != 0 {
+			t.Errorf("%d probes before the delay was over", run.calls())
 		}
 		after(2 * time.Second)
-		if run.calls == 0 {
+		if run.calls() == 0 {
 			t.Error("no probe after the delay")
 		}
 	})
