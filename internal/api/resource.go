@@ -36,6 +36,10 @@ type Resource struct {
 	Versions []Version
 	// StoredAs names the group, version and kind written to etcd; its zero value is the first version.
 	StoredAs schema.GroupVersionKind
+	// Stored converts an object of any version to the one that is stored. It is for kinds whose objects are unstructured: these have no
+	// hub. An object keeps the version of its request until it's written, what is read keeps the version that it was stored as, and
+	// FromHub converts from any version.
+	Stored func(Object) (Object, error)
 	// Prefix is the table's place below /registry/, as upstream lays it: "deployments", "services/specs". Two rows that share it share the table.
 	Prefix string
 	// Verbs lists what is served; nil is create, delete, deletecollection, get, list, patch, update, watch.

@@ -225,7 +225,7 @@ func newResource(row *api.Resource, rows []*api.Resource, kinds map[string]*stor
 		k = &stored.Kind{
 			GVK: r.hub, New: r.newHub, Default: row.Default,
 			Fields: map[string]func(api.Object) string{}, Versions: map[schema.GroupVersionKind]stored.Version{r.hub: {New: r.newHub}},
-			Text: isText(r.newHub()),
+			Text: isText(r.newHub()), Stored: row.Stored,
 		}
 		kinds[row.Prefix] = k
 	}

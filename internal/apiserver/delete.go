@@ -38,7 +38,7 @@ func (s *Server) remove(ctx context.Context, t target, o *metav1.DeleteOptions) 
 }
 
 func (s *Server) removeOnce(ctx context.Context, t target, entry *store.Entry, o *metav1.DeleteOptions) (removal, error) {
-	live, err := objectOf(entry)
+	live, err := t.v.live(entry)
 	if err != nil {
 		return removal{}, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/apiserver/negotiate"
+	"clipper.dev/clipper/internal/store"
 )
 
 // Kinds whose objects are unstructured (custom resources) have no protobuf: they are JSON in etcd, in the cache and on the wire.
@@ -122,4 +123,13 @@ func textOnly(r *http.Request, verb string) error {
 	}
 	r.Header.Set("Accept", strings.Join(kept, ","))
 	return nil
+}
+
+// live is a stored object as writes work on it: the hub's, or, where there is no hub, the version's.
+func (v *version) live(e *store.Entry) (api.Object, error) {
+	o, err := objectOf(e)
+	if err != nil || !v.text() {
+		return o, err
+	}
+	return v.fromHub(o)
 }

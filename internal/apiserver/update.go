@@ -130,7 +130,7 @@ func (s *Server) updateOnce(ctx context.Context, t target, entry *store.Entry, c
 		doc, err := s.createByUpdate(ctx, t, ch)
 		return doc, err == nil, err
 	}
-	live, err := objectOf(entry)
+	live, err := t.v.live(entry)
 	if err != nil {
 		return nil, false, err
 	}

@@ -24,6 +24,8 @@ import (
 	"clipper.dev/clipper/internal/api"
 	_ "clipper.dev/clipper/internal/api/all" // every kind
 	"clipper.dev/clipper/internal/apiserver"
+	"clipper.dev/clipper/internal/apiserver/crd"
+	"clipper.dev/clipper/internal/apiserver/hook"
 	"clipper.dev/clipper/internal/apiserver/managed"
 	"clipper.dev/clipper/internal/apiserver/openapi"
 	"clipper.dev/clipper/internal/authn"
@@ -51,6 +53,7 @@ type controlPlane struct {
 	authn  *authn.Authenticator
 	rbac   *rbac.Authorizer
 	authz  authz.Union
+	crds   *crd.Manager
 	ledger *quota.Ledger // what requests under way have reserved of quotas
 }
 
@@ -144,6 +147,11 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		return fmt.Errorf("open the API server: %w", err)
 	}
 	self := p.engine.Client(engineUser)
+	hooks := hook.New(self)
+	p.crds, err = crd.New(ctx, crd.Config{Server: p.engine, Client: self, Hooks: hooks, Logger: p.log.With("component", "apiextensions")})
+	if err != nil {
+		return fmt.Errorf("serve custom resources: %w", err)
+	}
 	p.authn, err = authn.New(ctx, self, authn.Config{
 		ClientCA: func() *x509.CertPool { return p.keys.Authority().Pool() },
 		Proxy:    authn.DefaultProxy(func() *x509.CertPool { return p.keys.FrontProxyAuthority().Pool() }),

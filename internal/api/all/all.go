@@ -2,7 +2,8 @@
 package all
 
 import (
-	_ "clipper.dev/clipper/internal/api/apps" // each registers its rows
+	_ "clipper.dev/clipper/internal/api/apiextensions" // each registers its rows
+	_ "clipper.dev/clipper/internal/api/apps"
 	_ "clipper.dev/clipper/internal/api/authentication"
 	_ "clipper.dev/clipper/internal/api/authorization"
 	_ "clipper.dev/clipper/internal/api/autoscaling"
@@ -12,6 +13,7 @@ import (
 	_ "clipper.dev/clipper/internal/api/core"
 	_ "clipper.dev/clipper/internal/api/discovery"
 	_ "clipper.dev/clipper/internal/api/events"
+	_ "clipper.dev/clipper/internal/api/flowcontrol"
 	_ "clipper.dev/clipper/internal/api/networking"
 	_ "clipper.dev/clipper/internal/api/node"
 	_ "clipper.dev/clipper/internal/api/policy"

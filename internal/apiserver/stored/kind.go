@@ -32,6 +32,8 @@ type Kind struct {
 
 	// Text is a kind whose objects are unstructured: they are stored and cached as JSON.
 	Text bool
+	// Stored converts a Text object to the version that is stored; nil when there is only one.
+	Stored func(api.Object) (api.Object, error)
 
 	written recent
 	// Decoded counts the values that Open had to decode.
@@ -170,6 +172,9 @@ func (k *Kind) read(value []byte) (obj api.Object, canonical []byte, err error) 
 		gvk = schema.FromAPIVersionAndKind(probe.APIVersion, probe.Kind)
 	}
 	v, ok := k.Versions[gvk]
+	if k.Text {
+		v, ok = Version{New: k.New}, true
+	}
 	if !ok {
 		return nil, nil, fmt.Errorf("a stored %s is of the unknown type %s", k.GVK.Kind, gvk)
 	}

@@ -12,11 +12,18 @@ import (
 
 // encodeText makes the value of an unstructured object: JSON, as upstream stores custom resources.
 func (k *Kind) encodeText(obj api.Object) (*Draft, error) {
+	var err error
+	if k.Stored != nil {
+		if obj, err = k.Stored(obj); err != nil {
+			return nil, err
+		}
+	}
 	u, ok := obj.(*unstructured.Unstructured)
 	if !ok {
 		return nil, fmt.Errorf("a %T is not unstructured", obj)
 	}
 	u = withMetadata(u)
+	u.SetResourceVersion("")
 	value, err := json.Marshal(u.Object)
 	if err != nil {
 		return nil, fmt.Errorf("encode a %s: %w", k.GVK.Kind, err)
