@@ -170,7 +170,7 @@ func TestMounts(t *testing.T) {
 	}
 	// /dev/shm is the pod's: what one container writes another one reads.
 	p.output(p.containerConfig("write", "/dev/shm/note", "shared"))
-	if got := p.output(p.containerConfig("read", "/dev/shm/note")); got != "shared\n" { // the log ends the line
+	if got := p.output(p.containerConfig("read", "/dev/shm/note")); got != "shared" {
 		t.Errorf("shared memory holds %q", got)
 	}
 }

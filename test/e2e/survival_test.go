@@ -44,20 +44,16 @@ spec:
   selector: {matchLabels: {app: lines}}
   template:
     metadata: {labels: {app: lines}}
-    spec: {nodeName: %[1]s, terminationGracePeriodSeconds: 1, containers: [{name: c, image: "clipper.dev/demo:v1", args: [lines, 5ms]}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: seven}
-spec: {nodeName: %[1]s, restartPolicy: Never, containers: [{name: c, image: "clipper.dev/demo:v1", args: [exit, "7", 6s]}]}
+    spec: {nodeName: %s, terminationGracePeriodSeconds: 1, containers: [{name: c, image: "clipper.dev/demo:v1", args: [lines, 5ms]}]}
 `, node))
 	kubectl(t, "-n", ns, "rollout", "status", "deployment", "lines", "--timeout=60s")
+	apply(t, ns, fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: seven}, spec: {nodeName: %s, restartPolicy: Never, containers: [{name: c, image: "clipper.dev/demo:v1", args: [exit, "7", 10s]}]}}`, node))
 	expect(t, 20*time.Second, ns, "pod/seven", "{.status.phase}", "Running")
 	const identity = `jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.running.startedAt}{"\n"}{end}`
 	before := kubectl(t, "-n", ns, "get", "pods", "-l", "app=lines", "-o", identity)
 
 	killDaemon(t, "/run/clipper-"+clusterName+"/clipper.pid")
-	time.Sleep(7 * time.Second) // "seven" ends meanwhile
+	time.Sleep(11 * time.Second) // "seven" ends meanwhile
 	if out, err := program("up"); err != nil {
 		t.Fatalf("clipper up: %v\n%s", err, out)
 	}
