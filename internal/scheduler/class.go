@@ -1,8 +1,8 @@
 package scheduler
 
 import (
-	"container/heap"
 	"math/rand/v2"
+	"slices"
 )
 
 // class is what is known about all pods with one key: the verdict on each node, and the feasible nodes ranked.
@@ -16,8 +16,14 @@ type class struct {
 	raw      [][]int64  // by scored rule, then slot
 	largest  []int64    // by scored rule, over the feasible nodes
 	rank     ranking
-	position uint64 // in the cluster's change log
-	usedAt   uint64 // the decision that used it last, for eviction
+	rejected *refusal // why no node whatever will do
+	position uint64   // in the cluster's change log
+	usedAt   uint64   // the decision that used it last, for eviction
+
+	// Room to work in, used again by each decision.
+	feasible       []*cell
+	totals         []int64
+	scratch, place []int64
 }
 
 // newClass compiles the plugins for pods like this one. The class has not looked at any node yet.
@@ -30,6 +36,9 @@ func newClass(all []plugin, p *podInfo, c *cluster) *class {
 		}
 		r.plugin = pl.name()
 		k.rules = append(k.rules, r)
+		if r.reject != "" && k.rejected == nil {
+			k.rejected = &refusal{plugin: r.plugin, reasons: []string{r.reject}, unresolvable: true}
+		}
 		if r.acrossNodes {
 			k.across = append(k.across, r)
 			continue
@@ -42,6 +51,15 @@ func newClass(all []plugin, p *podInfo, c *cluster) *class {
 	k.raw = make([][]int64, len(k.scored))
 	k.largest = make([]int64, len(k.scored))
 	return k
+}
+
+// release ends what the rules keep for the class.
+func (k *class) release() {
+	for _, r := range k.rules {
+		if r.release != nil {
+			r.release()
+		}
+	}
 }
 
 // refresh brings the class up to date with the nodes that changed since its last decision.
@@ -63,7 +81,7 @@ func (k *class) refresh(c *cluster) {
 		return
 	}
 	for _, slot := range changed {
-		k.place(int(slot))
+		k.rankNode(int(slot))
 	}
 }
 
@@ -110,6 +128,9 @@ func (k *class) filter(c *cluster, slot int) *refusal {
 	if c.nodes[slot] == nil {
 		return absent
 	}
+	if k.rejected != nil {
+		return k.rejected
+	}
 	for _, r := range k.kept {
 		if r.filter == nil {
 			continue
@@ -133,17 +154,21 @@ func (k *class) rescale() {
 		}
 	}
 	for slot := range k.refusals {
-		k.place(slot)
+		k.rankNode(slot)
 	}
 }
 
-// place puts a node where its score says, or out of the ranking.
-func (k *class) place(slot int) {
+// rankNode puts a node where its score says, or out of the ranking.
+func (k *class) rankNode(slot int) {
 	if k.refusals[slot] != nil {
 		k.rank.remove(slot)
 		return
 	}
-	k.rank.set(slot, k.total(slot))
+	k.place = k.place[:0]
+	for _, r := range k.across {
+		k.place = r.coordinates(slot, k.place)
+	}
+	k.rank.set(slot, k.total(slot), k.place)
 }
 
 func (k *class) total(slot int) int64 {
@@ -155,36 +180,29 @@ func (k *class) total(slot int) int64 {
 }
 
 // best returns the slot of the best node for a pod of the class, and false if there is none. refresh comes first.
-func (k *class) best(c *cluster) (slot int, ok bool) {
-	if len(k.across) == 0 {
-		return k.rank.first()
-	}
-	return k.bestAcross()
-}
-
-// bestAcross asks the rules that look across nodes about every node that the kept rules accept.
-func (k *class) bestAcross() (slot int, ok bool) {
-	for _, r := range k.across {
-		if r.prepare != nil {
-			r.prepare()
+// The nodes of a cell differ in their kept scores alone, so that the first of each cell stands for it.
+func (k *class) best() (slot int, ok bool) {
+	feasible := k.feasible[:0]
+	for _, cell := range k.rank.cells {
+		if k.refuseAcross(cell.first()) == nil {
+			feasible = append(feasible, cell)
 		}
 	}
-	feasible := make([]int32, 0, len(k.rank.heap))
-	for _, s := range k.rank.heap {
-		if k.refuseAcross(int(s)) == nil {
-			feasible = append(feasible, s)
-		}
-	}
+	k.feasible = feasible
 	if len(feasible) == 0 {
 		return 0, false
 	}
-	totals := make([]int64, len(feasible))
-	for i, s := range feasible {
-		totals[i] = k.rank.score[s]
+	if len(feasible) == 1 && len(feasible[0].heap) == 1 {
+		return feasible[0].first(), true
+	}
+	totals := slices.Grow(k.totals[:0], len(feasible))[:len(feasible)]
+	k.totals = totals
+	for i, cell := range feasible {
+		totals[i] = k.rank.score[cell.first()]
 	}
 	for _, r := range k.across {
 		if r.score != nil {
-			addScaled(totals, r, feasible)
+			k.addNormalized(r)
 		}
 	}
 	best, ties := 0, 1
@@ -198,18 +216,22 @@ func (k *class) bestAcross() (slot int, ok bool) {
 			}
 		}
 	}
-	return int(feasible[best]), true
+	return feasible[best].first(), true
 }
 
-func addScaled(totals []int64, r *rule, feasible []int32) {
-	raw := make([]int64, len(feasible))
-	var largest int64
-	for i, s := range feasible {
-		raw[i] = r.score(int(s))
-		largest = max(largest, raw[i])
+// addNormalized adds a rule's scores of the feasible cells to their totals.
+func (k *class) addNormalized(r *rule) {
+	if r.begin != nil {
+		r.begin(k.feasible)
 	}
+	raw := slices.Grow(k.scratch[:0], len(k.feasible))[:len(k.feasible)]
+	k.scratch = raw
+	for i, cell := range k.feasible {
+		raw[i] = r.score(cell.first())
+	}
+	r.normalize(raw)
 	for i := range raw {
-		totals[i] += r.weight * r.scale.of(raw[i], largest)
+		k.totals[i] += r.weight * raw[i]
 	}
 }
 
@@ -232,66 +254,4 @@ func (k *class) verdict(slot int) *refusal {
 		return no
 	}
 	return k.refuseAcross(slot)
-}
-
-// ranking is a heap of slots, best score first; equal scores come in an order of the ranking's own, so that classes spread.
-type ranking struct {
-	heap  []int32
-	at    []int32 // by slot: its place in the heap, -1 if none
-	score []int64
-	tie   []uint32
-}
-
-func (r *ranking) grow() {
-	r.at, r.score, r.tie = append(r.at, -1), append(r.score, 0), append(r.tie, rand.Uint32())
-}
-
-func (r *ranking) Len() int { return len(r.heap) }
-func (r *ranking) Less(i, j int) bool {
-	a, b := r.heap[i], r.heap[j]
-	if r.score[a] != r.score[b] {
-		return r.score[a] > r.score[b]
-	}
-	return r.tie[a] < r.tie[b]
-}
-func (r *ranking) Swap(i, j int) {
-	r.heap[i], r.heap[j] = r.heap[j], r.heap[i]
-	r.at[r.heap[i]], r.at[r.heap[j]] = int32(i), int32(j)
-}
-func (r *ranking) Push(x any) {
-	slot := x.(int32)
-	r.at[slot] = int32(len(r.heap))
-	r.heap = append(r.heap, slot)
-}
-func (r *ranking) Pop() any {
-	last := len(r.heap) - 1
-	slot := r.heap[last]
-	r.heap = r.heap[:last]
-	r.at[slot] = -1
-	return slot
-}
-
-func (r *ranking) set(slot int, score int64) {
-	if r.at[slot] < 0 {
-		r.score[slot] = score
-		heap.Push(r, int32(slot))
-		return
-	}
-	if r.score[slot] != score {
-		r.score[slot] = score
-		heap.Fix(r, int(r.at[slot]))
-	}
-}
-
-func (r *ranking) remove(slot int) {
-	if r.at[slot] >= 0 {
-		heap.Remove(r, int(r.at[slot]))
-	}
-}
-
-func (r *ranking) first() (int, bool) {
-	if len(r.heap) == 0 {
-		return 0, false
-	}
-	return int(r.heap[0]), true
 }

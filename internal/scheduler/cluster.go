@@ -3,6 +3,7 @@ package scheduler
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -32,6 +33,21 @@ type cluster struct {
 
 	changes changeLog
 	images  map[string]*imageState
+
+	topologies map[string]*topology
+	allTallies map[*tally]bool
+	tallies    map[string][]*tally // those that choose their pods, by namespace
+	namespaces map[string]labels.Set
+	workloads  workloads
+
+	carried     map[string]*carriedTerm // affinity terms of pods that are there or wait
+	carriedIn   map[string][]*carriedTerm
+	carriedMade uint64
+	sweepAt     int
+	// byNamespaceLabels is set once a term has chosen namespaces by their labels.
+	byNamespaceLabels bool
+	// relations counts the changes of what may relate pods to one another.
+	relations uint64
 }
 
 // node is what the columns don't hold.
@@ -44,7 +60,11 @@ type node struct {
 }
 
 func newCluster() *cluster {
-	c := &cluster{byName: map[string]*node{}, pods: map[types.UID]*podInfo{}, columns: map[corev1.ResourceName]int{}, images: map[string]*imageState{}}
+	c := &cluster{
+		byName: map[string]*node{}, pods: map[types.UID]*podInfo{}, columns: map[corev1.ResourceName]int{}, images: map[string]*imageState{},
+		topologies: map[string]*topology{}, allTallies: map[*tally]bool{}, tallies: map[string][]*tally{}, namespaces: map[string]labels.Set{},
+		workloads: newWorkloads(), carried: map[string]*carriedTerm{}, carriedIn: map[string][]*carriedTerm{}, sweepAt: mostCarried, relations: 1,
+	}
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage, corev1.ResourcePods} {
 		c.column(name)
 	}
@@ -84,10 +104,14 @@ func (c *cluster) setNode(api *corev1.Node) event {
 	}
 	c.updateImages(n, api)
 	if !known {
+		c.regroup(n.slot, false)
 		c.changes.add(n.slot)
 		return nodeAdded
 	}
 	what := nodeChange(before, api)
+	if what&(nodeLabels|nodeTaints) != 0 {
+		c.regroup(n.slot, false)
+	}
 	if what != 0 || !equality.Semantic.DeepEqual(before.Status.Images, api.Status.Images) {
 		c.changes.add(n.slot)
 	}
@@ -109,6 +133,12 @@ func (c *cluster) addSlot(api *corev1.Node) *node {
 			c.requested[i] = append(c.requested[i], 0)
 		}
 		c.scoredCPU, c.scoredMem = append(c.scoredCPU, 0), append(c.scoredMem, 0)
+		for _, t := range c.topologies {
+			t.of = append(t.of, noDomain)
+		}
+		for t := range c.allTallies {
+			t.grow(len(c.nodes))
+		}
 	}
 	// Pods may be known before their node.
 	for _, p := range c.pods {
@@ -128,6 +158,7 @@ func (c *cluster) removeNode(name string) {
 	for _, p := range n.pods {
 		c.account(n, p, -1)
 	}
+	c.regroup(n.slot, true)
 	delete(c.byName, name)
 	c.nodes[n.slot] = nil
 	c.free = append(c.free, n.slot)
@@ -164,6 +195,7 @@ func (c *cluster) account(n *node, p *podInfo, sign int64) {
 	}
 	c.scoredCPU[n.slot] += sign * p.scoredCPU
 	c.scoredMem[n.slot] += sign * p.scoredMem
+	c.countPod(n.slot, p, sign)
 	if sign > 0 {
 		n.pods[p.pod.UID] = p
 		n.ports.add(p.ports)
@@ -215,4 +247,20 @@ func nodeChange(before, after *corev1.Node) event {
 		what |= nodeAllocatable
 	}
 	return what
+}
+
+// setNamespace tells of a namespace's labels; nil when it is gone. It returns whether that changes which pods relate to which.
+func (c *cluster) setNamespace(name string, ns *corev1.Namespace) bool {
+	before, known := c.namespaces[name]
+	if ns == nil {
+		delete(c.namespaces, name)
+	} else if known && labels.Equals(before, ns.Labels) {
+		return false
+	} else {
+		c.namespaces[name] = ns.Labels
+	}
+	if c.byNamespaceLabels {
+		c.relations++
+	}
+	return c.byNamespaceLabels
 }

@@ -48,7 +48,23 @@ func newCore(schedulerName string) *core {
 func (s *core) setNode(n *corev1.Node, now time.Time) { s.queue.happened(s.cluster.setNode(n), now) }
 
 // removeNode tells that a node is gone.
-func (s *core) removeNode(name string) { s.cluster.removeNode(name) }
+func (s *core) removeNode(name string, now time.Time) {
+	s.cluster.removeNode(name)
+	s.queue.happened(nodeRemoved, now)
+}
+
+// setNamespace tells of a new or changed namespace; nil is one that is gone.
+func (s *core) setNamespace(name string, ns *corev1.Namespace, now time.Time) {
+	if !s.cluster.setNamespace(name, ns) {
+		return
+	}
+	for key, k := range s.classes {
+		if len(k.across) > 0 {
+			s.forget(key)
+		}
+	}
+	s.queue.happened(podAdded|podRemoved, now)
+}
 
 // setPod tells of a new or changed pod.
 func (s *core) setPod(pod *corev1.Pod, now time.Time) {
@@ -72,19 +88,45 @@ func (s *core) setPod(pod *corev1.Pod, now time.Time) {
 		old.pod = pod
 		return
 	}
-	s.queue.add(s.cluster.newPodInfo(pod), now)
+	s.queue.add(s.newPodInfo(pod), now)
 }
 
 func (s *core) setPlaced(pod *corev1.Pod, now time.Time) {
 	s.queue.remove(pod.UID)
 	s.dropNomination(pod.UID)
-	old := s.cluster.removePod(pod.UID)
-	s.cluster.addPod(s.cluster.newPodInfo(pod))
-	if old == nil {
+	after := s.newPodInfo(pod)
+	before := s.cluster.pods[pod.UID]
+	if before == nil {
+		s.cluster.addPod(after)
 		s.queue.happened(podAdded, now)
 		return
 	}
-	s.queue.happened(podChange(old.pod, pod), now)
+	if before.node == after.node && before.priority == after.priority && placedChange(before, after) == 0 {
+		before.pod = pod // What is accounted stays as it is.
+		return
+	}
+	s.cluster.removePod(pod.UID)
+	s.cluster.addPod(after)
+	s.queue.happened(placedChange(before, after), now)
+}
+
+// newPodInfo works out what is known of a pod.
+func (s *core) newPodInfo(pod *corev1.Pod) *podInfo {
+	if len(s.cluster.carried) >= s.cluster.sweepAt {
+		for key := range s.classes {
+			s.forget(key)
+		}
+		s.cluster.sweepCarried(func(yield func(*podInfo) bool) {
+			for _, all := range []map[types.UID]*podInfo{s.queue.pods, s.cluster.pods, s.nominated} {
+				for _, p := range all {
+					if !yield(p) {
+						return
+					}
+				}
+			}
+		})
+	}
+	return s.cluster.newPodInfo(pod)
 }
 
 // removePod tells that a pod is gone, or has ended.
@@ -116,7 +158,7 @@ func (s *core) next(now time.Time) (decision, bool) {
 	s.dropNomination(p.pod.UID)
 	k := s.classOf(p)
 	k.refresh(s.cluster)
-	if slot, ok := k.best(s.cluster); ok {
+	if slot, ok := k.best(); ok {
 		p.node = s.cluster.nodes[slot].api.Name
 		s.cluster.addPod(p)
 		return decision{pod: p, node: p.node}, true
@@ -159,7 +201,7 @@ func (s *core) dropNomination(uid types.UID) bool {
 
 func (s *core) classOf(p *podInfo) *class {
 	s.decisions++
-	key := p.key()
+	key := p.key(s.cluster)
 	k, ok := s.classes[key]
 	if !ok {
 		if len(s.classes) >= mostClasses {
@@ -176,7 +218,12 @@ func (s *core) forgetClass() {
 	oldest := slices.MinFunc(slices.Collect(maps.Keys(s.classes)), func(a, b string) int {
 		return int(int64(s.classes[a].usedAt) - int64(s.classes[b].usedAt))
 	})
-	delete(s.classes, oldest)
+	s.forget(oldest)
+}
+
+func (s *core) forget(key string) {
+	s.classes[key].release()
+	delete(s.classes, key)
 }
 
 // explain tells a person why no node will do, in upstream's words, and which events could change that.
@@ -202,6 +249,9 @@ func (s *core) explain(k *class) (string, event) {
 		if refusing[r.plugin] {
 			wait |= r.wait
 		}
+	}
+	if k.rejected != nil {
+		return fmt.Sprintf("0/%d nodes are available: %s.", s.cluster.count, k.rejected.reasons[0]), wait
 	}
 	parts := make([]string, 0, len(counts))
 	for reason, n := range counts {

@@ -209,7 +209,7 @@ func TestClassesKeepTrueVerdicts(t *testing.T) {
 			}
 			s.setNode(testNode(fmt.Sprint("n", r.IntN(12)), fmt.Sprint(1+r.IntN(8)), "16Gi", taints), now)
 		case 1:
-			s.removeNode(fmt.Sprint("n", r.IntN(12)))
+			s.removeNode(fmt.Sprint("n", r.IntN(12)), now)
 		case 2:
 			s.removePod(types.UID(fmt.Sprint("p", r.IntN(step+1))), now)
 		default:
@@ -219,7 +219,7 @@ func TestClassesKeepTrueVerdicts(t *testing.T) {
 		if !ok {
 			continue
 		}
-		kept := s.classes[d.pod.key()]
+		kept := s.classes[d.pod.key(s.cluster)]
 		kept.refresh(s.cluster)
 		fresh := newClass(s.plugins, d.pod, s.cluster)
 		fresh.refresh(s.cluster)

@@ -23,9 +23,18 @@ type rule struct {
 	// scale brings the raw scores of all feasible nodes to 0..100; raw is taken as it is when it is asIs.
 	scale scaling
 	// acrossNodes is set where the verdict on one node depends on pods on others, so that it cannot be kept for each node.
-	// prepare is then called before each decision.
+	// The class then asks about a cell of nodes at a time: those with equal coordinates, which must have equal verdicts and scores.
+	// A node's coordinates change only with the node and with the pods on it.
 	acrossNodes bool
-	prepare     func()
+	coordinates func(slot int, out []int64) []int64
+	// begin is called with the feasible cells before they are scored; nil if there is nothing to prepare.
+	begin func(feasible []*cell)
+	// normalize brings the raw scores of all feasible cells to 0..100, in place.
+	normalize func(raw []int64)
+	// release ends what compile began; nil if there is nothing.
+	release func()
+	// reject, if it isn't "", says why no node whatever will do.
+	reject string
 	// wait are the events after which a pod that this rule refused could fit.
 	wait event
 }
@@ -76,10 +85,11 @@ const (
 	podRemoved // a pod with a node ended, or asks for less
 	podAdded   // a pod got a node, or changed its labels
 	volumesChanged
+	nodeRemoved
 	everything event = 1<<32 - 1
 )
 
 // plugins are the rules in the order in which they refuse: a node's refusal is that of the first.
 func plugins() []plugin {
-	return []plugin{unschedulable{}, nodeName{}, taints{}, nodeAffinityRule{}, ports{}, resources{}, balance{}, images{}}
+	return []plugin{unschedulable{}, nodeName{}, taints{}, nodeAffinityRule{}, ports{}, resources{}, spread{}, podAffinity{}, balance{}, images{}}
 }

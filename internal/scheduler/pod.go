@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/labels"
 	podresource "k8s.io/component-helpers/resource"
 	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 )
@@ -28,8 +29,14 @@ type podInfo struct {
 	scoredMem int64
 	ports     []hostPort
 	priority  int32
-	classKey  string
-	reserved  bool // it stands for a preemptor that waits for the room
+	specKey   string         // what of the spec the rules look at
+	classKey  string         // specKey and how it relates to other pods, as of relatedAt
+	terms     []*carriedTerm // its affinity terms, as other pods meet them
+	relatedAt uint64
+	about     []*carriedTerm // terms of other pods that speak of this one
+	// defaultSpread selects the pods that it is spread among if it says nothing itself; nil is none.
+	defaultSpread labels.Selector
+	reserved      bool // it stands for a preemptor that waits for the room
 
 	// in the queue
 	queuedAt  time.Time
@@ -53,6 +60,7 @@ func (c *cluster) newPodInfo(pod *corev1.Pod) *podInfo {
 	options.NonMissingContainerRequests = scoredDefaults
 	scored := podresource.PodRequests(pod, options)
 	p.scoredCPU, p.scoredMem = scored.Cpu().MilliValue(), scored.Memory().Value()
+	p.terms = c.carry(pod)
 	return p
 }
 
@@ -73,11 +81,32 @@ func (c *cluster) amounts(list corev1.ResourceList) []amount {
 	return out
 }
 
-// key names the pod's class: equal for pods whose specs the rules cannot tell apart. It is worked out when first asked for.
-func (p *podInfo) key() string {
-	if p.classKey != "" {
+// key names the pod's class: equal for pods that the rules cannot tell apart.
+func (p *podInfo) key(c *cluster) string {
+	if p.relatedAt == c.relations {
 		return p.classKey
 	}
+	p.relatedAt = c.relations
+	p.about = c.carriedAbout(p.pod)
+	if p.specKey == "" {
+		p.specKey = p.makeSpecKey()
+	}
+	key := []byte(p.specKey)
+	for _, t := range p.about {
+		key = binary.AppendUvarint(append(key, 0, 'a'), t.id)
+	}
+	p.defaultSpread = nil
+	if len(p.pod.Spec.TopologySpreadConstraints) == 0 {
+		if selector := c.workloads.selectorFor(p.pod); !selector.Empty() {
+			p.defaultSpread = selector
+			key = append(append(append(append(key, 0, 's'), p.pod.Namespace...), 0), selector.String()...)
+		}
+	}
+	p.classKey = string(key)
+	return p.classKey
+}
+
+func (p *podInfo) makeSpecKey() string {
 	spec := &p.pod.Spec
 	relevant := corev1.PodSpec{
 		NodeName: spec.NodeName, NodeSelector: spec.NodeSelector, Affinity: spec.Affinity, Tolerations: spec.Tolerations,
@@ -108,8 +137,7 @@ func (p *podInfo) key() string {
 			key = append(append(append(append(key, 0), name...), '='), p.pod.Labels[name]...)
 		}
 	}
-	p.classKey = string(key)
-	return p.classKey
+	return string(key)
 }
 
 // lookAtOtherPods tells whether the pod's own labels and namespace decide where it may go.
@@ -122,14 +150,17 @@ func (p *podInfo) fullName() string { return p.pod.Namespace + "/" + p.pod.Name 
 // gated tells whether scheduling gates hold the pod back.
 func (p *podInfo) gated() bool { return len(p.pod.Spec.SchedulingGates) > 0 }
 
-// podChange tells what about a pod that has a node matters to others.
-func podChange(before, after *corev1.Pod) event {
+// placedChange tells what about a pod that has a node matters to others.
+func placedChange(before, after *podInfo) event {
 	var what event
-	if !equality.Semantic.DeepEqual(before.Labels, after.Labels) {
-		what |= podAdded
+	if !labels.Equals(before.pod.Labels, after.pod.Labels) {
+		what |= podAdded | podRemoved
 	}
-	if !equality.Semantic.DeepEqual(before.Spec.Containers, after.Spec.Containers) || !equality.Semantic.DeepEqual(before.Status.ContainerStatuses, after.Status.ContainerStatuses) {
+	if !slices.Equal(before.requests, after.requests) {
 		what |= podRemoved
+	}
+	if (before.pod.DeletionTimestamp == nil) != (after.pod.DeletionTimestamp == nil) {
+		what |= podRemoved // It no longer counts where pods are spread.
 	}
 	return what
 }

@@ -91,7 +91,7 @@ func (s *scheduler) nodeChange(old, new *corev1.Node) func(time.Time) {
 	return func(now time.Time) {
 		s.nodesToCome--
 		if new == nil {
-			s.core.removeNode(old.Name)
+			s.core.removeNode(old.Name, now)
 			return
 		}
 		s.core.setNode(new, now)
