@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apiserver/pkg/authentication/user"
 
@@ -21,6 +22,9 @@ import (
 	"clipper.dev/clipper/internal/api"
 	_ "clipper.dev/clipper/internal/api/all"
 	"clipper.dev/clipper/internal/apiserver"
+	"clipper.dev/clipper/internal/authz"
+	"clipper.dev/clipper/internal/authz/bootstrap"
+	"clipper.dev/clipper/internal/authz/rbac"
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/controller"
 	"clipper.dev/clipper/internal/controller/deployment"
@@ -39,22 +43,29 @@ type cluster struct {
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	log := slog.New(strict{slog.NewTextHandler(t.Output(), nil), t})
 	server, err := apiserver.New(ctx, apiserver.Config{Store: storetest.New(t), Rows: api.Registered(), Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	admin := server.Client(api.UserInfo{Name: "admin", Groups: []string{user.SystemPrivilegedGroup}})
+	roles, err := rbac.New(ctx, admin)
+	if err != nil {
+		t.Fatal(err)
+	}
 	chain, err := plugins.Default(ctx, admin, plugins.Options{Disable: []string{"ServiceAccount"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Install(apiserver.Security{Admission: chain})
+	server.Install(apiserver.Security{Admission: chain, Authorizer: authz.Union{authz.Masters{}, roles}})
 	running := make(chan error, 3)
 	ready := make(chan struct{})
 	go func() { running <- server.Run(ctx) }()
+	if err := bootstrap.Apply(ctx, admin, roles); err != nil {
+		t.Fatal(err)
+	}
 	go func() {
-		running <- controller.Run(ctx, controller.Options{Client: func(string) client.Client { return admin }, Logger: log, Ready: func(controller.Graph) { close(ready) }},
+		running <- controller.Run(ctx, controller.Options{Client: func(name string) client.Client { return asController(server, name) }, Logger: log, Ready: func(controller.Graph) { close(ready) }},
 			roster.Constructors(roster.Config{ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Kubernetes: kubernetesservice.Config{
 				ServiceIP: netip.MustParseAddr("10.96.0.1"), Port: 6443, Addresses: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.1")} }}}))
 	}()
@@ -74,6 +85,50 @@ func newCluster(t *testing.T) *cluster {
 	}
 	c.namespace("default")
 	return c
+}
+
+// controllerClient watches as the manager of all controllers and does everything else as one of them, as in a real cluster.
+type controllerClient struct {
+	client.Client
+	views client.Client
+}
+
+func (c controllerClient) View(ctx context.Context, gvr schema.GroupVersionResource, sel client.Selection) (client.View, error) {
+	return c.views.View(ctx, gvr, sel)
+}
+
+func asController(server *apiserver.Server, name string) client.Client {
+	groups := []string{user.AllAuthenticated}
+	if name == user.APIServerUser {
+		groups = append(groups, user.SystemPrivilegedGroup)
+	}
+	if strings.HasPrefix(name, "system:serviceaccount:") {
+		groups = append(groups, "system:serviceaccounts", "system:serviceaccounts:kube-system")
+	}
+	return controllerClient{
+		Client: server.Client(api.UserInfo{Name: name, Groups: groups}),
+		views:  server.Client(api.UserInfo{Name: user.KubeControllerManager, Groups: []string{user.AllAuthenticated}}),
+	}
+}
+
+// strict fails the test when a controller is refused something.
+type strict struct {
+	slog.Handler
+	t *testing.T
+}
+
+func (h strict) Handle(ctx context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if text := a.Value.String(); strings.Contains(text, "cannot") && strings.Contains(text, "forbidden") {
+			h.t.Errorf("%s: %s", r.Message, text)
+		}
+		return true
+	})
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h strict) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return strict{h.Handler.WithAttrs(attrs), h.t}
 }
 
 func (c *cluster) namespace(name string) {
