@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -44,7 +45,7 @@ func RunAgent(ctx context.Context, o AgentOptions) error {
 	if err != nil {
 		return err
 	}
-	n, err := openNode(l, &o.NodeOptions, ip, o.Keeper, o.Logger)
+	n, err := openNode(l, &o.NodeOptions, ip, o.Keeper, prometheus.NewRegistry(), o.Logger)
 	if err != nil {
 		return err
 	}

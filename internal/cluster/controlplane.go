@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -44,17 +45,18 @@ var engineUser = api.UserInfo{Name: user.APIServerUser, Groups: []string{user.Sy
 
 // controlPlane is the API with everything that it stands on.
 type controlPlane struct {
-	opts   *ServerOptions
-	nodeIP netip.Addr
-	log    *slog.Logger
-	keys   *pki.Keys
-	store  *store.Store
-	engine *apiserver.Server
-	authn  *authn.Authenticator
-	rbac   *rbac.Authorizer
-	authz  authz.Union
-	crds   *crd.Manager
-	ledger *quota.Ledger // what requests under way have reserved of quotas
+	opts    *ServerOptions
+	nodeIP  netip.Addr
+	metrics *prometheus.Registry
+	log     *slog.Logger
+	keys    *pki.Keys
+	store   *store.Store
+	engine  *apiserver.Server
+	authn   *authn.Authenticator
+	rbac    *rbac.Authorizer
+	authz   authz.Union
+	crds    *crd.Manager
+	ledger  *quota.Ledger // what requests under way have reserved of quotas
 }
 
 // openKeys opens the certificates, which everything else needs first.
@@ -140,7 +142,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		return fmt.Errorf("open field management: %w", err)
 	}
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
-		Store: p.store, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformers: secrets.Transformers(resources()),
+		Store: p.store, Metrics: p.metrics, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformers: secrets.Transformers(resources()),
 		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: tracker,
 	})
 	if err != nil {
@@ -171,7 +173,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	}
 	p.ledger = &quota.Ledger{}
 	p.authz = authz.Union{authz.Masters{}, nodes, p.rbac}
-	chain, err := plugins.Default(ctx, self, plugins.Options{Authorizer: p.authz, RBAC: p.rbac, Ledger: p.ledger})
+	chain, err := plugins.Default(ctx, self, plugins.Options{Authorizer: p.authz, RBAC: p.rbac, Ledger: p.ledger, Metrics: p.metrics})
 	if err != nil {
 		return fmt.Errorf("open admission: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
@@ -32,13 +33,14 @@ type node struct {
 	opts    *NodeOptions
 	ip      netip.Addr
 	log     *slog.Logger
+	metrics *prometheus.Registry
 	network *network.Network
 	runtime *runtime.Runtime // nil if another runtime is configured
 }
 
 // openNode makes the pod network and starts the built-in runtime. It needs nothing of the API.
-func openNode(l Layout, o *NodeOptions, ip netip.Addr, keeper []byte, log *slog.Logger) (n *node, err error) {
-	n = &node{layout: l, opts: o, ip: ip, log: log}
+func openNode(l Layout, o *NodeOptions, ip netip.Addr, keeper []byte, metrics *prometheus.Registry, log *slog.Logger) (n *node, err error) {
+	n = &node{layout: l, opts: o, ip: ip, log: log, metrics: metrics}
 	if n.network, err = network.New(networkConfig(l, o.NodeName, ip, log)); err != nil {
 		return nil, fmt.Errorf("make the pod network: %w", err)
 	}
@@ -53,9 +55,16 @@ func openNode(l Layout, o *NodeOptions, ip netip.Addr, keeper []byte, log *slog.
 	if err != nil {
 		return nil, err
 	}
+	pods := network.Pods(n.network)
+	if o.CNIConfDir != "" {
+		cfg := network.CNIConfig{ConfDir: o.CNIConfDir, BinDirs: o.CNIBinDirs, StateDir: filepath.Join(l.DataDir, "cni"), Logger: log.With("component", "cni")}
+		if pods, err = network.NewCNI(cfg); err != nil {
+			return nil, fmt.Errorf("open the CNI configuration in %s: %w", o.CNIConfDir, err)
+		}
+	}
 	n.runtime, err = runtime.New(runtime.Config{
 		StateDir: l.RuntimeDir(), RunDir: filepath.Join(l.RunDir, "runtime"), Socket: l.RuntimeSocket(), KeeperPath: path,
-		CgroupRoot: l.CgroupRoot[1:], Network: n.network, Registries: registries, Version: Version,
+		CgroupRoot: l.CgroupRoot[1:], Network: pods, Registries: registries, Version: Version,
 		Logger: log.With("component", "runtime"),
 	})
 	if err != nil {
@@ -133,12 +142,20 @@ func (n *node) run(ctx context.Context, c client.Client) error {
 		return fmt.Errorf("open the service proxy: %w", err)
 	}
 	defer backend.Close()
+	proxyMetrics, err := proxy.NewMetrics(n.metrics)
+	if err != nil {
+		return fmt.Errorf("register the proxy's metrics: %w", err)
+	}
+	dnsMetrics, err := dns.NewMetrics(n.metrics)
+	if err != nil {
+		return fmt.Errorf("register the DNS server's metrics: %w", err)
+	}
 	g.Go(func() error {
-		return proxy.Run(ctx, c, proxy.Config{NodeName: n.opts.NodeName, Backend: backend, NodeLocal: []netip.Addr{dnsIP}, Logger: n.log.With("component", "proxy")})
+		return proxy.Run(ctx, c, proxy.Config{NodeName: n.opts.NodeName, Backend: backend, NodeLocal: []netip.Addr{dnsIP}, Metrics: proxyMetrics, Logger: n.log.With("component", "proxy")})
 	})
 	g.Go(func() error {
 		return dns.Run(ctx, c, dns.Config{
-			Domain: clusterDomain, Addresses: []netip.AddrPort{netip.AddrPortFrom(dnsIP, 53)}, Device: n.layout.Bridge,
+			Domain: clusterDomain, Addresses: []netip.AddrPort{netip.AddrPortFrom(dnsIP, 53)}, Device: n.layout.Bridge, Metrics: dnsMetrics,
 			Logger: n.log.With("component", "dns"),
 		})
 	})

@@ -35,8 +35,10 @@ type NodeOptions struct {
 	NodeIP          string
 	NodeLabels      map[string]string
 	NodeTaints      []string
-	RuntimeEndpoint string // another CRI runtime's socket; "" is the built-in one
-	RegistryConfig  string // registries' mirrors and credentials
+	RuntimeEndpoint string   // another CRI runtime's socket; "" is the built-in one
+	CNIConfDir      string   // CNI configurations that replace the built-in pod network; "" is the built-in one
+	CNIBinDirs      []string // where their plugins are
+	RegistryConfig  string   // registries' mirrors and credentials
 	StaticPodPath   string
 	MaxPods         int32
 	LogLevel        string
@@ -81,6 +83,8 @@ func (o *NodeOptions) addFlags(f *pflag.FlagSet) {
 	f.StringToStringVar(&o.NodeLabels, "node-labels", nil, "labels of the node at registration")
 	f.StringSliceVar(&o.NodeTaints, "node-taints", nil, "taints of the node at registration: key=value:Effect")
 	f.StringVar(&o.RuntimeEndpoint, "container-runtime-endpoint", "", "socket of another CRI runtime (default: the built-in one)")
+	f.StringVar(&o.CNIConfDir, "cni-conf-dir", "", "folder of CNI configurations to use instead of the built-in pod network")
+	f.StringSliceVar(&o.CNIBinDirs, "cni-bin-dir", []string{"/opt/cni/bin"}, "folders of CNI plugins")
 	f.StringVar(&o.RegistryConfig, "registry-config", "", "file with registries' mirrors and credentials")
 	f.StringVar(&o.StaticPodPath, "pod-manifest-path", "", "folder of static pods")
 	f.Int32Var(&o.MaxPods, "max-pods", 110, "how many pods the node takes")

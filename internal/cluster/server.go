@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"clipper.dev/clipper/internal/allocation"
@@ -45,7 +46,7 @@ func RunServer(ctx context.Context, o ServerOptions) error {
 		return fmt.Errorf("listen for the API: %w", err)
 	}
 	defer listener.Close()
-	s := &server{opts: &o, nodeIP: nodeIP, listener: listener}
+	s := &server{opts: &o, nodeIP: nodeIP, listener: listener, metrics: prometheus.NewRegistry()}
 	if err := s.open(ctx); err != nil {
 		return s.close(err)
 	}
@@ -57,6 +58,7 @@ type server struct {
 	opts     *ServerOptions
 	nodeIP   netip.Addr
 	listener net.Listener
+	metrics  *prometheus.Registry // what /metrics shows: everything that runs in this process
 	plane    *controlPlane
 	node     *node
 	alloc    *allocation.Allocator
@@ -68,7 +70,7 @@ func (s *server) open(ctx context.Context) error {
 	var g errgroup.Group
 	if !o.NoNode {
 		g.Go(func() (err error) {
-			s.node, err = openNode(o.Layout, &o.NodeOptions, s.nodeIP, o.Keeper, o.Logger)
+			s.node, err = openNode(o.Layout, &o.NodeOptions, s.nodeIP, o.Keeper, s.metrics, o.Logger)
 			if err == nil {
 				o.Progress.Step("container runtime and pod network are up")
 			}
@@ -81,7 +83,7 @@ func (s *server) open(ctx context.Context) error {
 
 func (s *server) openPlane(ctx context.Context) (err error) {
 	o := s.opts
-	p := &controlPlane{opts: o, nodeIP: s.nodeIP, log: o.Logger}
+	p := &controlPlane{opts: o, nodeIP: s.nodeIP, metrics: s.metrics, log: o.Logger}
 	s.plane = p
 	if p.keys, err = openKeys(o, s.nodeIP); err != nil {
 		return err
@@ -190,9 +192,14 @@ const leaseTTL = 15 * time.Second
 
 func (s *server) runControllers(ctx context.Context) error {
 	log := s.opts.Logger.With("component", "controllers")
+	metrics := controller.NewMetrics()
+	if err := s.metrics.Register(metrics); err != nil {
+		return fmt.Errorf("register the controllers' metrics: %w", err)
+	}
 	return controller.Run(ctx, controller.Options{
 		Client:  s.plane.controllerClient,
 		Elector: controller.StoreElector{Store: s.plane.store, Key: "/clipper/leader/controllers", Identity: s.opts.NodeName, TTL: leaseTTL},
+		Metrics: metrics,
 		Logger:  log,
 	}, s.plane.controllers())
 }
