@@ -34,8 +34,27 @@ type Request struct {
 	Options     runtime.Object // CreateOptions, UpdateOptions, DeleteOptions
 	DryRun      bool
 
+	// Forms lists the forms of the object: as requested first, then as the other versions, also of other groups, that the same
+	// objects are served in. Nil where there is nothing but Object itself.
+	Forms func() []Form
+	// Round is 1 when the mutating plugins see the request again, because one of them asked for that by Again. Memory is what a
+	// plugin keeps between the rounds.
+	Round  int
+	Again  bool
+	Memory map[any]any
+
 	Warnings    []string          // plugins append; sent as Warning headers
 	Annotations map[string]string // plugins add; written to the audit log
+}
+
+// A Form is one version of a request's object. Its functions return objects that have their TypeMeta, and never change their argument.
+type Form struct {
+	Resource schema.GroupVersionResource
+	Kind     schema.GroupVersionKind
+	// Of converts Object or OldObject to the form.
+	Of func(runtime.Object) (runtime.Object, error)
+	// Back turns an object of the form, given as JSON, into one that Object can be overwritten by.
+	Back func(json []byte) (runtime.Object, error)
 }
 
 // Warn adds a Warning header to the response.

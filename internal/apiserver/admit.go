@@ -26,6 +26,7 @@ func (t target) admission(ctx context.Context, op admission.Operation, obj, old,
 		namespace = t.name // as upstream: a namespace lies in itself
 	}
 	return &admission.Request{
+		Forms: func() []admission.Form { return t.forms(obj, old) },
 		Operation: op, Resource: t.v.gvr, Kind: t.v.gvk, Subresource: t.sub, Namespace: namespace, Name: t.name,
 		User: callOf(ctx).user, Object: obj, OldObject: old, Options: options, DryRun: dryRun,
 	}
@@ -34,12 +35,18 @@ func (t target) admission(ctx context.Context, op admission.Operation, obj, old,
 // mutate runs the mutating plugins.
 func (s *Server) mutate(ctx context.Context, r *admission.Request) error {
 	defer collect(ctx, r)
-	for _, p := range s.security.Load().mutators {
-		if err := p.Admit(ctx, r); err != nil {
-			return err
+	mutators := s.security.Load().mutators
+	for {
+		for _, p := range mutators {
+			if err := p.Admit(ctx, r); err != nil {
+				return err
+			}
 		}
+		if !r.Again || r.Round > 0 {
+			return nil
+		}
+		r.Round, r.Again = r.Round+1, false
 	}
-	return nil
 }
 
 // validate runs the validating plugins. finish must be called with whether the write was committed; it tells the plugins that passed it.

@@ -23,6 +23,7 @@ type resource struct {
 	kind     *stored.Kind // shared by the rows that share a table
 	table    *store.Table // nil for virtual resources
 	versions []*version   // in the row's order
+	sharers  []*version   // all versions that show the table's objects, also those of other rows; set with the catalog
 }
 
 // A version is one served version of a resource: what a request names.
@@ -147,6 +148,7 @@ func newCatalog(resources []*resource) (*catalog, error) {
 	for _, gv := range append(groupVersionsOf(groups), schema.GroupVersion{Version: "v1"}, metav1.SchemeGroupVersion) {
 		metav1.AddToGroupVersion(c.scheme, gv)
 	}
+	share(resources)
 	c.groups = slices.SortedFunc(maps.Values(groups), compareGroups)
 	for _, g := range c.groups {
 		slices.SortStableFunc(g.versions, func(a, b *groupVersion) int { return compareVersions(b.gv.Version, a.gv.Version) })
@@ -155,6 +157,19 @@ func newCatalog(resources []*resource) (*catalog, error) {
 		}
 	}
 	return c, nil
+}
+
+// share tells the resources of one table of each other.
+func share(resources []*resource) {
+	byPrefix := map[string][]*version{}
+	for _, r := range resources {
+		byPrefix[r.row.Prefix] = append(byPrefix[r.row.Prefix], r.versions...)
+	}
+	for _, r := range resources {
+		if r.row.Prefix != "" && r.sharers == nil {
+			r.sharers = byPrefix[r.row.Prefix]
+		}
+	}
 }
 
 func groupVersionsOf(groups map[string]*group) []schema.GroupVersion {

@@ -149,7 +149,11 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		return fmt.Errorf("open the API server: %w", err)
 	}
 	self := p.engine.Client(engineUser)
-	hooks := hook.New(self)
+	services, err := hook.NewResolver(ctx, self)
+	if err != nil {
+		return fmt.Errorf("follow services: %w", err)
+	}
+	hooks := hook.New(services)
 	p.crds, err = crd.New(ctx, crd.Config{Server: p.engine, Client: self, Hooks: hooks, Logger: p.log.With("component", "apiextensions")})
 	if err != nil {
 		return fmt.Errorf("serve custom resources: %w", err)

@@ -114,13 +114,13 @@ func valueOf(value any, typ string, p api.PrintOptions) any {
 }
 
 // selectable are the fields that selectors may name.
-func selectable(fields []apiextensionsv1.SelectableField) map[string]func(api.Object) string {
+func (v *versioned) selectable() map[string]func(api.Object) string {
 	out := map[string]func(api.Object) string{}
-	for _, f := range fields {
+	for _, f := range v.spec.SelectableFields {
 		path := f.JSONPath
 		out[strings.TrimPrefix(path, ".")] = func(o api.Object) string {
-			u, ok := o.(*unstructured.Unstructured)
-			if !ok {
+			u, err := v.of(o)
+			if err != nil {
 				return ""
 			}
 			results, err := parse(path).FindResults(u.Object)

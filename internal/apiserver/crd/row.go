@@ -144,7 +144,7 @@ func (v *versioned) row() *api.Resource {
 	own.ValidateUpdate = func(o, old api.Object) field.ErrorList { return v.checked(o, old, v.schema.validateUpdate) }
 	own.Warnings = finalizerWarnings
 	own.Hooks.BeginCreate = v.refuseTerminating
-	own.Fields = selectable(v.spec.SelectableFields)
+	own.Fields = v.selectable()
 	own.Columns, own.Cells = v.columns()
 	sub := v.spec.Subresources
 	if sub != nil && sub.Status != nil {

@@ -20,8 +20,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"clipper.dev/clipper/internal/client"
 )
 
 // maxAnswer bounds what a webhook may answer.
@@ -45,8 +43,8 @@ type Target struct {
 
 // Caller calls webhooks. Make it with New. Its methods may be called concurrently.
 type Caller struct {
-	client client.Client
-	dialer net.Dialer
+	resolver *Resolver
+	dialer   net.Dialer
 
 	mu         sync.Mutex
 	transports map[transportKey]*http.Transport
@@ -57,9 +55,9 @@ type transportKey struct {
 	service Service
 }
 
-// New returns a Caller that finds Services by the client.
-func New(c client.Client) *Caller {
-	return &Caller{client: c, dialer: net.Dialer{Timeout: 10 * time.Second}, transports: map[transportKey]*http.Transport{}}
+// New returns a Caller that finds Services by the resolver.
+func New(r *Resolver) *Caller {
+	return &Caller{resolver: r, dialer: net.Dialer{Timeout: 10 * time.Second}, transports: map[transportKey]*http.Transport{}}
 }
 
 // Call posts in to a webhook and decodes its answer into out. A timeout of 0 leaves the time to ctx.
@@ -161,7 +159,7 @@ func (c *Caller) transport(t Target) (*http.Transport, error) {
 		service := *t.Service
 		tlsConfig.ServerName = service.host()
 		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			address, err := Resolve(ctx, c.client, service.Namespace, service.Name, service.Port)
+			address, err := c.resolver.Resolve(service.Namespace, service.Name, service.Port)
 			if err != nil {
 				return nil, err
 			}

@@ -1,0 +1,162 @@
+package expression
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/google/cel-go/cel"
+	"k8s.io/apimachinery/pkg/util/version"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	apiservercel "k8s.io/apiserver/pkg/cel"
+	"k8s.io/apiserver/pkg/cel/common"
+	"k8s.io/apiserver/pkg/cel/environment"
+	"k8s.io/apiserver/pkg/cel/library"
+	"k8s.io/apiserver/pkg/cel/mutation"
+)
+
+// Has says which variables and types there are beside object, oldObject, request and namespaceObject.
+type Has struct {
+	Params     bool // params
+	Authorizer bool // authorizer and authorizer.requestResource
+	Patches    bool // Object{…}, JSONPatch{…} and jsonpatch.escapeKey
+}
+
+// Result types that Compile accepts.
+var (
+	Bool          = cel.BoolType
+	String        = cel.StringType
+	Null          = cel.NullType
+	Any           = cel.AnyType
+	ObjectPatch   = cel.ObjectType("Object")
+	JSONPatchList = cel.ListType(cel.ObjectType("JSONPatch"))
+)
+
+// A Set compiles expressions that belong together: those compiled after a variable may use it as variables.<name>.
+type Set struct {
+	envs      *environment.EnvSet
+	has       Has
+	variables []variable
+	declared  map[string]*apiservercel.DeclField
+}
+
+type variable struct {
+	name string
+	e    *Expression
+}
+
+var bases sync.Map // Has → *environment.EnvSet
+
+// since marks what has always been there.
+var since = version.MajorMinor(1, 0)
+
+func base(has Has) (*environment.EnvSet, error) {
+	if found, ok := bases.Load(has); ok {
+		return found.(*environment.EnvSet), nil
+	}
+	options := []cel.EnvOption{
+		cel.Variable("object", cel.DynType), cel.Variable("oldObject", cel.DynType),
+		cel.Variable("request", requestType.CelType()), cel.Variable("namespaceObject", namespaceType.CelType()),
+	}
+	if has.Params {
+		options = append(options, cel.Variable("params", cel.DynType))
+	}
+	if has.Authorizer {
+		options = append(options, cel.Variable("authorizer", library.AuthorizerType), cel.Variable("authorizer.requestResource", library.ResourceCheckType))
+	}
+	if has.Patches {
+		options = append(options, common.ResolverEnvOption(&mutation.DynamicTypeResolver{}), environment.UnversionedLib(library.JSONPatch))
+	}
+	out, err := environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()).Extend(environment.VersionedOptions{
+		IntroducedVersion: since, EnvOptions: options, DeclTypes: []*apiservercel.DeclType{namespaceType, requestType},
+	}, environment.StrictCostOpt)
+	if err != nil {
+		return nil, fmt.Errorf("make the environment of expressions: %w", err)
+	}
+	bases.Store(has, out)
+	return out, nil
+}
+
+// NewSet returns a set without variables.
+func NewSet(has Has) (*Set, error) {
+	envs, err := base(has)
+	return &Set{envs: envs, has: has, declared: map[string]*apiservercel.DeclField{}}, err
+}
+
+const variablesType = "kubernetes.variables"
+
+// Declare compiles a variable and makes it known to what is compiled later.
+func (s *Set) Declare(name, text string) error {
+	e, err := s.Compile(text, Any)
+	if err != nil {
+		return err
+	}
+	s.variables = append(slices.Clip(s.variables), variable{name, e})
+	s.declared[name] = apiservercel.NewDeclField(name, declOf(e.output), true, nil, nil)
+	fields := make(map[string]*apiservercel.DeclField, len(s.declared))
+	for k, v := range s.declared {
+		fields[k] = v
+	}
+	envs, err := base(s.has)
+	if err != nil {
+		return err
+	}
+	typ := apiservercel.NewObjectType(variablesType, fields)
+	s.envs, err = envs.Extend(environment.VersionedOptions{
+		IntroducedVersion: since, EnvOptions: []cel.EnvOption{cel.Variable("variables", typ.CelType())}, DeclTypes: []*apiservercel.DeclType{typ},
+	})
+	return err
+}
+
+// declOf keeps what a variable's type says as far as declarations can.
+func declOf(t *cel.Type) *apiservercel.DeclType {
+	switch t.Kind() {
+	case cel.BoolKind:
+		return apiservercel.BoolType
+	case cel.IntKind:
+		return apiservercel.IntType
+	case cel.DoubleKind:
+		return apiservercel.DoubleType
+	case cel.StringKind:
+		return apiservercel.StringType
+	case cel.BytesKind:
+		return apiservercel.BytesType
+	case cel.DurationKind:
+		return apiservercel.DurationType
+	case cel.TimestampKind:
+		return apiservercel.TimestampType
+	case cel.ListKind:
+		return apiservercel.NewListType(declOf(t.Parameters()[0]), -1)
+	case cel.MapKind:
+		return apiservercel.NewMapType(declOf(t.Parameters()[0]), declOf(t.Parameters()[1]), -1)
+	}
+	return apiservercel.DynType
+}
+
+// An Expression is compiled. It may be evaluated concurrently.
+type Expression struct {
+	program   cel.Program
+	output    *cel.Type
+	variables []variable
+}
+
+// Compile compiles an expression that must give one of the types. Its errors are worded as upstream words them.
+func (s *Set) Compile(text string, results ...*cel.Type) (*Expression, error) {
+	env := s.envs.StoredExpressionsEnv()
+	ast, issues := env.Compile(text)
+	if issues != nil {
+		return nil, fmt.Errorf("compilation failed: %s", issues.String())
+	}
+	fits := slices.ContainsFunc(results, func(t *cel.Type) bool { return t.IsExactType(cel.AnyType) || ast.OutputType().IsExactType(t) })
+	if !fits && len(results) == 1 {
+		return nil, fmt.Errorf("must evaluate to %v but got %v", results[0].String(), ast.OutputType().String())
+	}
+	if !fits {
+		return nil, fmt.Errorf("must evaluate to one of %v but got %v", results, ast.OutputType().String())
+	}
+	program, err := env.Program(ast, cel.InterruptCheckFrequency(celconfig.CheckFrequency))
+	if err != nil {
+		return nil, fmt.Errorf("program instantiation failed: %w", err)
+	}
+	return &Expression{program: program, output: ast.OutputType(), variables: s.variables}, nil
+}
