@@ -25,6 +25,8 @@ type Tracker struct {
 	mu       sync.Mutex
 	families map[string]*family // by the row's prefix
 	managers sync.Map           // managerKey → *managedfields.FieldManager
+	filters  sync.Map           // managerKey → fieldpath.Filter of the written version
+	sets     fieldSets
 }
 
 // New returns a tracker for rows and for those that come later.
@@ -107,6 +109,18 @@ func resetFilters(f *family, w apiserver.Tracked) map[fieldpath.APIVersion]field
 	return fieldpath.NewExcludeFilterSetMap(sets)
 }
 
+// resets is the filter of the written version; nil if there is none.
+func (t *Tracker) resets(w apiserver.Tracked) fieldpath.Filter {
+	key := managerKey{w.Resource, w.Version, w.Subresource}
+	if f, ok := t.filters.Load(key); ok {
+		filter, _ := f.(fieldpath.Filter)
+		return filter
+	}
+	filter := resetFilters(t.familyOf(w.Resource), w)[fieldpath.APIVersion(kindOf(w).GroupVersion().String())]
+	t.filters.Store(key, filter)
+	return filter
+}
+
 func resetPaths(w apiserver.Tracked) []string {
 	row := w.Resource
 	switch w.Subresource {
@@ -131,6 +145,9 @@ func resetPaths(w apiserver.Tracked) []string {
 
 // Update implements apiserver.FieldTracker.
 func (t *Tracker) Update(w apiserver.Tracked, live, changed api.Object, manager string) {
+	if t.quick(w, live, changed, manager) {
+		return
+	}
 	if err := t.update(w, live, changed, manager); err != nil {
 		t.log.Error("the owners of an object's fields could not be told", "kind", kindOf(w), "namespace", changed.GetNamespace(), "name", changed.GetName(), "error", err)
 		changed.SetManagedFields(nil)

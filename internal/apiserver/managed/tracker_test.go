@@ -57,3 +57,49 @@ func BenchmarkUpdateConfigMap(b *testing.B) {
 		tracker.Update(w, o, next, "bench")
 	}
 }
+
+func examplePod() *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default", Labels: map[string]string{"app": "web"}},
+		Spec: corev1.PodSpec{
+			Containers: []corev1.Container{{
+				Name: "c", Image: "i", Ports: []corev1.ContainerPort{{ContainerPort: 80, Protocol: "TCP"}},
+				Env:          []corev1.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "2"}},
+				VolumeMounts: []corev1.VolumeMount{{Name: "v", MountPath: "/v"}},
+			}},
+			Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+		},
+	}
+	core.Pods.Default(p)
+	return p
+}
+
+func BenchmarkCreatePod(b *testing.B) {
+	tracker := newTracker(b)
+	w := apiserver.Tracked{Resource: core.Pods, Version: "v1"}
+	o := examplePod()
+	b.ReportAllocs()
+	for b.Loop() {
+		o.ManagedFields = nil
+		tracker.Update(w, nil, o, "bench")
+	}
+}
+
+func BenchmarkUpdatePodStatus(b *testing.B) {
+	tracker := newTracker(b)
+	o := examplePod()
+	tracker.Update(apiserver.Tracked{Resource: core.Pods, Version: "v1"}, nil, o, "bench")
+	o.UID = "1"
+	w := apiserver.Tracked{Resource: core.Pods, Version: "v1", Subresource: "status"}
+	next := o.DeepCopy()
+	next.Status.Phase, next.Status.PodIP = corev1.PodRunning, "10.0.0.1"
+	next.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+	tracker.Update(w, o, next, "kubelet")
+	o, next = next, next.DeepCopy()
+	next.Status.Phase = corev1.PodSucceeded
+	b.ReportAllocs()
+	for b.Loop() {
+		next.ManagedFields = o.ManagedFields
+		tracker.Update(w, o, next, "kubelet")
+	}
+}

@@ -14,7 +14,8 @@ import (
 
 // types tells how the fields of each kind are merged.
 type types struct {
-	kinds map[schema.GroupVersionKind]typed.ParseableType
+	kinds  map[schema.GroupVersionKind]typed.ParseableType
+	shapes shapes
 }
 
 func newTypes() (*types, error) {

@@ -1,0 +1,441 @@
+package managed
+
+import (
+	"bytes"
+	"reflect"
+
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/structured-merge-diff/v6/value"
+)
+
+// A comparison finds what differs between two objects of one Go type, with the same result as typed.TypedValue.Compare,
+// but over the Go values themselves. ok becomes false when it meets what only the library can compare.
+type comparison struct {
+	added, modified, removed *fieldpath.Set
+	ok                       bool
+
+	path     []step
+	elements fieldpath.Path // of the path, for inserting
+}
+
+// A step leads one level down. Its path element is made when something below it differs.
+type step struct {
+	made   fieldpath.PathElement
+	isMade bool
+	key    string        // of a dictionary's item
+	item   reflect.Value // of a list
+	list   *shape        // that the item is in
+}
+
+// A side is one of the two values that are compared: absent, null or something.
+type side struct {
+	state state
+	v     reflect.Value
+}
+
+type state uint8
+
+const (
+	absent state = iota
+	null
+	present
+)
+
+// compareObjects compares two objects, which are pointers to structs of the shape.
+func compareObjects(s *shape, before, after any) *comparison {
+	c := &comparison{added: fieldpath.NewSet(), modified: fieldpath.NewSet(), removed: fieldpath.NewSet(), ok: s.kind == structure}
+	if c.ok {
+		c.structure(s, sideOf(reflect.ValueOf(before)), sideOf(reflect.ValueOf(after)))
+	}
+	return c
+}
+
+// sideOf is a value that is there; it may be null.
+func sideOf(v reflect.Value) side {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return side{state: null}
+		}
+		return side{present, v.Elem()}
+	}
+	if (v.Kind() == reflect.Map || v.Kind() == reflect.Slice) && v.IsNil() {
+		return side{state: null}
+	}
+	return side{present, v}
+}
+
+// differ records that the current path has changed.
+func (c *comparison) differ(into *fieldpath.Set) {
+	c.elements = c.elements[:0]
+	for i := range c.path {
+		s := &c.path[i]
+		if !s.isMade {
+			s.make()
+		}
+		c.elements = append(c.elements, s.made)
+	}
+	into.Insert(c.elements)
+}
+
+func (s *step) make() {
+	s.isMade = true
+	if s.list == nil {
+		key := s.key
+		s.made = fieldpath.PathElement{FieldName: &key}
+		return
+	}
+	s.made = s.list.element(s.item)
+}
+
+// element is the path element of a list's item.
+func (s *shape) element(item reflect.Value) fieldpath.PathElement {
+	if s.kind == set {
+		v := plain(item)
+		return fieldpath.PathElement{Value: &v}
+	}
+	fields := make(value.FieldList, 0, len(s.keys))
+	for i := range s.keys {
+		k := &s.keys[i]
+		v := k.entry.GetFrom(item)
+		if !k.entry.CanOmit(v) {
+			fields = append(fields, value.Field{Name: k.name, Value: plain(v)})
+			continue
+		}
+		if k.fallback != nil {
+			fields = append(fields, value.Field{Name: k.name, Value: k.fallback})
+		}
+	}
+	fields.Sort()
+	return fieldpath.PathElement{Key: &fields}
+}
+
+// plain copies a scalar, so that the path element does not hold the object.
+func plain(v reflect.Value) value.Value {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return value.NewValueInterface(nil)
+		}
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return value.NewValueInterface(v.String())
+	case reflect.Bool:
+		return value.NewValueInterface(v.Bool())
+	case reflect.Float32, reflect.Float64:
+		return value.NewValueInterface(v.Float())
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32:
+		return value.NewValueInterface(int64(v.Uint()))
+	}
+	return value.NewValueInterface(v.Int())
+}
+
+// values compares two values, at most one of which is absent.
+func (c *comparison) values(s *shape, l, r side) {
+	switch s.kind {
+	case leaf:
+		c.leaf(s, l, r)
+		return
+	case unknown:
+		if l.state != r.state || !same(s.entry, l, r) {
+			c.ok = false
+		}
+		return
+	}
+	if empty(s, l) && empty(s, r) {
+		c.leaf(s, l, r) // keeps the difference between nothing and null
+		return
+	}
+	switch s.kind {
+	case structure:
+		c.structure(s, l, r)
+	case dictionary:
+		c.dictionary(s, l, r)
+	default:
+		c.list(s, l, r)
+	}
+	if l.state == absent {
+		c.differ(c.added)
+	}
+	if r.state == absent {
+		c.differ(c.removed)
+	}
+}
+
+func (c *comparison) leaf(s *shape, l, r side) {
+	switch {
+	case l.state == absent:
+		c.differ(c.added)
+	case r.state == absent:
+		c.differ(c.removed)
+	case l.state != r.state || l.state == present && !equal(s.entry, l.v, r.v):
+		c.differ(c.modified)
+	}
+}
+
+func same(e *value.TypeReflectCacheEntry, l, r side) bool {
+	return l.state == r.state && (l.state != present || equal(e, l.v, r.v))
+}
+
+func empty(s *shape, x side) bool {
+	if x.state != present {
+		return true
+	}
+	if s.kind != structure {
+		return x.v.Len() == 0
+	}
+	for i := range s.fields {
+		if f := &s.fields[i]; !f.entry.CanOmit(f.entry.GetFrom(x.v)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *comparison) structure(s *shape, l, r side) {
+	for i := range s.fields {
+		f := &s.fields[i]
+		lf, rf := fieldOf(f, l), fieldOf(f, r)
+		if lf.state == absent && rf.state == absent {
+			continue
+		}
+		c.path = append(c.path, step{made: fieldpath.PathElement{FieldName: f.name}, isMade: true})
+		c.values(f.shape, lf, rf)
+		c.path = c.path[:len(c.path)-1]
+	}
+}
+
+func fieldOf(f *fieldShape, x side) side {
+	if x.state != present {
+		return side{}
+	}
+	v := f.entry.GetFrom(x.v)
+	if f.entry.CanOmit(v) {
+		return side{}
+	}
+	return sideOf(v)
+}
+
+func (c *comparison) dictionary(s *shape, l, r side) {
+	if l.state == present {
+		for it := l.v.MapRange(); it.Next(); {
+			other := side{}
+			if r.state == present {
+				if v := r.v.MapIndex(it.Key()); v.IsValid() {
+					other = sideOf(v)
+				}
+			}
+			c.item(s, it.Key().String(), sideOf(it.Value()), other)
+		}
+	}
+	if r.state != present {
+		return
+	}
+	for it := r.v.MapRange(); it.Next(); {
+		if l.state == present && l.v.MapIndex(it.Key()).IsValid() {
+			continue
+		}
+		c.item(s, it.Key().String(), side{}, sideOf(it.Value()))
+	}
+}
+
+func (c *comparison) item(s *shape, key string, l, r side) {
+	c.path = append(c.path, step{key: key})
+	c.values(s.elem, l, r)
+	c.path = c.path[:len(c.path)-1]
+}
+
+// An itemKey tells the items of a list apart.
+type itemKey [maxKeys]struct {
+	set    bool
+	text   string
+	number int64
+}
+
+// keyOf reads an item's key; ok is false for items that the library has to judge.
+func (s *shape) keyOf(item reflect.Value) (key itemKey, ok bool) {
+	if s.kind == set {
+		key[0].set = true
+		return key, fill(&key[0].text, &key[0].number, item)
+	}
+	any := false
+	for i := range s.keys {
+		k := &s.keys[i]
+		v := k.entry.GetFrom(item)
+		if k.entry.CanOmit(v) {
+			if k.fallback == nil {
+				continue
+			}
+			v = reflect.ValueOf(k.fallback.Unstructured())
+		}
+		any, key[i].set = true, true
+		if !fill(&key[i].text, &key[i].number, v) {
+			return key, false
+		}
+	}
+	return key, any
+}
+
+func fill(text *string, number *int64, v reflect.Value) bool {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return false
+		}
+		v = v.Elem()
+	}
+	switch {
+	case v.Kind() == reflect.String:
+		*text = v.String()
+	case v.CanInt():
+		*number = v.Int()
+	default:
+		return false
+	}
+	return true
+}
+
+func (c *comparison) list(s *shape, l, r side) {
+	before, ok := index(s, l)
+	after, ok2 := index(s, r)
+	if !ok || !ok2 {
+		c.ok = false
+		return
+	}
+	for i, key := range before {
+		other := side{}
+		if j := find(after, key, i); j >= 0 {
+			other = sideOf(r.v.Index(j))
+		}
+		c.listItem(s, sideOf(l.v.Index(i)), other)
+	}
+	for i, key := range after {
+		if find(before, key, i) < 0 {
+			c.listItem(s, side{}, sideOf(r.v.Index(i)))
+		}
+	}
+}
+
+func (c *comparison) listItem(s *shape, l, r side) {
+	item := l.v
+	if l.state != present {
+		item = r.v
+	}
+	c.path = append(c.path, step{item: item, list: s})
+	c.values(s.elem, l, r)
+	c.path = c.path[:len(c.path)-1]
+}
+
+// maxItems is the length of lists from which on finding an item by looking at all would take too long.
+const maxItems = 200
+
+// index reads the keys of a list's items; ok is false if two are equal, or the list is long.
+func index(s *shape, x side) (keys []itemKey, ok bool) {
+	if x.state != present {
+		return nil, true
+	}
+	n := x.v.Len()
+	if n > maxItems {
+		return nil, false
+	}
+	keys = make([]itemKey, n)
+	for i := range keys {
+		item := sideOf(x.v.Index(i))
+		if item.state != present {
+			return nil, false
+		}
+		if keys[i], ok = s.keyOf(item.v); !ok || find(keys[:i], keys[i], 0) >= 0 {
+			return nil, false
+		}
+	}
+	return keys, true
+}
+
+// find looks for a key, beginning where it likely is.
+func find(keys []itemKey, key itemKey, likely int) int {
+	if likely < len(keys) && keys[likely] == key {
+		return likely
+	}
+	for i := range keys {
+		if keys[i] == key {
+			return i
+		}
+	}
+	return -1
+}
+
+// equal compares two values of one Go type as the API shows them.
+func equal(e *value.TypeReflectCacheEntry, l, r reflect.Value) bool {
+	if e.CanConvertToUnstructured() {
+		return equalConverted(e, l, r)
+	}
+	switch l.Kind() {
+	case reflect.String:
+		return l.String() == r.String()
+	case reflect.Bool:
+		return l.Bool() == r.Bool()
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return l.Int() == r.Int()
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32:
+		return l.Uint() == r.Uint()
+	case reflect.Float32, reflect.Float64:
+		return l.Float() == r.Float()
+	case reflect.Struct:
+		return equalStructs(e, l, r)
+	case reflect.Slice:
+		if l.Type().Elem().Kind() == reflect.Uint8 {
+			return bytes.Equal(l.Bytes(), r.Bytes())
+		}
+		return equalSlices(l, r)
+	case reflect.Map:
+		return equalMaps(l, r)
+	}
+	return false
+}
+
+func equalStructs(e *value.TypeReflectCacheEntry, l, r reflect.Value) bool {
+	for _, f := range e.OrderedFields() {
+		lf, rf := f.GetFrom(l), f.GetFrom(r)
+		if lo, ro := f.CanOmit(lf), f.CanOmit(rf); lo || ro {
+			if lo != ro {
+				return false
+			}
+			continue
+		}
+		if !equalSides(sideOf(lf), sideOf(rf)) {
+			return false
+		}
+	}
+	return true
+}
+
+func equalSides(l, r side) bool {
+	if l.state != present || r.state != present {
+		return l.state == r.state
+	}
+	return equal(value.TypeReflectEntryOf(l.v.Type()), l.v, r.v)
+}
+
+func equalSlices(l, r reflect.Value) bool {
+	if l.Len() != r.Len() {
+		return false
+	}
+	for i := range l.Len() {
+		if !equalSides(sideOf(l.Index(i)), sideOf(r.Index(i))) {
+			return false
+		}
+	}
+	return true
+}
+
+func equalMaps(l, r reflect.Value) bool {
+	if l.Len() != r.Len() {
+		return false
+	}
+	for it := l.MapRange(); it.Next(); {
+		other := r.MapIndex(it.Key())
+		if !other.IsValid() || !equalSides(sideOf(it.Value()), sideOf(other)) {
+			return false
+		}
+	}
+	return true
+}
