@@ -62,6 +62,23 @@ func (r *syncRun) fail(c *corev1.Container, reason, message string) *waitingUnti
 	return &waitingUntil{lifecycle.Waiting{Reason: reason, Message: message}, time.Now().Add(configRetry)}
 }
 
+// failImage records that an image isn't there and returns why; nil when the context has ended.
+func (r *syncRun) failImage(c *corev1.Container, err error) *waitingUntil {
+	var failure *images.Error
+	if !errors.As(err, &failure) {
+		return nil
+	}
+	r.event(c, corev1.EventTypeWarning, "Failed", "Error: %s", failure.Reason)
+	until := failure.RetryAt
+	if until.IsZero() {
+		until = time.Now().Add(configRetry)
+	}
+	if failure.Reason == images.ReasonPull {
+		until = time.Now().Add(time.Second) // the next look shows that pulling is backed off
+	}
+	return &waitingUntil{lifecycle.Waiting{Reason: failure.Reason, Message: failure.Message}, until}
+}
+
 func (r *syncRun) tryStart(ctx context.Context, ref lifecycle.Ref, c *corev1.Container) *waitingUntil {
 	seen := r.observed.Container(c.Name)
 	if why := r.checkCrash(c, seen); why != nil {
@@ -72,21 +89,13 @@ func (r *syncRun) tryStart(ctx context.Context, ref lifecycle.Ref, c *corev1.Con
 		Secrets: r.secrets, Sandbox: r.sandbox, Handler: r.handler,
 	})
 	if err != nil {
-		var failure *images.Error
-		if !errors.As(err, &failure) {
-			return nil // the context has ended
-		}
-		r.event(c, corev1.EventTypeWarning, "Failed", "Error: %s", failure.Reason)
-		until := failure.RetryAt
-		if until.IsZero() {
-			until = time.Now().Add(configRetry)
-		}
-		if failure.Reason == images.ReasonPull {
-			until = time.Now().Add(time.Second) // the next look shows that pulling is backed off
-		}
-		return &waitingUntil{lifecycle.Waiting{Reason: failure.Reason, Message: failure.Message}, until}
+		return r.failImage(c, err)
 	}
 	config, err := r.describe(ctx, ref, c, seen, image)
+	var failure *images.Error
+	if errors.As(err, &failure) { // that of an image volume
+		return r.failImage(c, failure)
+	}
 	if err != nil {
 		return r.fail(c, reasonConfig, cri.Message(err))
 	}
