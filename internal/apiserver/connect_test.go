@@ -53,6 +53,11 @@ func newFakeKubelet(t *testing.T) fakeKubelet {
 		fmt.Fprintf(conn, "%s ran %s", strings.TrimSpace(line), r.URL.Query()["command"])
 	})
 	mux.HandleFunc("/stats/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "node ", r.URL.Path) })
+	mux.HandleFunc("/page/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		fmt.Fprint(w, `<a href="/logs/">logs</a><a href="next">next</a><a href="http://elsewhere/x">x</a>`)
+	})
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/page/", http.StatusFound) })
 	k := fakeKubelet{httptest.NewTLSServer(mux)}
 	t.Cleanup(k.Close)
 	return k
@@ -181,6 +186,19 @@ func TestProxiesReachNodesAndNoLoopback(t *testing.T) {
 	err = raw.Get().AbsPath("/api/v1/namespaces/default/pods/p:" + at.Port() + "/proxy/x").Do(ctx).Error()
 	if err == nil || err.Error() != "address not allowed" {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestLinksAndRedirectsStayWithinTheProxy(t *testing.T) {
+	f := newConnectFixture(t)
+	const base = "/api/v1/nodes/n1/proxy"
+	page, err := f.clients(t, "").CoreV1().RESTClient().Get().AbsPath(base + "/moved").DoRaw(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `<a href="` + base + `/logs/">logs</a><a href="next">next</a><a href="http://elsewhere/x">x</a>`
+	if string(page) != want {
+		t.Errorf("got %s, want %s", page, want)
 	}
 }
 

@@ -14,10 +14,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	utilproxy "k8s.io/apimachinery/pkg/util/proxy"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 
@@ -85,21 +87,19 @@ func (s *Server) passOn(w *response, r *http.Request, b *backend, info *request.
 	if upgrades(r) {
 		return s.tunnel(w, r, &to, b.dial)
 	}
-	prefix := strings.TrimSuffix(r.URL.Path, info.Rest)
 	proxy := &httputil.ReverseProxy{
-		Transport: b.transport, FlushInterval: -1,
+		// Links and redirects of the backend lead back through the proxy.
+		Transport:     &utilproxy.Transport{PathPrepend: proxyPrefix(r.URL.Path, info.Rest), RoundTripper: b.transport},
+		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL = &to
-			p.Out.Host = to.Host
 			p.SetXForwarded()
-			p.Out.Header.Set("X-Forwarded-Uri", r.URL.Path)
-		},
-		ModifyResponse: func(answer *http.Response) error {
-			rewriteLocation(answer, prefix, &to)
-			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
-			s.fail(w, r, apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", err)))
+			if apierrors.ReasonForError(err) == metav1.StatusReasonUnknown {
+				err = apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", err))
+			}
+			s.fail(w, r, err)
 		},
 	}
 	ctx, cancel := context.WithCancel(r.Context())
@@ -109,18 +109,12 @@ func (s *Server) passOn(w *response, r *http.Request, b *backend, info *request.
 	return errStreamed
 }
 
-// rewriteLocation keeps redirects of the backend within the proxy.
-func rewriteLocation(answer *http.Response, prefix string, backend *url.URL) {
-	text := answer.Header.Get("Location")
-	if text == "" {
-		return
+// proxyPrefix is the part of a request's path before that which the backend sees.
+func proxyPrefix(path, rest string) string {
+	if strings.HasSuffix(path, "/") && !strings.HasSuffix(rest, "/") {
+		rest += "/"
 	}
-	to, err := url.Parse(text)
-	if err != nil || (to.Host != "" && to.Host != backend.Host) || !strings.HasPrefix(to.Path, "/") {
-		return
-	}
-	to.Scheme, to.Host, to.Path = "", "", prefix+to.Path
-	answer.Header.Set("Location", to.String())
+	return strings.TrimSuffix(path, rest)
 }
 
 func (s *Server) nodeBackend(ctx context.Context, t target, port string) (*backend, error) {
