@@ -9,11 +9,14 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 )
 
 // Further kinds, those that controllers work on.
 var (
 	PersistentVolumes        = kindOf[*corev1.PersistentVolume](corev1.SchemeGroupVersion, "persistentvolumes")
+	StorageClasses           = kindOf[*storagev1.StorageClass](storagev1.SchemeGroupVersion, "storageclasses")
+	VolumeAttributesClasses  = kindOf[*storagev1.VolumeAttributesClass](storagev1.SchemeGroupVersion, "volumeattributesclasses")
 	PersistentVolumeClaims   = kindOf[*corev1.PersistentVolumeClaim](corev1.SchemeGroupVersion, "persistentvolumeclaims")
 	EndpointSlices           = kindOf[*discoveryv1.EndpointSlice](discoveryv1.SchemeGroupVersion, "endpointslices")
 	Leases                   = kindOf[*coordinationv1.Lease](coordinationv1.SchemeGroupVersion, "leases")

@@ -210,7 +210,9 @@ func (s *server) runScheduler(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return recorder.Run(ctx) })
 	g.Go(func() error {
-		return scheduler.Run(ctx, scheduler.Config{Client: c, Events: recorder, Logger: s.opts.Logger.With("component", "scheduler")})
+		return scheduler.Run(ctx, scheduler.Config{
+			Client: c, Events: recorder, Logger: s.opts.Logger.With("component", "scheduler"), Metrics: s.plane.metrics,
+		})
 	})
 	return g.Wait()
 }

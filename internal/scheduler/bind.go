@@ -20,16 +20,17 @@ const effectTimeout = 30 * time.Second
 
 // effects carries decisions out: bindings, conditions, evictions, events; many at a time, and never more than there is room for.
 type effects struct {
-	cfg    Config
-	queue  chan decision
-	slots  chan struct{}
-	failed chan *podInfo // bindings to take back
-	freed  chan struct{} // there is room again
+	cfg     Config
+	metrics *metrics
+	queue   chan decision
+	slots   chan struct{}
+	failed  chan *podInfo // bindings to take back
+	freed   chan struct{} // there is room again
 }
 
-func newEffects(cfg Config) *effects {
+func newEffects(cfg Config, m *metrics) *effects {
 	return &effects{
-		cfg:   cfg,
+		cfg: cfg, metrics: m,
 		queue: make(chan decision, effectsInFlight),
 		slots: make(chan struct{}, effectsInFlight),
 		// As many as can be in flight: a worker never waits for the loop.
@@ -77,12 +78,21 @@ func (e *effects) carryOut(ctx context.Context, d decision) {
 		e.tellWhy(ctx, d)
 		return
 	}
+	if d.volumes != nil {
+		e.writeVolumes(ctx, d)
+		return
+	}
+	e.bind(ctx, d)
+}
+
+func (e *effects) bind(ctx context.Context, d decision) {
 	pod := d.pod.pod
 	binding := &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: d.node},
 	}
 	_, err := client.Pods.CreateSub(ctx, e.cfg.Client, pod.Namespace, pod.Name, "binding", binding)
+	e.metrics.bound(d.pod, d.began, time.Now(), err)
 	if err == nil {
 		e.cfg.Events.Eventf(pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, d.node)
 		return
@@ -90,6 +100,29 @@ func (e *effects) carryOut(ctx context.Context, d decision) {
 	if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil {
 		e.cfg.Logger.Warn("binding failed", "pod", d.pod.fullName(), "node", d.node, "error", err)
 		e.cfg.Events.Eventf(pod, corev1.EventTypeWarning, "FailedScheduling", "binding rejected: %v", err)
+	}
+	e.failed <- d.pod
+}
+
+// writeVolumes asks for the volumes that a pod needs on its node. Whoever binds claims does the rest.
+func (e *effects) writeVolumes(ctx context.Context, d decision) {
+	for _, v := range d.volumes.volumes {
+		if _, err := client.PersistentVolumes.Update(ctx, e.cfg.Client, v); err != nil {
+			e.volumesFailed(ctx, d, fmt.Errorf("bind volume %s: %w", v.Name, err))
+			return
+		}
+	}
+	for _, c := range d.volumes.claims {
+		if _, err := client.PersistentVolumeClaims.Update(ctx, e.cfg.Client, c); err != nil {
+			e.volumesFailed(ctx, d, fmt.Errorf("select a node for claim %s: %w", c.Name, err))
+			return
+		}
+	}
+}
+
+func (e *effects) volumesFailed(ctx context.Context, d decision, err error) {
+	if ctx.Err() == nil && !apierrors.IsConflict(err) {
+		e.cfg.Logger.Warn("preparing a pod's volumes failed", "pod", d.pod.fullName(), "node", d.node, "error", err)
 	}
 	e.failed <- d.pod
 }
@@ -106,18 +139,26 @@ func (e *effects) tellWhy(ctx context.Context, d decision) {
 	if !saysAlready(pod, condition) {
 		status["conditions"] = []corev1.PodCondition{condition}
 	}
-	if d.nominate != "" && d.nominate != pod.Status.NominatedNodeName {
+	switch {
+	case d.nominate != "" && d.nominate != pod.Status.NominatedNodeName:
 		status["nominatedNodeName"] = d.nominate
+	case d.nominate == "" && pod.Status.NominatedNodeName != "" && !d.keepNomination:
+		status["nominatedNodeName"] = nil
 	}
 	if len(status) > 0 {
 		if err := e.patchStatus(ctx, pod, status); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
 			e.cfg.Logger.Warn("writing why a pod has no node failed", "pod", d.pod.fullName(), "error", err)
 		}
 	}
-	for _, v := range d.victims {
-		if v.reserved {
-			continue
+	for _, p := range d.outbid {
+		if p.pod.Status.NominatedNodeName == "" {
+			continue // It waited for volumes.
 		}
+		if err := e.patchStatus(ctx, p.pod, map[string]any{"nominatedNodeName": nil}); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
+			e.cfg.Logger.Warn("taking back a nomination failed", "pod", p.fullName(), "error", err)
+		}
+	}
+	for _, v := range d.victims {
 		if err := e.evict(ctx, v.pod, pod, d.nominate); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
 			e.cfg.Logger.Warn("preemption failed", "pod", d.pod.fullName(), "victim", v.fullName(), "error", err)
 		}

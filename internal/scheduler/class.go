@@ -248,6 +248,14 @@ func (k *class) refuseAcross(slot int) *refusal {
 	return nil
 }
 
+// refusal is the verdict on a node as it is at this moment, whatever was kept.
+func (k *class) refusal(c *cluster, slot int) *refusal {
+	if no := k.filter(c, slot); no != nil {
+		return no
+	}
+	return k.refuseAcross(slot)
+}
+
 // verdict returns why a node will not do, nil if it will. refresh, and best, come first.
 func (k *class) verdict(slot int) *refusal {
 	if no := k.refusals[slot]; no != nil {

@@ -39,6 +39,7 @@ type cluster struct {
 	tallies    map[string][]*tally // those that choose their pods, by namespace
 	namespaces map[string]labels.Set
 	workloads  workloads
+	volumes    volumes
 
 	carried     map[string]*carriedTerm // affinity terms of pods that are there or wait
 	carriedIn   map[string][]*carriedTerm
@@ -63,7 +64,7 @@ func newCluster() *cluster {
 	c := &cluster{
 		byName: map[string]*node{}, pods: map[types.UID]*podInfo{}, columns: map[corev1.ResourceName]int{}, images: map[string]*imageState{},
 		topologies: map[string]*topology{}, allTallies: map[*tally]bool{}, tallies: map[string][]*tally{}, namespaces: map[string]labels.Set{},
-		workloads: newWorkloads(), carried: map[string]*carriedTerm{}, carriedIn: map[string][]*carriedTerm{}, sweepAt: mostCarried, relations: 1,
+		workloads: newWorkloads(), volumes: newVolumes(), carried: map[string]*carriedTerm{}, carriedIn: map[string][]*carriedTerm{}, sweepAt: mostCarried, relations: 1,
 	}
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage, corev1.ResourcePods} {
 		c.column(name)
@@ -196,6 +197,7 @@ func (c *cluster) account(n *node, p *podInfo, sign int64) {
 	c.scoredCPU[n.slot] += sign * p.scoredCPU
 	c.scoredMem[n.slot] += sign * p.scoredMem
 	c.countPod(n.slot, p, sign)
+	c.volumes.countClaims(p, int(sign))
 	if sign > 0 {
 		n.pods[p.pod.UID] = p
 		n.ports.add(p.ports)

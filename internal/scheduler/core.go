@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -21,26 +23,35 @@ type core struct {
 	cluster       *cluster
 	queue         *queue
 	plugins       []plugin
+	passing       *class // of the pod with volumes that was decided last
 	classes       map[string]*class
 	decisions     uint64
-	nominated     map[types.UID]*podInfo // preemptors that wait for their victims to go, accounted to their node
+	nominated     map[types.UID]*podInfo // pods that wait for room or volumes on a node, accounted to it
+	budgets       map[string]*policyv1.PodDisruptionBudget
 }
 
 // decision is what is to be done with a pod.
 type decision struct {
-	pod *podInfo
+	pod   *podInfo
+	began time.Time // for metrics
 	// node is where it goes: bind it there. Empty if no node will do.
 	node string
+	// volumes are to be written, and the pod not bound: it is tried again when its claims are bound.
+	volumes *volumePlan
 	// message says why not; victims are to be evicted from nominate so that it will.
 	message  string
 	nominate string
 	victims  []*podInfo
+	// outbid are pods that waited for room on that node and no longer do.
+	outbid []*podInfo
+	// keepNomination is set where the pod goes on waiting for the node it was nominated to.
+	keepNomination bool
 }
 
 func newCore(schedulerName string) *core {
 	return &core{
 		schedulerName: schedulerName, cluster: newCluster(), queue: newQueue(), plugins: plugins(),
-		classes: map[string]*class{}, nominated: map[types.UID]*podInfo{},
+		classes: map[string]*class{}, nominated: map[types.UID]*podInfo{}, budgets: map[string]*policyv1.PodDisruptionBudget{},
 	}
 }
 
@@ -51,6 +62,17 @@ func (s *core) setNode(n *corev1.Node, now time.Time) { s.queue.happened(s.clust
 func (s *core) removeNode(name string, now time.Time) {
 	s.cluster.removeNode(name)
 	s.queue.happened(nodeRemoved, now)
+}
+
+// setBudget tells of a new or changed disruption budget; nil is one that is gone.
+func (s *core) setBudget(namespace, name string, b *policyv1.PodDisruptionBudget) {
+	put(s.budgets, namespace+"/"+name, b)
+}
+
+// setVolumes tells of a change of storage, which change makes in what is known of it.
+func (s *core) setVolumes(now time.Time, change func(*volumes)) {
+	change(&s.cluster.volumes)
+	s.queue.happened(volumesChanged, now)
 }
 
 // setNamespace tells of a new or changed namespace; nil is one that is gone.
@@ -88,7 +110,11 @@ func (s *core) setPod(pod *corev1.Pod, now time.Time) {
 		old.pod = pod
 		return
 	}
-	s.queue.add(s.newPodInfo(pod), now)
+	p := s.newPodInfo(pod)
+	s.queue.add(p, now)
+	if node := pod.Status.NominatedNodeName; node != "" && s.nominated[pod.UID] == nil {
+		s.nominate(p, node) // Before a restart, or by somebody else.
+	}
 }
 
 func (s *core) setPlaced(pod *corev1.Pod, now time.Time) {
@@ -137,8 +163,18 @@ func (s *core) removePod(uid types.UID, now time.Time) {
 	}
 }
 
-// unbind takes back an assumption whose binding failed, and queues the pod again.
+// unbind takes back a decision that could not be carried out, and queues the pod again.
 func (s *core) unbind(p *podInfo, now time.Time) {
+	if p.unassume != nil {
+		p.unassume()
+		p.unassume = nil
+	}
+	if waiting, ok := s.queue.get(p.pod.UID); ok && waiting == p {
+		s.dropNomination(p.pod.UID)
+		s.queue.remove(p.pod.UID)
+		s.queue.retry(p, now)
+		return
+	}
 	if s.cluster.pods[p.pod.UID] != p {
 		return // It is gone, or was told of meanwhile.
 	}
@@ -151,35 +187,117 @@ func (s *core) unbind(p *podInfo, now time.Time) {
 // next decides about the next pod in the queue; false if there is none to try now. The decision is assumed to be carried
 // out: unbind takes it back.
 func (s *core) next(now time.Time) (decision, bool) {
-	p := s.queue.next(now)
-	if p == nil {
-		return decision{}, false
+	for {
+		p := s.queue.next(now)
+		if p == nil {
+			return decision{}, false
+		}
+		if d := s.decide(p, now); d.volumes == nil || len(d.volumes.volumes)+len(d.volumes.claims) > 0 {
+			return d, true
+		}
+		// All is ordered already: the pod goes on waiting for its volumes.
+	}
+}
+
+func (s *core) decide(p *podInfo, now time.Time) decision {
+	nominated := ""
+	if r := s.nominated[p.pod.UID]; r != nil {
+		nominated = r.node
 	}
 	s.dropNomination(p.pod.UID)
+	lesser := s.setAside(p.priority)
+	defer s.putBack(lesser)
 	k := s.classOf(p)
 	k.refresh(s.cluster)
-	if slot, ok := k.best(); ok {
-		p.node = s.cluster.nodes[slot].api.Name
-		s.cluster.addPod(p)
-		return decision{pod: p, node: p.node}, true
+	if n := s.cluster.byName[nominated]; n != nil && k.verdict(n.slot) == nil {
+		return s.place(p, n, now)
 	}
+	if slot, ok := k.best(); ok {
+		return s.place(p, s.cluster.nodes[slot], now)
+	}
+	return s.refuse(p, k, nominated, now)
+}
+
+// place gives a pod a node, or asks for the volumes that it needs there first.
+func (s *core) place(p *podInfo, n *node, now time.Time) decision {
+	if claims, wrong := s.cluster.volumes.sortClaims(p.pod); claims != nil && wrong == "" {
+		if plan, _ := s.cluster.volumes.plan(claims, n.api); plan.waits {
+			p.unassume = s.cluster.volumes.assume(plan)
+			p.attempts--
+			s.queue.refuse(p, volumesChanged, now)
+			p.readyAt = now
+			s.nominate(p, n.api.Name)
+			return decision{pod: p, node: n.api.Name, volumes: &plan}
+		}
+	}
+	p.node = n.api.Name
+	s.cluster.addPod(p)
+	return decision{pod: p, node: p.node}
+}
+
+// refuse says why a pod has no node, and looks for pods that could make room.
+func (s *core) refuse(p *podInfo, k *class, nominated string, now time.Time) decision {
 	d := decision{pod: p}
 	var wait event
 	d.message, wait = s.explain(k)
-	var outcome string
-	d.nominate, d.victims, outcome = s.preempt(p, k)
+	found := s.preempt(p, k, nominated, now)
+	if found.outcome != "" {
+		d.message += " " + found.outcome
+	}
+	d.nominate, d.victims, d.keepNomination = found.node, found.victims, found.keep
 	if d.nominate != "" {
-		s.nominate(p, d.nominate)
+		d.outbid = s.outbid(p, d.nominate, now)
+	}
+	if d.nominate != "" || d.keepNomination {
+		s.nominate(p, cmp.Or(d.nominate, nominated))
 		wait |= podRemoved
 	}
-	if outcome != "" {
-		d.message += " " + outcome
-	}
 	s.queue.refuse(p, wait, now)
-	return d, true
+	return d
 }
 
-// nominate keeps the room that the victims will leave for their preemptor.
+// setAside takes the pods with less than a priority that wait for room out of account: they don't count against a pod that has it.
+func (s *core) setAside(priority int32) []*podInfo {
+	var out []*podInfo
+	for _, r := range s.nominated {
+		n := s.cluster.byName[r.node]
+		if r.priority >= priority || n == nil {
+			continue
+		}
+		s.cluster.account(n, r, -1)
+		s.cluster.changes.add(n.slot)
+		out = append(out, r)
+	}
+	return out
+}
+
+// putBack is the opposite of setAside, for those that still wait.
+func (s *core) putBack(all []*podInfo) {
+	for _, r := range all {
+		if n := s.cluster.byName[r.node]; n != nil && s.nominated[r.pod.UID] == r {
+			s.cluster.account(n, r, 1)
+			s.cluster.changes.add(n.slot)
+		}
+	}
+}
+
+// outbid ends the waiting of pods with less priority for room on a node that now goes to p. They were set aside.
+func (s *core) outbid(p *podInfo, node string, now time.Time) []*podInfo {
+	var out []*podInfo
+	for uid, r := range s.nominated {
+		if r.node != node || r.priority >= p.priority {
+			continue
+		}
+		delete(s.nominated, uid)
+		if waiting, ok := s.queue.get(uid); ok {
+			s.queue.wake(waiting, now)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// nominate keeps room on a node for a pod that waits for it.
 func (s *core) nominate(p *podInfo, node string) {
 	reserved := *p
 	reserved.node, reserved.reserved = node, true
@@ -202,6 +320,14 @@ func (s *core) dropNomination(uid types.UID) bool {
 func (s *core) classOf(p *podInfo) *class {
 	s.decisions++
 	key := p.key(s.cluster)
+	if looksAtVolumes(p.pod) {
+		// Storage is not kept by class: what is known of it now is looked at anew.
+		if s.passing != nil {
+			s.passing.release()
+		}
+		s.passing = newClass(s.plugins, p, s.cluster)
+		return s.passing
+	}
 	k, ok := s.classes[key]
 	if !ok {
 		if len(s.classes) >= mostClasses {

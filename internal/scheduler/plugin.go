@@ -86,10 +86,14 @@ const (
 	podAdded   // a pod got a node, or changed its labels
 	volumesChanged
 	nodeRemoved
+	podLeaving       // a pod that has a node is being deleted
 	everything event = 1<<32 - 1
 )
 
 // plugins are the rules in the order in which they refuse: a node's refusal is that of the first.
 func plugins() []plugin {
-	return []plugin{unschedulable{}, nodeName{}, taints{}, nodeAffinityRule{}, ports{}, resources{}, spread{}, podAffinity{}, balance{}, images{}}
+	return []plugin{
+		unschedulable{}, nodeName{}, taints{}, nodeAffinityRule{}, ports{}, resources{},
+		volumeRestrictions{}, volumeLimits{}, volumeBinding{}, volumeZone{}, spread{}, podAffinity{}, balance{}, images{},
+	}
 }

@@ -36,7 +36,11 @@ type podInfo struct {
 	about     []*carriedTerm // terms of other pods that speak of this one
 	// defaultSpread selects the pods that it is spread among if it says nothing itself; nil is none.
 	defaultSpread labels.Selector
-	reserved      bool // it stands for a preemptor that waits for the room
+	reserved      bool // it stands for a pod that waits for the room or for its volumes
+	// evictedAt is when it was chosen to make room.
+	evictedAt time.Time
+	// unassume takes back what was assumed of the pod's volumes; nil if there is nothing.
+	unassume func()
 
 	// in the queue
 	queuedAt  time.Time
@@ -112,11 +116,6 @@ func (p *podInfo) makeSpecKey() string {
 		NodeName: spec.NodeName, NodeSelector: spec.NodeSelector, Affinity: spec.Affinity, Tolerations: spec.Tolerations,
 		TopologySpreadConstraints: spec.TopologySpreadConstraints, ResourceClaims: spec.ResourceClaims,
 	}
-	for _, v := range spec.Volumes {
-		if v.PersistentVolumeClaim != nil || v.Ephemeral != nil || v.CSI != nil {
-			relevant.Volumes = append(relevant.Volumes, v)
-		}
-	}
 	key, err := relevant.Marshal()
 	if err != nil { // A spec that was decoded encodes; a class of its own is right in any case.
 		key = []byte(p.pod.UID)
@@ -160,7 +159,7 @@ func placedChange(before, after *podInfo) event {
 		what |= podRemoved
 	}
 	if (before.pod.DeletionTimestamp == nil) != (after.pod.DeletionTimestamp == nil) {
-		what |= podRemoved // It no longer counts where pods are spread.
+		what |= podLeaving // It no longer counts where pods are spread.
 	}
 	return what
 }

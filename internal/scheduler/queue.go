@@ -34,12 +34,37 @@ type queue struct {
 	backoff podHeap
 	waiting map[types.UID]*podInfo
 	flushAt time.Time // when to look for pods that have waited too long
+	// incoming counts the pods that came to each queue, by event, in upstream's words, until somebody reads it.
+	incoming map[string]map[string]float64
+}
+
+// Upstream's names of queues and of the events that bring pods there.
+const (
+	queueActive        = "active"
+	queueBackoff       = "backoff"
+	queueUnschedulable = "unschedulable"
+	queueGated         = "gated"
+
+	cameNew         = "UnscheduledPodAdd"
+	cameUpdated     = "UnscheduledPodUpdate"
+	cameFromBackoff = "BackoffComplete"
+	cameFromFailure = "ScheduleAttemptFailure"
+	cameFromFlush   = "UnschedulableTimeout"
+	cameFromEvent   = "ClusterEvent"
+)
+
+func (q *queue) came(to, why string) {
+	if q.incoming[to] == nil {
+		q.incoming[to] = map[string]float64{}
+	}
+	q.incoming[to][why]++
 }
 
 func newQueue() *queue {
 	return &queue{
-		pods:    map[types.UID]*podInfo{},
-		waiting: map[types.UID]*podInfo{},
+		pods:     map[types.UID]*podInfo{},
+		waiting:  map[types.UID]*podInfo{},
+		incoming: map[string]map[string]float64{},
 		active: podHeap{less: func(a, b *podInfo) bool {
 			if a.priority != b.priority {
 				return a.priority > b.priority
@@ -52,17 +77,19 @@ func newQueue() *queue {
 
 // add puts a pod in, or back in after its spec has changed.
 func (q *queue) add(p *podInfo, now time.Time) {
+	why := cameNew
 	if old := q.remove(p.pod.UID); old != nil {
-		p.attempts, p.queuedAt = old.attempts, old.queuedAt
+		p.attempts, p.queuedAt, why = old.attempts, old.queuedAt, cameUpdated
 	} else {
 		p.queuedAt = now
 	}
 	q.pods[p.pod.UID] = p
 	if p.gated() {
 		p.place = gatedPlace
+		q.came(queueGated, why)
 		return
 	}
-	q.activate(p)
+	q.activate(p, why)
 }
 
 // get returns a pod that is in the queue.
@@ -71,7 +98,8 @@ func (q *queue) get(uid types.UID) (*podInfo, bool) {
 	return p, ok
 }
 
-func (q *queue) activate(p *podInfo) {
+func (q *queue) activate(p *podInfo, why string) {
+	q.came(queueActive, why)
 	p.place = active
 	heap.Push(&q.active, p)
 }
@@ -115,7 +143,7 @@ func (q *queue) next(now time.Time) *podInfo {
 // advance moves pods whose back-off is over, and those that have waited too long.
 func (q *queue) advance(now time.Time) {
 	for q.backoff.Len() > 0 && !q.backoff.pods[0].readyAt.After(now) {
-		q.activate(heap.Pop(&q.backoff).(*podInfo))
+		q.activate(heap.Pop(&q.backoff).(*podInfo), cameFromBackoff)
 	}
 	if len(q.waiting) == 0 || now.Before(q.flushAt) {
 		return
@@ -124,7 +152,7 @@ func (q *queue) advance(now time.Time) {
 	for _, p := range q.waiting {
 		if now.Sub(p.readyAt) >= longestWait {
 			q.leave(p)
-			q.activate(p)
+			q.activate(p, cameFromFlush)
 		}
 	}
 }
@@ -138,12 +166,14 @@ func (q *queue) refuse(p *podInfo, wait event, now time.Time) {
 		q.flushAt = now.Add(longestWait)
 	}
 	q.waiting[p.pod.UID] = p
+	q.came(queueUnschedulable, cameFromFailure)
 }
 
 // retry puts a pod back that failed for another reason: it is tried again after its back-off.
 func (q *queue) retry(p *podInfo, now time.Time) {
 	q.pods[p.pod.UID] = p
 	p.place, p.readyAt = backoff, now.Add(p.delay())
+	q.came(queueBackoff, cameFromFailure)
 	heap.Push(&q.backoff, p)
 }
 
@@ -156,14 +186,23 @@ func (q *queue) happened(what event, now time.Time) {
 		if p.refusedBy&what == 0 {
 			continue
 		}
-		q.leave(p)
-		if p.readyAt.After(now) {
-			p.place = backoff
-			heap.Push(&q.backoff, p)
-			continue
-		}
-		q.activate(p)
+		q.wake(p, now)
 	}
+}
+
+// wake has a pod that waits tried again after its back-off.
+func (q *queue) wake(p *podInfo, now time.Time) {
+	if p.place != waiting {
+		return
+	}
+	q.leave(p)
+	if p.readyAt.After(now) {
+		p.place = backoff
+		heap.Push(&q.backoff, p)
+		q.came(queueBackoff, cameFromEvent)
+		return
+	}
+	q.activate(p, cameFromEvent)
 }
 
 // wakeAt returns when advance has something to do next; false if never.

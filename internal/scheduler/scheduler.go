@@ -2,10 +2,10 @@ package scheduler
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
@@ -16,13 +16,15 @@ import (
 // DefaultName is the scheduler that pods ask for when they name none.
 const DefaultName = corev1.DefaultSchedulerName
 
-// Config is what a scheduler needs. All fields but Name are required.
+// Config is what a scheduler needs. All fields but Name and Metrics are required.
 type Config struct {
 	Client client.Client
 	Events *events.Recorder
 	Logger *slog.Logger
 	// Name is matched with pods' schedulerName; "" is DefaultName.
 	Name string
+	// Metrics is where the scheduler's are registered; nil is nowhere.
+	Metrics prometheus.Registerer
 }
 
 // Bounds of what waits and of what is under way at a time.
@@ -36,32 +38,20 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Name == "" {
 		cfg.Name = DefaultName
 	}
-	nodes, err := client.Nodes.View(ctx, cfg.Client, client.Selection{})
+	m, err := newMetrics(cfg.Metrics, cfg.Name)
 	if err != nil {
-		return fmt.Errorf("view nodes: %w", err)
-	}
-	pods, err := client.Pods.View(ctx, cfg.Client, client.Selection{})
-	if err != nil {
-		return fmt.Errorf("view pods: %w", err)
-	}
-	for _, v := range []client.View{nodes.View, pods.View} {
-		if err := v.WaitFor(ctx, 0); err != nil {
-			return err
-		}
+		return err
 	}
 	s := &scheduler{
-		cfg: cfg, core: newCore(cfg.Name),
-		changes:     make(chan func(time.Time), changesQueued),
-		effects:     newEffects(cfg),
-		nodesToCome: len(nodes.View.Items("", nil)), podsToCome: len(pods.View.Items("", nil)),
+		cfg: cfg, core: newCore(cfg.Name), metrics: m,
+		changes: make(chan func(time.Time), changesQueued),
+		effects: newEffects(cfg, m),
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		return nodes.Subscribe(ctx, func(old, new *corev1.Node) { s.tell(ctx, s.nodeChange(old, new)) })
-	})
-	g.Go(func() error {
-		return pods.Subscribe(ctx, func(old, new *corev1.Pod) { s.tell(ctx, s.podChange(old, new)) })
-	})
+	if err := s.openFeeds(ctx); err != nil {
+		return err
+	}
+	s.runFeeds(ctx, g)
 	g.Go(func() error { return s.effects.run(ctx) })
 	g.Go(func() error { return s.loop(ctx) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
@@ -74,39 +64,18 @@ func Run(ctx context.Context, cfg Config) error {
 type scheduler struct {
 	cfg     Config
 	core    *core
+	metrics *metrics
 	changes chan func(now time.Time)
 	effects *effects
-	// What was there already and is still to be told: nothing is decided before.
-	nodesToCome, podsToCome int
+	feeds   []*feed
+	told    bool // what was there has been told: nothing is decided before
 }
 
-func (s *scheduler) tell(ctx context.Context, change func(time.Time)) {
+// send hands a change to the loop.
+func (s *scheduler) send(ctx context.Context, change func(time.Time)) {
 	select {
 	case s.changes <- change:
 	case <-ctx.Done():
-	}
-}
-
-func (s *scheduler) nodeChange(old, new *corev1.Node) func(time.Time) {
-	return func(now time.Time) {
-		s.nodesToCome--
-		if new == nil {
-			s.core.removeNode(old.Name, now)
-			return
-		}
-		s.core.setNode(new, now)
-	}
-}
-
-func (s *scheduler) podChange(old, new *corev1.Pod) func(time.Time) {
-	return func(now time.Time) {
-		s.podsToCome--
-		if old != nil && (new == nil || new.UID != old.UID) {
-			s.core.removePod(old.UID, now)
-		}
-		if new != nil {
-			s.core.setPod(new, now)
-		}
 	}
 }
 
@@ -116,11 +85,15 @@ func (s *scheduler) loop(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		s.takeIn()
-		if s.nodesToCome <= 0 && s.podsToCome <= 0 && s.effects.room() {
-			if d, ok := s.core.next(time.Now()); ok {
+		if s.complete() && s.effects.room() {
+			began := time.Now()
+			if d, ok := s.core.next(began); ok {
+				d.began = began
+				s.metrics.decided(d, time.Since(began))
 				s.effects.start(d)
 				continue
 			}
+			s.metrics.sizes(s.core)
 			if at, ok := s.core.queue.wakeAt(); ok {
 				timer.Reset(time.Until(at))
 			}

@@ -53,7 +53,7 @@ func (spread) compile(p *podInfo, c *cluster) *rule {
 	s.count(s.soft, s.complete)
 	r := &rule{
 		weight: 2, acrossNodes: true, coordinates: s.coordinates, release: s.release,
-		wait: nodeAdded | nodeRemoved | nodeLabels | nodeTaints | podAdded | podRemoved,
+		wait: nodeAdded | nodeRemoved | nodeLabels | nodeTaints | podAdded | podRemoved | podLeaving,
 	}
 	if len(s.hard) > 0 {
 		r.filter = s.filter
