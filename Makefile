@@ -45,6 +45,10 @@ conformance: build
 	cd test/conformance && go run ./run -clipper ../../bin/clipper -out ../../$(OUT)/conformance -images ../../$(OUT)/images \
 		-suite ../../$(OUT)/e2e.test -ginkgo ../../$(OUT)/ginkgo -focus "$(FOCUS)" -skip "$(SKIP)" -parallel $(PARALLEL)
 
+# Clipper beside upstream's control plane, which is built in out/bench, and the engine's own benchmarks.
+bench: build
+	cd bench/compare && go run . -clipper ../../bin/clipper -scratch ../../$(OUT)/bench
+
 clean:
 	rm -rf bin $(OUT) $(KEEPER) $(DEMO)
 
