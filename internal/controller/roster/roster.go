@@ -15,6 +15,7 @@ import (
 	"clipper.dev/clipper/internal/controller/endpoints"
 	"clipper.dev/clipper/internal/controller/endpointslice"
 	"clipper.dev/clipper/internal/controller/endpointslicemirroring"
+	"clipper.dev/clipper/internal/controller/ephemeralvolume"
 	"clipper.dev/clipper/internal/controller/garbagecollector"
 	"clipper.dev/clipper/internal/controller/job"
 	"clipper.dev/clipper/internal/controller/kubernetesservice"
@@ -22,11 +23,14 @@ import (
 	"clipper.dev/clipper/internal/controller/nodeipam"
 	"clipper.dev/clipper/internal/controller/nodelifecycle"
 	"clipper.dev/clipper/internal/controller/podgc"
+	"clipper.dev/clipper/internal/controller/pvcprotection"
+	"clipper.dev/clipper/internal/controller/pvprotection"
 	"clipper.dev/clipper/internal/controller/replicaset"
 	"clipper.dev/clipper/internal/controller/servicecidr"
 	"clipper.dev/clipper/internal/controller/statefulset"
 	"clipper.dev/clipper/internal/controller/tainteviction"
 	"clipper.dev/clipper/internal/controller/ttlafterfinished"
+	"clipper.dev/clipper/internal/controller/vacprotection"
 )
 
 // Config is what the controllers must know of their cluster.
@@ -59,6 +63,11 @@ func Constructors(cfg Config) []controller.Constructor {
 		{Name: "pod-garbage-collector", User: user("pod-garbage-collector"), New: podgc.New},
 		{Name: "disruption", New: disruption.New, Needs: needs(client.PodDisruptionBudgets.GVR, client.StatefulSets.GVR)},
 		{Name: "ttl-after-finished", New: ttlafterfinished.New, Needs: needs(client.Jobs.GVR)},
+		{Name: "persistentvolume-protection", User: user("pv-protection-controller"), New: pvprotection.New, Needs: needs(client.PersistentVolumes.GVR)},
+		{Name: "persistentvolumeclaim-protection", User: user("pvc-protection-controller"), New: pvcprotection.New, Needs: needs(client.PersistentVolumeClaims.GVR)},
+		{Name: "volumeattributesclass-protection", New: vacprotection.New,
+			Needs: needs(client.VolumeAttributesClasses.GVR, client.PersistentVolumes.GVR, client.PersistentVolumeClaims.GVR)},
+		{Name: "ephemeral-volume", New: ephemeralvolume.New, Needs: needs(client.PersistentVolumeClaims.GVR)},
 	}
 	service := servicecidr.Constructor()
 	service.Needs = needs(client.ServiceCIDRs.GVR, client.IPAddresses.GVR)
