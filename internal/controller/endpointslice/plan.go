@@ -99,8 +99,25 @@ func (s *state) planType(p *plan, t discoveryv1.AddressType, existing []*discove
 		s.planGroup(&q, groups[key])
 	}
 	s.keepOne(&q, t, existing)
+	s.reuse(&q)
 	s.hint(&q, existing)
 	p.create, p.update, p.delete = append(p.create, q.create...), append(p.update, q.update...), append(p.delete, q.delete...)
+}
+
+// reuse turns pairs of a slice to create and one to delete into one update, so that nobody sees both at once, or neither.
+func (s *state) reuse(p *plan) {
+	kept := p.delete[:0:0]
+	for _, old := range p.delete {
+		if len(p.create) == 0 || !metav1.IsControlledBy(old, s.service) {
+			kept = append(kept, old)
+			continue
+		}
+		last := len(p.create) - 1
+		slice := old.DeepCopy()
+		slice.Labels, slice.Ports, slice.Endpoints = p.create[last].Labels, p.create[last].Ports, p.create[last].Endpoints
+		p.update, p.create = append(p.update, slice), p.create[:last]
+	}
+	p.delete = kept
 }
 
 // keepOne sees to it that a Service without endpoints has one empty slice.
