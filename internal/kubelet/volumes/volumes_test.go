@@ -228,7 +228,7 @@ func TestGroupOwnership(t *testing.T) {
 	if err := unix.Stat(filepath.Join(mounted["v"].Path, "token"), &st); err != nil {
 		t.Fatal(err)
 	}
-	if int64(st.Gid) != group || int64(st.Uid) != user || st.Mode&0o777 != 0o660 {
+	if int64(st.Gid) != group || int64(st.Uid) != user || st.Mode&0o777 != 0o640 {
 		t.Errorf("token belongs to %d:%d with mode %o", st.Uid, st.Gid, st.Mode&0o777)
 	}
 }
