@@ -181,11 +181,13 @@ func TestAKeyWaitsForItsOwnWrites(t *testing.T) {
 			return Again{}, nil
 		}))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if calls != 1 {
 			t.Errorf("reconciled %d times before its write was to be seen", calls)
 		}
 		close(shown)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if calls < 2 {
 			t.Error("not reconciled after its write was to be seen")
 		}
@@ -229,6 +231,7 @@ func TestLostLeadershipCancelsTheWorkersAndWaitsForThem(t *testing.T) {
 			return Again{}, nil
 		}))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(fences) != 0 {
 			t.Fatal("worked without leading")
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,6 +86,13 @@ func (f *fakeAPI) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.oldest = f.revision
+}
+
+// asked returns the queries of the watches so far.
+func (f *fakeAPI) asked() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.watches)
 }
 
 func (f *fakeAPI) breakStreams() {
