@@ -26,7 +26,6 @@ import (
 	_ "clipper.dev/clipper/internal/api/all" // every kind
 	"clipper.dev/clipper/internal/apiserver"
 	"clipper.dev/clipper/internal/apiserver/crd"
-	"clipper.dev/clipper/internal/apiserver/hook"
 	"clipper.dev/clipper/internal/apiserver/managed"
 	"clipper.dev/clipper/internal/apiserver/openapi"
 	"clipper.dev/clipper/internal/authn"
@@ -34,6 +33,7 @@ import (
 	"clipper.dev/clipper/internal/authz/bootstrap"
 	nodeauthz "clipper.dev/clipper/internal/authz/node"
 	"clipper.dev/clipper/internal/authz/rbac"
+	"clipper.dev/clipper/internal/hook"
 	"clipper.dev/clipper/internal/pki"
 	"clipper.dev/clipper/internal/quota"
 	"clipper.dev/clipper/internal/store"
@@ -177,7 +177,11 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	}
 	p.ledger = &quota.Ledger{}
 	p.authz = authz.Union{authz.Masters{}, nodes, p.rbac}
-	chain, err := plugins.Default(ctx, self, plugins.Options{Authorizer: p.authz, RBAC: p.rbac, Ledger: p.ledger, Metrics: p.metrics})
+	dynamic, err := p.dynamicAdmission(ctx, hooks)
+	if err != nil {
+		return fmt.Errorf("open webhooks and policies: %w", err)
+	}
+	chain, err := plugins.Default(ctx, self, plugins.Options{Dynamic: dynamic, Authorizer: p.authz, RBAC: p.rbac, Ledger: p.ledger, Metrics: p.metrics})
 	if err != nil {
 		return fmt.Errorf("open admission: %w", err)
 	}

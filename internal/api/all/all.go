@@ -2,6 +2,7 @@
 package all
 
 import (
+	_ "clipper.dev/clipper/internal/api/admissionregistration"
 	_ "clipper.dev/clipper/internal/api/apiextensions" // each registers its rows
 	_ "clipper.dev/clipper/internal/api/apps"
 	_ "clipper.dev/clipper/internal/api/authentication"
@@ -18,6 +19,7 @@ import (
 	_ "clipper.dev/clipper/internal/api/node"
 	_ "clipper.dev/clipper/internal/api/policy"
 	_ "clipper.dev/clipper/internal/api/rbac"
+	_ "clipper.dev/clipper/internal/api/resource"
 	_ "clipper.dev/clipper/internal/api/scheduling"
 	_ "clipper.dev/clipper/internal/api/storage"
 )

@@ -14,7 +14,7 @@ import (
 	kschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
-	"clipper.dev/clipper/internal/apiserver/hook"
+	"clipper.dev/clipper/internal/hook"
 )
 
 // conversionTimeout bounds a conversion by a webhook.

@@ -15,8 +15,8 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"clipper.dev/clipper/internal/api"
-	"clipper.dev/clipper/internal/apiserver/hook"
 	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/hook"
 )
 
 // Definitions is the kind that the package works on.

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"clipper.dev/clipper/internal/api"
-	"clipper.dev/clipper/internal/apiserver/hook"
+	"clipper.dev/clipper/internal/hook"
 )
 
 // A served definition.
