@@ -29,7 +29,7 @@ var PersistentVolumeClaims = api.Register(&api.Resource{
 
 	Default: api.On(DefaultClaim),
 	PrepareCreate: api.On(func(c *corev1.PersistentVolumeClaim) {
-		c.Status = corev1.PersistentVolumeClaimStatus{}
+		c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
 		prepareSources(&c.Spec, nil)
 	}),
 	PrepareUpdate: api.OnUpdate(func(n, o *corev1.PersistentVolumeClaim) {

@@ -22,6 +22,7 @@ import (
 	"clipper.dev/clipper/internal/controller/namespace"
 	"clipper.dev/clipper/internal/controller/nodeipam"
 	"clipper.dev/clipper/internal/controller/nodelifecycle"
+	"clipper.dev/clipper/internal/controller/persistentvolume"
 	"clipper.dev/clipper/internal/controller/podgc"
 	"clipper.dev/clipper/internal/controller/pvcprotection"
 	"clipper.dev/clipper/internal/controller/pvprotection"
@@ -63,6 +64,8 @@ func Constructors(cfg Config) []controller.Constructor {
 		{Name: "pod-garbage-collector", User: user("pod-garbage-collector"), New: podgc.New},
 		{Name: "disruption", New: disruption.New, Needs: needs(client.PodDisruptionBudgets.GVR, client.StatefulSets.GVR)},
 		{Name: "ttl-after-finished", New: ttlafterfinished.New, Needs: needs(client.Jobs.GVR)},
+		{Name: "persistentvolume-binder", User: user("persistent-volume-binder"), New: persistentvolume.New,
+			Needs: needs(client.PersistentVolumes.GVR, client.PersistentVolumeClaims.GVR, client.StorageClasses.GVR)},
 		{Name: "persistentvolume-protection", User: user("pv-protection-controller"), New: pvprotection.New, Needs: needs(client.PersistentVolumes.GVR)},
 		{Name: "persistentvolumeclaim-protection", User: user("pvc-protection-controller"), New: pvcprotection.New, Needs: needs(client.PersistentVolumeClaims.GVR)},
 		{Name: "volumeattributesclass-protection", New: vacprotection.New,
