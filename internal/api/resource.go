@@ -111,6 +111,8 @@ type Resource struct {
 	Connect []string
 	// Create serves a virtual resource: nothing is stored; the result is returned with 201.
 	Create func(ctx context.Context, env Env, obj Object) (runtime.Object, error)
+	// Observe serves get and list of a virtual resource whose objects are what is found at the time of the request, in any order.
+	Observe func(ctx context.Context, env Env) ([]Object, error)
 	// CreateVia makes POST to a virtual resource the POST of a subresource of the stored object of the same namespace and name as the body:
 	// bindings go to pods/binding. Create is nil then.
 	CreateVia *SubresourceName
@@ -132,6 +134,9 @@ type Version struct {
 	FromHub func(Object) (Object, error)
 	// Deprecated is the text of the Warning header for each use; "" for none.
 	Deprecated string
+	// Schema is the structural OpenAPI v3 schema of the objects as JSON (an apiextensions JSONSchemaProps), for kinds without a Go
+	// type: OpenAPI and field management follow from it. Nil, or an empty result, is no schema.
+	Schema func() ([]byte, error)
 	// Own, if not nil, is what the row is in this version: custom resources differ by version in validation, columns and subresources.
 	// Names, scope and storage are the row's.
 	Own *Resource
@@ -188,6 +193,8 @@ type Hooks struct {
 	BeginCreate func(ctx context.Context, env Env, obj Object, dryRun bool) (finish func(committed bool), err error)
 	BeginUpdate func(ctx context.Context, env Env, new, old Object, dryRun bool) (finish func(committed bool), err error)
 	AfterDelete func(ctx context.Context, env Env, obj Object)
+	// BeginStatusUpdate is BeginUpdate for writes of the status subresource.
+	BeginStatusUpdate func(ctx context.Context, env Env, new, old Object, dryRun bool) (finish func(committed bool), err error)
 }
 
 // PrintOptions go with Cells.
@@ -211,6 +218,14 @@ type Env interface {
 	Authenticate(ctx context.Context, token string, audiences []string) (user UserInfo, aud []string, ok bool, err error)
 	// IssueToken signs a bound service account token.
 	IssueToken(ctx context.Context, req TokenRequest) (token string, expires time.Time, err error)
+	// Components asks the parts of the control plane how they are.
+	Components(ctx context.Context) []ComponentHealth
+}
+
+// ComponentHealth tells how a part of the control plane is: well, if Err is nil.
+type ComponentHealth struct {
+	Name string
+	Err  error
 }
 
 // Client is the part of client.Client that rows use: reads are fresh; writes take the whole path (admission included).

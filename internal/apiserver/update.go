@@ -211,7 +211,10 @@ func (s *Server) replace(ctx context.Context, t target, obj, live api.Object, en
 
 func (s *Server) beginUpdate(ctx context.Context, t target, obj, live api.Object, dry bool) (func(bool), error) {
 	begin := t.v.row.Hooks.BeginUpdate
-	if begin == nil || t.sub != "" {
+	if t.sub == "status" {
+		begin = t.v.row.Hooks.BeginStatusUpdate
+	}
+	if begin == nil || t.sub != "" && t.sub != "status" {
 		return func(bool) {}, nil
 	}
 	finish, err := begin(ctx, s.env(), obj, live, dry)

@@ -41,6 +41,9 @@ func isExtended(name corev1.ResourceName) bool {
 	return len(validation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+string(name))) == 0
 }
 
+// IsExtendedResource is isExtended for other groups.
+func IsExtendedResource(name string) bool { return isExtended(corev1.ResourceName(name)) }
+
 func isInteger(name corev1.ResourceName) bool {
 	return slices.Contains(countedResources, name) || isExtended(name)
 }
