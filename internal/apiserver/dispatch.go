@@ -15,6 +15,9 @@ import (
 
 // dispatch finds the operation that a request asks for.
 func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
+	if s.serveRemote(w, r, info) {
+		return
+	}
 	if !info.IsResource {
 		s.servePath(w, r)
 		return
@@ -79,6 +82,9 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	}
 	if !slices.Contains(v.verbs(), info.Verb) || misplaced(info) {
 		return errMethod
+	}
+	if v.virtual() && v.row.Observe != nil {
+		return s.serveObserved(w, r, t, info)
 	}
 	if v.virtual() {
 		return s.serveVirtual(w, r, t)

@@ -67,3 +67,12 @@ func (e env) IssueToken(ctx context.Context, req api.TokenRequest) (string, time
 	}
 	return sec.IssueToken(ctx, req)
 }
+
+// Components asks the parts of the control plane how they are.
+func (e env) Components(ctx context.Context) []api.ComponentHealth {
+	var out []api.ComponentHealth
+	for _, c := range e.s.components.all() {
+		out = append(out, api.ComponentHealth{Name: c.name, Err: c.check(ctx)})
+	}
+	return out
+}

@@ -32,6 +32,18 @@ func (s *Server) AddCheck(name string, live bool, check HealthCheck) {
 	s.health.add(healthCheck{name, check, live})
 }
 
+// AddComponent makes a part of the control plane known to clients that list componentstatuses.
+func (s *Server) AddComponent(name string, check HealthCheck) {
+	s.components.add(healthCheck{name: name, check: check})
+}
+
+// all are the checks as they are now.
+func (h *healthChecks) all() []healthCheck {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.checks
+}
+
 func (h *healthChecks) add(c healthCheck) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -49,10 +61,12 @@ func (h *healthChecks) addDefaults(s *Server) {
 			return nil
 		}
 	}, true})
-	h.add(healthCheck{"etcd-readiness", func(ctx context.Context) error {
+	reach := func(ctx context.Context) error {
 		_, err := s.cfg.Store.Sync(ctx)
 		return err
-	}, false})
+	}
+	h.add(healthCheck{"etcd-readiness", reach, false})
+	s.AddComponent("etcd-0", reach)
 	h.add(healthCheck{"informer-sync", func(context.Context) error { return nil }, false})
 	h.add(healthCheck{"shutdown", func(context.Context) error {
 		if s.stop.Err() != nil {

@@ -20,15 +20,16 @@ import (
 
 // Server is the API engine. Make it with New.
 type Server struct {
-	cfg      Config
-	catalog  atomic.Pointer[catalog]
-	security atomic.Pointer[security]
-	metrics  *metrics
-	limits   limits
-	frames   frameFormats
-	health   healthChecks
-	turns    turnstile
-	packed   packed.Cache
+	cfg        Config
+	catalog    atomic.Pointer[catalog]
+	security   atomic.Pointer[security]
+	metrics    *metrics
+	limits     limits
+	frames     frameFormats
+	health     healthChecks
+	components healthChecks // of componentstatuses
+	turns      turnstile
+	packed     packed.Cache
 
 	mu       sync.Mutex // guards changes of the catalog, kinds, routes and watchers
 	kinds    map[string]*stored.Kind

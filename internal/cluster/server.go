@@ -136,6 +136,9 @@ func (s *server) run(ctx context.Context) error {
 	if err := p.bootstrapObjects(ctx); err != nil {
 		return err
 	}
+	for _, component := range []string{"controller-manager", "scheduler"} {
+		p.engine.AddComponent(component, func(context.Context) error { return ctx.Err() }) // one that fails ends the process
+	}
 	g.Go(func() error { return s.runControllers(ctx) })
 	g.Go(func() error { return s.runScheduler(ctx) })
 	o.Progress.Step("controllers and scheduler are up")
