@@ -23,10 +23,13 @@ type UpOptions struct {
 	Report func(Step)
 }
 
-// Up starts a cluster in the background and returns when all its nodes are ready. It undoes nothing of a cluster that runs.
+// Up starts a cluster in the background and returns when all its nodes are ready. Of one that runs it starts the nodes that don't.
 func Up(ctx context.Context, o UpOptions) error {
 	l := o.Layout
 	if pid := runningPID(l.PIDFile()); pid != 0 {
+		if nodes, err := nodesOf(l, 0); err == nil && lacksNode(l, nodes) {
+			return startNodes(ctx, l, nodes, o.Report)
+		}
 		return fmt.Errorf("cluster %s runs already (process %d); see \"clipper status\", or stop it with \"clipper down\"", l.Name, pid)
 	}
 	if err := Check(l); err != nil {
@@ -47,6 +50,16 @@ func Up(ctx context.Context, o UpOptions) error {
 		return err
 	}
 	return startNodes(ctx, l, nodes, o.Report)
+}
+
+// lacksNode tells whether a further node of this machine does not run.
+func lacksNode(l Layout, nodes int) bool {
+	for n := 2; n <= nodes; n++ {
+		if runningPID(l.Node(n).PIDFile()) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // nodesOf returns how many nodes to start: as asked, or as many as the data directory knows.
