@@ -26,7 +26,7 @@ func (t target) admission(ctx context.Context, op admission.Operation, obj, old,
 		namespace = t.name // as upstream: a namespace lies in itself
 	}
 	return &admission.Request{
-		Forms: func() []admission.Form { return t.forms(obj, old) },
+		Forms:     func() []admission.Form { return t.forms(obj, old) },
 		Operation: op, Resource: t.v.gvr, Kind: t.v.gvk, Subresource: t.sub, Namespace: namespace, Name: t.name,
 		User: callOf(ctx).user, Object: obj, OldObject: old, Options: options, DryRun: dryRun,
 	}

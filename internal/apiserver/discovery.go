@@ -29,11 +29,11 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path str
 	core := parts[0] == "api"
 	switch {
 	case len(parts) == 1 && wantsAggregated(r):
-		s.sendAggregated(w, r, c.aggregated(core))
+		s.sendAggregated(w, r, s.aggregated(c, core))
 	case len(parts) == 1 && core:
 		s.sendDiscovery(w, r, c.apiVersions(s.cfg.Address))
 	case len(parts) == 1:
-		s.sendDiscovery(w, r, c.groupList())
+		s.sendDiscovery(w, r, addRemotes(c.groupList(), s.remoteDiscovery()))
 	case len(parts) == 2 && core:
 		s.sendResources(w, r, schema.GroupVersion{Version: parts[1]})
 	case len(parts) == 2:
@@ -60,9 +60,8 @@ func (s *Server) sendDiscovery(w http.ResponseWriter, r *http.Request, o runtime
 }
 
 func (s *Server) sendGroup(w http.ResponseWriter, r *http.Request, c *catalog, name string) {
-	for _, g := range c.groups {
-		if g.name == name && name != "" {
-			doc := g.api()
+	for _, doc := range addRemotes(c.groupList(), s.remoteDiscovery()).Groups {
+		if doc.Name == name && name != "" {
 			doc.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
 			s.sendDiscovery(w, r, &doc)
 			return
@@ -173,6 +172,14 @@ func (s *Server) sendAggregated(w http.ResponseWriter, r *http.Request, list *ap
 		}
 	}
 	s.respond(w, r, http.StatusOK, format.ContentType()+";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", body)
+}
+
+func (s *Server) aggregated(c *catalog, core bool) *apidiscovery.APIGroupDiscoveryList {
+	list := c.aggregated(core)
+	if core {
+		return list
+	}
+	return addAggregated(list, s.remoteDiscovery())
 }
 
 func wantsAggregated(r *http.Request) bool {

@@ -15,6 +15,9 @@ import (
 
 // dispatch finds the operation that a request asks for.
 func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
+	if s.serveRemote(w, r, info) {
+		return
+	}
 	if !info.IsResource {
 		s.servePath(w, r)
 		return

@@ -23,6 +23,7 @@ type Server struct {
 	cfg        Config
 	catalog    atomic.Pointer[catalog]
 	security   atomic.Pointer[security]
+	remotes    atomic.Pointer[Remotes]
 	metrics    *metrics
 	limits     limits
 	frames     frameFormats
