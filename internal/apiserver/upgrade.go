@@ -68,6 +68,9 @@ func (s *Server) relay(w *response, r *http.Request, name string, to *url.URL, t
 	if answer.StatusCode != http.StatusOK {
 		return backendError(answer, name)
 	}
+	if wantsWebSocket(r) {
+		return relaySocket(w, r, answer.Body, cancel)
+	}
 	contentType := answer.Header.Get("Content-Type")
 	if contentType == "" {
 		contentType = "text/plain"

@@ -26,10 +26,10 @@ type watchSocket struct {
 	done    chan struct{} // closed when nothing more is read
 }
 
-// openWatchSocket upgrades a request. gone is called when the client closes the socket.
-func openWatchSocket(w http.ResponseWriter, r *http.Request, f negotiate.Format, gone context.CancelFunc) (*watchSocket, error) {
+// openWatchSocket upgrades a request, to one of some protocols if any are named. gone is called when the client closes the socket.
+func openWatchSocket(w http.ResponseWriter, r *http.Request, f negotiate.Format, gone context.CancelFunc, protocols ...string) (*watchSocket, error) {
 	// Who asks has been established by what the request carries, never by cookies: any page may ask.
-	upgrader := websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }}
+	upgrader := websocket.Upgrader{Subprotocols: protocols, CheckOrigin: func(*http.Request) bool { return true }}
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		return nil, err
@@ -55,10 +55,14 @@ func (s *watchSocket) put(frame []byte) error {
 	if s.message == websocket.BinaryMessage {
 		frame = frame[4:] // a message knows its length
 	}
+	return s.write(frame)
+}
+
+func (s *watchSocket) write(message []byte) error {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(socketWrite)); err != nil {
 		return err
 	}
-	return s.conn.WriteMessage(s.message, frame)
+	return s.conn.WriteMessage(s.message, message)
 }
 
 func (s *watchSocket) send() error { return nil }
