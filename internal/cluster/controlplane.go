@@ -25,6 +25,7 @@ import (
 	"clipper.dev/clipper/internal/api"
 	_ "clipper.dev/clipper/internal/api/all" // every kind
 	"clipper.dev/clipper/internal/apiserver"
+	"clipper.dev/clipper/internal/apiserver/aggregator"
 	"clipper.dev/clipper/internal/apiserver/crd"
 	"clipper.dev/clipper/internal/apiserver/managed"
 	"clipper.dev/clipper/internal/apiserver/openapi"
@@ -56,7 +57,8 @@ type controlPlane struct {
 	rbac    *rbac.Authorizer
 	authz   authz.Union
 	crds    *crd.Manager
-	ledger  *quota.Ledger // what requests under way have reserved of quotas
+	remote  *aggregator.Manager // servers of further groups
+	ledger  *quota.Ledger       // what requests under way have reserved of quotas
 }
 
 // openKeys opens the certificates, which everything else needs first.
@@ -158,6 +160,14 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("serve custom resources: %w", err)
 	}
+	p.remote, err = aggregator.New(ctx, aggregator.Config{
+		Client: self, Local: p.engine.LocalGroupVersions, Resolver: services, ClientTLS: p.keys.ClientTLS(pki.FrontProxyClient),
+		Logger: p.log.With("component", "aggregator"),
+	})
+	if err != nil {
+		return fmt.Errorf("open the aggregation of API servers: %w", err)
+	}
+	p.engine.SetRemotes(p.remote)
 	p.authn, err = authn.New(ctx, self, authn.Config{
 		ClientCA: func() *x509.CertPool { return p.keys.Authority().Pool() },
 		Proxy:    authn.DefaultProxy(func() *x509.CertPool { return p.keys.FrontProxyAuthority().Pool() }),

@@ -4,6 +4,7 @@ package all
 import (
 	_ "clipper.dev/clipper/internal/api/admissionregistration"
 	_ "clipper.dev/clipper/internal/api/apiextensions" // each registers its rows
+	_ "clipper.dev/clipper/internal/api/apiregistration"
 	_ "clipper.dev/clipper/internal/api/apps"
 	_ "clipper.dev/clipper/internal/api/authentication"
 	_ "clipper.dev/clipper/internal/api/authorization"
