@@ -5,8 +5,9 @@ import "clipper.dev/clipper/internal/api"
 // Tracked says what is written and as which version.
 type Tracked struct {
 	Resource    *api.Resource
-	Version     string // of the request: managed fields are recorded in it
-	Subresource string // "", "status", "scale" or another
+	Own         *api.Resource // what the row is in the version, if that differs: of custom resources; nil is the row
+	Version     string        // of the request: managed fields are recorded in it
+	Subresource string        // "", "status", "scale" or another
 }
 
 // A FieldTracker keeps metadata.managedFields. Objects are of the row's hub type. It is called on every write, after

@@ -38,6 +38,7 @@ var ServiceCIDRs = api.Register(&api.Resource{
 	}),
 
 	Status: &api.Status{
+		ResetFields:   []string{"metadata", "spec"},
 		PrepareUpdate: api.OnUpdate(func(n, o *networkingv1.ServiceCIDR) { n.Spec = o.Spec }),
 	},
 })

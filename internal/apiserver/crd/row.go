@@ -2,9 +2,11 @@ package crd
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -70,6 +72,9 @@ func (s *served) addVersion(v *apiextensionsv1.CustomResourceDefinitionVersion) 
 			return schema.coerce(o.(*unstructured.Unstructured), look)
 		},
 		StoredOnly: !v.Served,
+	}
+	if v.Schema != nil && v.Schema.OpenAPIV3Schema != nil {
+		out.Schema = sync.OnceValues(func() ([]byte, error) { return json.Marshal(v.Schema.OpenAPIV3Schema) })
 	}
 	if v.Deprecated {
 		out.Deprecated = fmt.Sprintf("%s/%s %s is deprecated", gv.Group, gv.Version, s.row.Kind)
@@ -148,7 +153,7 @@ func (v *versioned) row() *api.Resource {
 	own.Columns, own.Cells = v.columns()
 	sub := v.spec.Subresources
 	if sub != nil && sub.Status != nil {
-		own.Status = &api.Status{PrepareUpdate: prepareStatus, ValidateUpdate: func(o, old api.Object) field.ErrorList {
+		own.Status = &api.Status{ResetFields: []string{"metadata", "spec"}, PrepareUpdate: prepareStatus, ValidateUpdate: func(o, old api.Object) field.ErrorList {
 			return v.checked(o, old, v.schema.validateStatus)
 		}}
 	}

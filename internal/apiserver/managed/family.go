@@ -32,18 +32,20 @@ type member struct {
 	goType reflect.Type // the Go type of its objects
 }
 
-// add lets the row take part, in place of a former one of the same name.
-func (f *family) add(row *api.Resource) {
+// add lets the row take part, in place of a former one of the same name, which it returns. It tells whether the row is new.
+func (f *family) add(row *api.Resource) (former *api.Resource, added bool) {
 	if f.has(row) {
-		return
+		return nil, false
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all []member
 	for _, m := range f.all() {
-		if m.row.Group != row.Group || m.row.Name != row.Name {
-			all = append(all, m)
+		if m.row.Group == row.Group && m.row.Name == row.Name {
+			former = m.row
+			continue
 		}
+		all = append(all, m)
 	}
 	for i := range row.Versions {
 		v := &row.Versions[i]
@@ -51,6 +53,7 @@ func (f *family) add(row *api.Resource) {
 		all = append(all, member{row, gvk, v, reflect.TypeOf(v.New())})
 	}
 	f.members.Store(&all)
+	return former, true
 }
 
 func (f *family) has(row *api.Resource) bool {

@@ -51,8 +51,28 @@ func (t *Tracker) familyOf(row *api.Resource) *family {
 		f = &family{}
 		t.families[row.Prefix] = f
 	}
-	f.add(row)
+	former, added := f.add(row)
+	if former != nil {
+		t.forget(former)
+	}
+	if added {
+		if err := t.types.learn(row); err != nil {
+			t.log.Error("the fields of a custom resource are merged without its schema", "error", err)
+		}
+	}
 	return f
+}
+
+// forget drops what was made for a row that another one has taken the place of.
+func (t *Tracker) forget(row *api.Resource) {
+	for _, made := range []*sync.Map{&t.managers, &t.filters} {
+		made.Range(func(key, _ any) bool {
+			if key.(managerKey).row == row {
+				made.Delete(key)
+			}
+			return true
+		})
+	}
 }
 
 // A managerKey says for what a field manager is. Rows are compared by identity: a changed kind is a new row.
@@ -123,6 +143,9 @@ func (t *Tracker) resets(w apiserver.Tracked) fieldpath.Filter {
 
 func resetPaths(w apiserver.Tracked) []string {
 	row := w.Resource
+	if w.Own != nil {
+		row = w.Own
+	}
 	switch w.Subresource {
 	case "":
 		if row.ResetFields == nil && row.Status != nil {

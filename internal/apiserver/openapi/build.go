@@ -47,6 +47,9 @@ func containersOf(served []apiserver.Served) []*container {
 			add(page(root, "getAPIResources", "get available resources", modelOf(metav1.APIResourceList{}), objects...))
 		}
 		byRoot[root].routes = append(byRoot[root].routes, routesOf(s)...)
+		if raw, err := schemaOf(s); err == nil && raw != nil {
+			byRoot[root].schemas = append(byRoot[root].schemas, raw)
+		}
 	}
 	return out
 }
@@ -145,9 +148,12 @@ func routeContainers(list []*container) []common.RouteContainer {
 func plainName(name string) (string, spec.Extensions) { return name, nil }
 
 // buildV2 makes the one document of version 2.
-func buildV2(containers []*container, release string) (*spec.Swagger, error) {
+func buildV2(containers []*container, served []apiserver.Served, release string) (*spec.Swagger, error) {
 	all, err := builtInDefinitions()
 	if err != nil {
+		return nil, err
+	}
+	if err := addCustom(all, served, true); err != nil {
 		return nil, err
 	}
 	definitions, err := closure(all, roots(containers), ReferencePrefix)
@@ -188,12 +194,18 @@ var withoutDefaults = schemamutation.Walker{
 }
 
 // buildV3 makes the document of one path of version 3.
-func buildV3(c *container, release string) (*spec3.OpenAPI, error) {
+func buildV3(c *container, served []apiserver.Served, release string) (*spec3.OpenAPI, error) {
 	all, err := builtInDefinitions()
 	if err != nil {
 		return nil, err
 	}
-	definitions, err := closure(all, roots([]*container{c}), "#/components/schemas/")
+	here := slices.DeleteFunc(slices.Clone(served), func(s apiserver.Served) bool {
+		return rootOf(schema.GroupVersion{Group: s.Row.Group, Version: s.Version.Version}) != c.root
+	})
+	if err := addCustom(all, here, false); err != nil {
+		return nil, err
+	}
+	definitions, err := closure(all, roots([]*container{c}), v3Prefix)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ import (
 	"clipper.dev/clipper/internal/apiserver"
 )
 
-// An Addition is a group and version whose kinds have no Go types: those of CustomResourceDefinitions.
+// An Addition is a group and version that another server serves.
 type Addition struct {
 	// Path is where its resources are served: "apis/stable.example.com/v1".
 	Path string
@@ -100,6 +100,9 @@ func (c *container) shape() string {
 		r := r.(*route)
 		fmt.Fprintf(&out, "\n%s %s %s %s %v", r.method, r.path, r.operation, r.body, r.answers)
 	}
+	for _, raw := range c.schemas {
+		fmt.Fprintf(&out, "\n%s", raw)
+	}
 	return out.String()
 }
 
@@ -117,9 +120,10 @@ func (d *Documents) paths() map[string]string {
 
 // v3 returns the document of a path in a form, compressed; ok is false if there is none.
 func (d *Documents) v3(path string, f form) (doc document, ok bool, err error) {
-	for _, c := range containersOf(d.cfg.Served()) {
+	served := d.cfg.Served()
+	for _, c := range containersOf(served) {
 		if c.root[1:] == path {
-			doc, err = d.keep("v3/"+path, d.hashOf(c.shape()), f, func() ([]byte, error) { return marshalV3(buildV3(c, d.cfg.Release)) })
+			doc, err = d.keep("v3/"+path, d.hashOf(c.shape()), f, func() ([]byte, error) { return marshalV3(buildV3(c, served, d.cfg.Release)) })
 			return doc, true, err
 		}
 	}
@@ -141,7 +145,8 @@ func marshalV3(doc *spec3.OpenAPI, err error) ([]byte, error) {
 
 // v2 returns the one document of version 2, compressed.
 func (d *Documents) v2(f form) (document, error) {
-	containers, additions := containersOf(d.cfg.Served()), d.additions()
+	served, additions := d.cfg.Served(), d.additions()
+	containers := containersOf(served)
 	var parts []any
 	for _, c := range containers {
 		parts = append(parts, c.shape())
@@ -150,7 +155,7 @@ func (d *Documents) v2(f form) (document, error) {
 		parts = append(parts, a.Path+" "+a.Hash)
 	}
 	return d.keep("v2", d.hashOf(parts...), f, func() ([]byte, error) {
-		doc, err := buildV2(containers, d.cfg.Release)
+		doc, err := buildV2(containers, served, d.cfg.Release)
 		if err != nil {
 			return nil, err
 		}

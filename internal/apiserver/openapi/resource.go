@@ -53,12 +53,18 @@ func routesOf(s *apiserver.Served) []common.Route {
 	if s.Version.NewList != nil {
 		subj.list = modelOf(s.Version.NewList())
 	}
+	if isCustom(s) {
+		subj.body, subj.list = customModels(s)
+	}
 	if row.Namespaced {
 		subj.collection = "namespaces/{namespace}/" + row.Name
 	}
 	out := subj.main(s.Verbs)
 	for i := range s.Subresources {
 		out = append(out, subj.below(s, &s.Subresources[i])...)
+	}
+	if isCustom(s) {
+		return customRoutes(out)
 	}
 	return out
 }
@@ -172,13 +178,12 @@ func (s *subject) main(verbs []string) []common.Route {
 
 func (s *subject) listing(watched bool) []common.Route {
 	description := "list objects of kind " + s.kind
-	produces := objects
 	if watched {
-		description, produces = "list or watch objects of kind "+s.kind, streams
+		description = "list or watch objects of kind " + s.kind
 	}
 	list := func(path, operation string) common.Route {
 		r := s.new(http.MethodGet, path, "list", operation, description, false).with(metav1.ListOptions{}).returns(s.list, http.StatusOK)
-		r.produces = produces
+		r.produces = streams
 		return r
 	}
 	out := []common.Route{list(s.collection, "list"+s.scope()+s.kind)}

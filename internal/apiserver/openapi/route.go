@@ -119,8 +119,9 @@ func (p *parameter) AllowMultiple() bool { return false }
 
 // A container is all routes below one path. It implements common.RouteContainer.
 type container struct {
-	root   string
-	routes []common.Route
+	root    string
+	routes  []common.Route
+	schemas [][]byte // of custom kinds
 }
 
 // RootPath implements common.RouteContainer.

@@ -121,7 +121,7 @@ func isAwaited(path string) bool {
 
 func TestTheV2DocumentIsUpstreams(t *testing.T) {
 	served := everything(t)
-	doc, err := buildV2(containersOf(served), "1.36")
+	doc, err := buildV2(containersOf(served), served, "1.36")
 	if err != nil {
 		t.Fatal(err)
 	}
