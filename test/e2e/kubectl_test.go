@@ -72,19 +72,31 @@ func TestKubectl(t *testing.T) {
 		kubectl(t, "-n", ns, "delete", "pod", "talks", "--grace-period=0", "--force")
 	})
 	t.Run("exec_has_a_terminal_of_the_right_size", func(t *testing.T) {
-		cmd := exec.CommandContext(t.Context(), *clipper, "kubectl", "-n", ns, "exec", "-it", pod, "--", "/demo", "sleep", "1s")
+		cmd := exec.CommandContext(t.Context(), *clipper, "kubectl", "-n", ns, "exec", "-it", pod, "--", "/demo", "terminal")
 		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
 		terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 99})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer terminal.Close()
+		lines := make(chan string, 100)
+		go func() {
+			defer close(lines)
+			for s := bufio.NewScanner(terminal); s.Scan(); {
+				lines <- s.Text()
+			}
+		}()
+		awaitLine(t, lines, "33 rows, 99 columns")
 		if err := pty.Setsize(terminal, &pty.Winsize{Rows: 44, Cols: 88}); err != nil {
+			t.Fatal(err)
+		}
+		awaitLine(t, lines, "44 rows, 88 columns")
+		if _, err := terminal.WriteString("\x03"); err != nil { // Ctrl-C, which the terminal makes a signal
 			t.Fatal(err)
 		}
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("exec -it: %v", err)
 		}
+		terminal.Close()
 	})
 	t.Run("exec_returns_the_exit_code", func(t *testing.T) {
 		_, err := tryKubectl(t, "-n", ns, "exec", pod, "--", "/demo", "exit", "7")

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lameDuck is how long the server goes on accepting connections after SIGTERM, until every node has heard that it is leaving.
@@ -30,7 +32,8 @@ const usage = `usage: demo [serve]            answer on $PORT (8080), TCP and UD
        demo lines [INTERVAL]    print numbered lines without end
        demo sleep DURATION      wait, then exit
        demo exit CODE [AFTER]   exit with CODE
-       demo eat MEBIBYTES       take memory and keep it`
+       demo eat MEBIBYTES       take memory and keep it
+       demo terminal            print the terminal's size, and again whenever it changes`
 
 func main() {
 	verb, args := "serve", os.Args[1:]
@@ -78,6 +81,8 @@ func run(verb string, args []string) error {
 		os.Exit(code)
 	case "eat":
 		return eat(ctx, at(0, "64"))
+	case "terminal":
+		return terminal(ctx)
 	}
 	return errors.New("no such verb: " + verb + "\n" + usage)
 }
@@ -265,6 +270,23 @@ func eat(ctx context.Context, mebibytes string) error {
 	fmt.Println("holding", len(food), "MiB")
 	<-ctx.Done()
 	return nil
+}
+
+func terminal(ctx context.Context) error {
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, syscall.SIGWINCH)
+	for {
+		size, err := unix.IoctlGetWinsize(int(os.Stdin.Fd()), unix.TIOCGWINSZ)
+		if err != nil {
+			return fmt.Errorf("standard input is no terminal: %w", err)
+		}
+		fmt.Printf("%d rows, %d columns\n", size.Row, size.Col)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
 }
 
 func hostname() string {
