@@ -17,6 +17,8 @@ type class struct {
 	largest  []int64    // by scored rule, over the feasible nodes
 	rank     ranking
 	rejected *refusal // why no node whatever will do
+	names    map[string]bool
+	unnamed  *refusal // why nodes that are not among names won't do
 	position uint64   // in the cluster's change log
 	usedAt   uint64   // the decision that used it last, for eviction
 
@@ -38,6 +40,9 @@ func newClass(all []plugin, p *podInfo, c *cluster) *class {
 		k.rules = append(k.rules, r)
 		if r.reject != "" && k.rejected == nil {
 			k.rejected = &refusal{plugin: r.plugin, reasons: []string{r.reject}, unresolvable: true}
+		}
+		if r.names != nil {
+			k.names, k.unnamed = r.names, &refusal{plugin: r.plugin, reasons: []string{"node(s) didn't satisfy plugin(s) [" + r.plugin + "]"}, unresolvable: true}
 		}
 		if r.acrossNodes {
 			k.across = append(k.across, r)
@@ -130,6 +135,9 @@ func (k *class) filter(c *cluster, slot int) *refusal {
 	}
 	if k.rejected != nil {
 		return k.rejected
+	}
+	if k.names != nil && !k.names[c.nodes[slot].api.Name] {
+		return k.unnamed
 	}
 	for _, r := range k.kept {
 		if r.filter == nil {

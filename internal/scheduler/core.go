@@ -129,6 +129,7 @@ func (s *core) setPlaced(pod *corev1.Pod, now time.Time) {
 	}
 	if before.node == after.node && before.priority == after.priority && placedChange(before, after) == 0 {
 		before.pod = pod // What is accounted stays as it is.
+		before.forgetKey()
 		return
 	}
 	s.cluster.removePod(pod.UID)

@@ -74,6 +74,10 @@ func TestRefusalsAreExplainedAsUpstreamDoes(t *testing.T) {
 			"0/2 nodes are available: 1 Insufficient memory, 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."},
 		{"taints_cordons_and_selectors", []*corev1.Node{testNode("a", "1", "1Gi", tainted("k", corev1.TaintEffectNoSchedule)), testNode("b", "1", "8Gi", cordon), testNode("c", "4", "8Gi")}, testPod("p", "1", "", selector),
 			"0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."},
+		{"a_pod_for_one_node_by_its_name", []*corev1.Node{testNode("a", "1", "1Gi"), testNode("b", "8", "8Gi", tainted("k", corev1.TaintEffectNoSchedule))}, testPod("p", "2", "", func(p *corev1.Pod) {
+			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{"a"}}}}}}}}
+		}), "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."},
 		{"a_pod_that_never_preempts", []*corev1.Node{testNode("a", "1", "1Gi")}, testPod("p", "2", "", func(p *corev1.Pod) {
 			never := corev1.PreemptNever
 			p.Spec.PreemptionPolicy = &never

@@ -1,7 +1,10 @@
 package scheduler
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
@@ -25,6 +28,11 @@ func (nodeAffinityRule) compile(p *podInfo, c *cluster) *rule {
 	r := &rule{weight: 2, scale: byMax, wait: nodeAdded | nodeLabels}
 	if len(spec.NodeSelector) > 0 || affinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
 		required := nodeaffinity.GetRequiredNodeAffinity(p.pod)
+		if affinity != nil && affinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+			if r.names = namesIn(affinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms); r.names != nil && len(r.names) == 0 {
+				r.reject = "pod affinity terms conflict"
+			}
+		}
 		r.filter = func(slot int) *refusal {
 			if ok, err := required.Match(c.nodes[slot].api); !ok || err != nil {
 				return affinityMismatch
@@ -38,4 +46,32 @@ func (nodeAffinityRule) compile(p *podInfo, c *cluster) *rule {
 		}
 	}
 	return r
+}
+
+// namesIn returns the only nodes that terms can match, where every one of them goes by the node's name; else nil.
+func namesIn(terms []corev1.NodeSelectorTerm) map[string]bool {
+	if len(terms) == 0 {
+		return nil
+	}
+	all := map[string]bool{}
+	for _, term := range terms {
+		var names map[string]bool
+		for _, f := range term.MatchFields {
+			if f.Key != metav1.ObjectNameField || f.Operator != corev1.NodeSelectorOpIn {
+				continue
+			}
+			both := map[string]bool{}
+			for _, name := range f.Values {
+				if names == nil || names[name] {
+					both[name] = true
+				}
+			}
+			names = both
+		}
+		if names == nil {
+			return nil
+		}
+		maps.Copy(all, names)
+	}
+	return all
 }

@@ -33,6 +33,8 @@ type rule struct {
 	normalize func(raw []int64)
 	// release ends what compile began; nil if there is nothing.
 	release func()
+	// names are the only nodes that will do, whatever other rules say of the rest; nil is no such restriction.
+	names map[string]bool
 	// reject, if it isn't "", says why no node whatever will do.
 	reject string
 	// wait are the events after which a pod that this rule refused could fit.

@@ -110,6 +110,11 @@ func (p *podInfo) key(c *cluster) string {
 	return p.classKey
 }
 
+// forgetKey lets go of what only a pod without a node needs. It is worked out again if asked for.
+func (p *podInfo) forgetKey() {
+	p.specKey, p.classKey, p.about, p.defaultSpread, p.relatedAt = "", "", nil, nil, 0
+}
+
 func (p *podInfo) makeSpecKey() string {
 	spec := &p.pod.Spec
 	relevant := corev1.PodSpec{
