@@ -264,7 +264,7 @@ func (c *localClient) View(ctx context.Context, gvr schema.GroupVersionResource,
 	if sel.Labels != nil {
 		labelSelector = sel.Labels.String()
 	}
-	ctx, t, err := c.beginSelected(ctx, "watch", gvr, "", sel.Namespace, sel.Name, fieldSelector, labelSelector)
+	_, t, err := c.beginSelected(ctx, "watch", gvr, "", sel.Namespace, sel.Name, fieldSelector, labelSelector)
 	if err != nil {
 		return nil, err
 	}

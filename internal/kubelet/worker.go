@@ -67,7 +67,6 @@ type mailbox struct {
 	room     bool // a pod has left the node
 	kill     *killRequest
 	hooking  map[string]bool // containers whose post-start hook runs
-	watchers []chan<- *lifecycle.Observed
 }
 
 // killRequest asks for the end of a pod.

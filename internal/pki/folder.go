@@ -15,14 +15,6 @@ type folder string
 
 func (d folder) path(name string) string { return filepath.Join(string(d), name) }
 
-func (d folder) exists(name string) (bool, error) {
-	_, err := os.Stat(d.path(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // write replaces a file atomically.
 func (d folder) write(name string, data []byte, mode fs.FileMode) error {
 	return WriteFile(d.path(name), data, mode)

@@ -138,7 +138,3 @@ func appendKey(dst []byte, number, size int) []byte {
 func appendString(dst []byte, number int, s string) []byte {
 	return append(appendKey(dst, number, len(s)), s...)
 }
-
-func appendInt(dst []byte, number int, v int64) []byte {
-	return binary.AppendUvarint(append(dst, byte(number<<3|wireVarint)), uint64(v))
-}

@@ -64,7 +64,7 @@ func Field(pod *corev1.Pod, path string, node Node) (string, error) {
 }
 
 func subscripted(pod *corev1.Pod, path, base, key string) (string, error) {
-	values := map[string]string{}
+	var values map[string]string
 	name := key
 	switch base {
 	case "metadata.annotations":

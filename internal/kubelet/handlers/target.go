@@ -68,7 +68,7 @@ func (t *Target) request(ctx context.Context, h *corev1.HTTPGetAction, agent str
 		return nil, err
 	}
 	for _, header := range h.HTTPHeaders {
-		req.Header.Add(http.CanonicalHeaderKey(header.Name), header.Value)
+		req.Header.Add(header.Name, header.Value)
 	}
 	if req.Header.Get("User-Agent") == "" && req.Header["User-Agent"] == nil {
 		req.Header.Set("User-Agent", agent)
