@@ -80,6 +80,7 @@ func (s *Store) takeTurn(ctx context.Context, turn *compactTurn) error {
 	if !resp.Succeeded {
 		if kv := firstOf(resp.Responses[0]); kv != nil {
 			turn.version = kv.Version
+			s.noteCompacted(kv.Value)
 		} else {
 			turn.version = 0
 		}
@@ -92,11 +93,30 @@ func (s *Store) takeTurn(ctx context.Context, turn *compactTurn) error {
 	return s.Compact(ctx, former.revision)
 }
 
+// noteCompacted learns from the value of compactKey what another server compacts.
+func (s *Store) noteCompacted(value []byte) {
+	if revision, err := strconv.ParseInt(string(value), 10, 64); err == nil {
+		s.raiseCompacted(revision)
+	}
+}
+
+// raiseCompacted lets go of states before a revision, those that the logs could still make too: a list in pages that
+// began long ago expires on every server, whatever its memory holds. Watches go on while their log has what they miss.
+func (s *Store) raiseCompacted(revision int64) {
+	for {
+		known := s.compacted.Load()
+		if revision <= known || s.compacted.CompareAndSwap(known, revision) {
+			return
+		}
+	}
+}
+
 // Compact discards history before a revision. A revision that is compacted already is not an error.
 func (s *Store) Compact(ctx context.Context, revision int64) error {
 	if err := s.backend.compact(ctx, revision); err != nil && !errors.Is(err, ErrCompacted) {
 		return fmt.Errorf("compact to revision %d: %w", revision, err)
 	}
+	s.raiseCompacted(revision)
 	return nil
 }
 

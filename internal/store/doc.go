@@ -35,7 +35,7 @@
 // # Snapshots
 //
 // A table's state is a copy-on-write B-tree. Snapshot copies its root, at most once for each change. SnapshotAt makes an
-// older state by undoing the log, or reads it from etcd.
+// older state by undoing the log, or reads it from etcd; ErrCompacted comes for what was compacted, whatever the log holds.
 //
 // # What keeps it running
 //

@@ -26,6 +26,9 @@ func (t *Table) SnapshotAt(ctx context.Context, revision int64) (Snapshot, error
 	if err := t.store.catchUp(ctx, revision); err != nil {
 		return Snapshot{}, fmt.Errorf("%s at revision %d: %w", t.cfg.Prefix, revision, err)
 	}
+	if first := t.store.compacted.Load(); revision < first {
+		return Snapshot{}, fmt.Errorf("%s at revision %d: history begins at %d: %w", t.cfg.Prefix, revision, first, ErrCompacted)
+	}
 	if s, ok := t.recall(revision); ok {
 		return s, nil
 	}

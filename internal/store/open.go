@@ -18,12 +18,13 @@ type Store struct {
 	tables   atomic.Pointer[map[string]*Table]
 	tablesMu sync.Mutex // held to change the map
 
-	applied  atomic.Int64 // every table has reached this revision
-	applying sync.Mutex   // held while one revision is taken into the tables
-	waiters  revisionWaiters
-	logBytes atomic.Int64
-	warm     warmObjects
-	frames   frameCache
+	applied   atomic.Int64 // every table has reached this revision
+	applying  sync.Mutex   // held while one revision is taken into the tables
+	compacted atomic.Int64 // states before this revision are gone, as far as this server knows
+	waiters   revisionWaiters
+	logBytes  atomic.Int64
+	warm      warmObjects
+	frames    frameCache
 
 	space space
 	ttls  expiryLeases
@@ -33,7 +34,6 @@ type Store struct {
 	wait   sync.WaitGroup
 
 	closing sync.Once
-	closed  error
 	done    chan struct{}
 	errMu   sync.Mutex
 	err     error

@@ -166,6 +166,13 @@ func TestWatchPastCompactionIsRefused(t *testing.T) {
 	t.Run("the log still serves it", func(t *testing.T) {
 		watch(t, table, store.WatchOptions{After: first}).want("MODIFIED ns/a")
 	})
+	t.Run("a state is gone, though the log could make it", func(t *testing.T) {
+		_, err := table.SnapshotAt(t.Context(), first)
+		wantErr(t, err, store.ErrCompacted)
+		if _, err := table.SnapshotAt(t.Context(), now); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("after a restart it is gone", func(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
