@@ -291,7 +291,7 @@ func (s *core) outbid(p *podInfo, node string, now time.Time) []*podInfo {
 		}
 		delete(s.nominated, uid)
 		if waiting, ok := s.queue.get(uid); ok {
-			s.queue.wake(waiting, now)
+			s.queue.wake(waiting, now, cameFromForce)
 		}
 		out = append(out, r)
 	}

@@ -92,6 +92,26 @@ const (
 	everything event = 1<<32 - 1
 )
 
+// eventLabels are upstream's words for the events, for metrics.
+var eventLabels = []struct {
+	event event
+	label string
+}{
+	{nodeAdded, "NodeAdd"}, {nodeLabels, "NodeUpdateNodeLabel"}, {nodeTaints, "NodeUpdateNodeTaint"}, {nodeUnschedulable, "NodeUpdateNodeTaint"},
+	{nodeAllocatable, "NodeUpdateNodeAllocatable"}, {nodeRemoved, "NodeDelete"}, {podRemoved, "AssignedPodDelete"}, {podAdded, "AssignedPodAdd"},
+	{podLeaving, "AssignedPodUpdate"}, {volumesChanged, "PersistentVolumeClaimUpdate"},
+}
+
+// label names the first of the events.
+func (e event) label() string {
+	for _, l := range eventLabels {
+		if e&l.event != 0 {
+			return l.label
+		}
+	}
+	return ""
+}
+
 // plugins are the rules in the order in which they refuse: a node's refusal is that of the first.
 func plugins() []plugin {
 	return []plugin{

@@ -43,14 +43,13 @@ const (
 	queueActive        = "active"
 	queueBackoff       = "backoff"
 	queueUnschedulable = "unschedulable"
-	queueGated         = "gated"
 
-	cameNew         = "UnscheduledPodAdd"
-	cameUpdated     = "UnscheduledPodUpdate"
+	cameNew         = "UnschedulablePodAdd"
+	cameUpdated     = "UnschedulablePodUpdate"
 	cameFromBackoff = "BackoffComplete"
 	cameFromFailure = "ScheduleAttemptFailure"
 	cameFromFlush   = "UnschedulableTimeout"
-	cameFromEvent   = "ClusterEvent"
+	cameFromForce   = "ForceActivate"
 )
 
 func (q *queue) came(to, why string) {
@@ -86,7 +85,7 @@ func (q *queue) add(p *podInfo, now time.Time) {
 	q.pods[p.pod.UID] = p
 	if p.gated() {
 		p.place = gatedPlace
-		q.came(queueGated, why)
+		q.came(queueUnschedulable, why)
 		return
 	}
 	q.activate(p, why)
@@ -186,12 +185,12 @@ func (q *queue) happened(what event, now time.Time) {
 		if p.refusedBy&what == 0 {
 			continue
 		}
-		q.wake(p, now)
+		q.wake(p, now, what.label())
 	}
 }
 
-// wake has a pod that waits tried again after its back-off.
-func (q *queue) wake(p *podInfo, now time.Time) {
+// wake, for a reason in upstream's words, has a pod that waits tried again after its back-off.
+func (q *queue) wake(p *podInfo, now time.Time, why string) {
 	if p.place != waiting {
 		return
 	}
@@ -199,10 +198,10 @@ func (q *queue) wake(p *podInfo, now time.Time) {
 	if p.readyAt.After(now) {
 		p.place = backoff
 		heap.Push(&q.backoff, p)
-		q.came(queueBackoff, cameFromEvent)
+		q.came(queueBackoff, why)
 		return
 	}
-	q.activate(p, cameFromEvent)
+	q.activate(p, why)
 }
 
 // wakeAt returns when advance has something to do next; false if never.
