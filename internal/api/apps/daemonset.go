@@ -170,11 +170,11 @@ func validateDaemonSetStrategy(s *appsv1.DaemonSetUpdateStrategy, path *field.Pa
 		return e
 	}
 	unavailable, surge := value(s.RollingUpdate.MaxUnavailable), value(s.RollingUpdate.MaxSurge)
-	intOrPercent(&e, unavailable, rolling.Child("maxUnavailable"))
-	intOrPercent(&e, surge, rolling.Child("maxSurge"))
-	atMost100Percent(&e, unavailable, rolling.Child("maxUnavailable"))
-	atMost100Percent(&e, surge, rolling.Child("maxSurge"))
-	switch down, up := amount(unavailable) != 0, amount(surge) != 0; {
+	e.IntOrPercent(rolling.Child("maxUnavailable"), unavailable)
+	e.IntOrPercent(rolling.Child("maxSurge"), surge)
+	e.AtMost100Percent(rolling.Child("maxUnavailable"), unavailable)
+	e.AtMost100Percent(rolling.Child("maxSurge"), surge)
+	switch down, up := check.AmountOf(unavailable) != 0, check.AmountOf(surge) != 0; {
 	case down && up:
 		e.Invalid(rolling.Child("maxSurge"), surge, "may not be set when maxUnavailable is non-zero")
 	case !down && !up:

@@ -144,12 +144,12 @@ func validateDeploymentStrategy(s *appsv1.DeploymentStrategy, path *field.Path) 
 		return e
 	}
 	unavailable, surge := value(s.RollingUpdate.MaxUnavailable), value(s.RollingUpdate.MaxSurge)
-	intOrPercent(&e, unavailable, rolling.Child("maxUnavailable"))
-	intOrPercent(&e, surge, rolling.Child("maxSurge"))
-	if amount(unavailable) == 0 && amount(surge) == 0 {
+	e.IntOrPercent(rolling.Child("maxUnavailable"), unavailable)
+	e.IntOrPercent(rolling.Child("maxSurge"), surge)
+	if check.AmountOf(unavailable) == 0 && check.AmountOf(surge) == 0 {
 		e.Invalid(rolling.Child("maxUnavailable"), unavailable, "may not be 0 when `maxSurge` is 0")
 	}
-	atMost100Percent(&e, unavailable, rolling.Child("maxUnavailable"))
+	e.AtMost100Percent(rolling.Child("maxUnavailable"), unavailable)
 	return e
 }
 

@@ -192,11 +192,11 @@ func validateStatefulSetStrategy(s *appsv1.StatefulSetUpdateStrategy, path *fiel
 		e.NonNegative(rolling.Child("partition"), int64(orZero(s.RollingUpdate.Partition)))
 		if most := s.RollingUpdate.MaxUnavailable; most != nil {
 			at := rolling.Child("maxUnavailable")
-			intOrPercent(&e, *most, at)
-			if amount(*most) == 0 {
+			e.IntOrPercent(at, *most)
+			if check.AmountOf(*most) == 0 {
 				e.Invalid(at, *most, "cannot be 0")
 			}
-			atMost100Percent(&e, *most, at)
+			e.AtMost100Percent(at, *most)
 		}
 	default:
 		e.Invalid(path, s, "must be 'RollingUpdate' or 'OnDelete'")

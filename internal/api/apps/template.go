@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -64,37 +63,6 @@ func notMoreThan(e *check.Errors, path *field.Path, limit int32, text string, co
 			e.Invalid(path.Child(c.name), int32(c.value), text)
 		}
 	}
-}
-
-// intOrPercent checks a number or percentage that isn't negative.
-func intOrPercent(e *check.Errors, v intstr.IntOrString, path *field.Path) {
-	if v.Type == intstr.String {
-		e.Messages(path, v, validation.IsValidPercent(v.StrVal))
-		return
-	}
-	e.NonNegative(path, int64(v.IntVal))
-}
-
-func atMost100Percent(e *check.Errors, v intstr.IntOrString, path *field.Path) {
-	if n, ok := percent(v); ok && n > 100 {
-		e.Invalid(path, v, "must not be greater than 100%")
-	}
-}
-
-func percent(v intstr.IntOrString) (int, bool) {
-	if v.Type != intstr.String || len(validation.IsValidPercent(v.StrVal)) > 0 {
-		return 0, false
-	}
-	n, err := strconv.Atoi(strings.TrimSuffix(v.StrVal, "%"))
-	return n, err == nil
-}
-
-// amount is the number or the percentage, whichever it is.
-func amount(v intstr.IntOrString) int {
-	if n, ok := percent(v); ok {
-		return n
-	}
-	return v.IntValue()
 }
 
 // decremented tells whether a counter that only grows went back.
