@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,7 @@ func newUp() *cobra.Command {
 			}
 			out := c.OutOrStdout()
 			err = cluster.Up(c.Context(), cluster.UpOptions{
-				Layout: l, Nodes: nodes, ServerArgs: changedFlags(c, "nodes", "name"),
+				Layout: l, Nodes: nodes, ServerArgs: changedFlags(c, except("nodes", "name")), NodeArgs: changedFlags(c, only("registry-config", "max-pods", "log-level")),
 				Report: func(s cluster.Step) { fmt.Fprintf(out, "%7s  %s\n", milliseconds(s.After), s.Text) },
 			})
 			if err != nil {
@@ -39,18 +40,23 @@ func newUp() *cobra.Command {
 	return c
 }
 
-// changedFlags returns the flags that were given, to pass them on.
-func changedFlags(c *cobra.Command, but ...string) []string {
+// changedFlags returns the flags that were given and are wanted, to pass them on.
+func changedFlags(c *cobra.Command, wanted func(name string) bool) []string {
 	var args []string
 	c.Flags().Visit(func(f *pflag.Flag) {
-		for _, name := range but {
-			if f.Name == name {
-				return
-			}
+		if wanted(f.Name) {
+			args = append(args, "--"+f.Name+"="+f.Value.String())
 		}
-		args = append(args, "--"+f.Name+"="+f.Value.String())
 	})
 	return args
+}
+
+func only(names ...string) func(string) bool {
+	return func(name string) bool { return slices.Contains(names, name) }
+}
+
+func except(names ...string) func(string) bool {
+	return func(name string) bool { return !slices.Contains(names, name) }
 }
 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -19,6 +19,8 @@ type UpOptions struct {
 	Nodes int
 	// ServerArgs are passed on to the server as they are.
 	ServerArgs []string
+	// NodeArgs are passed on to the further nodes as they are.
+	NodeArgs []string
 	// Report is called for each step as it completes, from several goroutines one at a time.
 	Report func(Step)
 }
@@ -28,7 +30,7 @@ func Up(ctx context.Context, o UpOptions) error {
 	l := o.Layout
 	if pid := runningPID(l.PIDFile()); pid != 0 {
 		if nodes, err := nodesOf(l, 0); err == nil && lacksNode(l, nodes) {
-			return startNodes(ctx, l, nodes, o.Report)
+			return startNodes(ctx, o, nodes)
 		}
 		return fmt.Errorf("cluster %s runs already (process %d); see \"clipper status\", or stop it with \"clipper down\"", l.Name, pid)
 	}
@@ -49,7 +51,7 @@ func Up(ctx context.Context, o UpOptions) error {
 	if err := (daemon{args: args, logFile: l.LogFile()}).start(ctx, o.Report); err != nil {
 		return err
 	}
-	return startNodes(ctx, l, nodes, o.Report)
+	return startNodes(ctx, o, nodes)
 }
 
 // lacksNode tells whether a further node of this machine does not run.
@@ -94,23 +96,24 @@ func trimNode(name string) string {
 }
 
 // startNodes starts the further nodes of this machine, each a process in a network namespace of its own that joins like any machine.
-func startNodes(ctx context.Context, l Layout, nodes int, report func(Step)) error {
+func startNodes(ctx context.Context, o UpOptions, nodes int) error {
 	if nodes < 2 {
 		return nil
 	}
-	token, err := CreateToken(ctx, l, TokenOptions{TTL: time.Hour, Description: "nodes of the server's own machine"})
+	token, err := CreateToken(ctx, o.Layout, TokenOptions{TTL: time.Hour, Description: "nodes of the server's own machine"})
 	if err != nil {
 		return err
 	}
 	var g errgroup.Group
 	g.SetLimit(2)
 	for n := 2; n <= nodes; n++ {
-		g.Go(func() error { return startNode(ctx, l, n, token, report) })
+		g.Go(func() error { return startNode(ctx, o, n, token) })
 	}
 	return g.Wait()
 }
 
-func startNode(ctx context.Context, l Layout, n int, token string, report func(Step)) error {
+func startNode(ctx context.Context, o UpOptions, n int, token string) error {
+	l := o.Layout
 	if runningPID(l.Node(n).PIDFile()) != 0 {
 		return nil
 	}
@@ -119,14 +122,14 @@ func startNode(ctx context.Context, l Layout, n int, token string, report func(S
 	}
 	began := time.Now()
 	err := daemon{
-		args: []string{"agent", "--name", l.Name, "--node", strconv.Itoa(n), "--node-name", NodeName(n),
-			"--server", fmt.Sprintf("https://%s:%d", l.NodeIP(1), l.APIPort), "--token", token, "--node-ip", l.NodeIP(n).String()},
+		args: append([]string{"agent", "--name", l.Name, "--node", strconv.Itoa(n), "--node-name", NodeName(n),
+			"--server", fmt.Sprintf("https://%s:%d", l.NodeIP(1), l.APIPort), "--token", token, "--node-ip", l.NodeIP(n).String()}, o.NodeArgs...),
 		logFile: l.Node(n).LogFile(),
 		netns:   l.NetNS(n),
 	}.start(ctx, func(Step) {})
 	if err != nil {
 		return fmt.Errorf("node %d: %w", n, err)
 	}
-	report(Step{Text: fmt.Sprintf("node %s is Ready", NodeName(n)), After: time.Since(began)})
+	o.Report(Step{Text: fmt.Sprintf("node %s is Ready", NodeName(n)), After: time.Since(began)})
 	return nil
 }

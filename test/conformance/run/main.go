@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,6 +22,8 @@ import (
 
 // clusterName is the cluster's: a run disturbs no other.
 const clusterName = "conformance"
+
+const clusterKubeconfig = "/etc/clipper-" + clusterName + "/kubeconfig"
 
 type options struct {
 	clipper, out, images, focus, skip string
@@ -67,13 +70,21 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		return false, err
 	}
 	if o.kubeconfig == "" {
-		if err := o.startCluster(ctx); err != nil {
+		images, err := o.startCluster(ctx)
+		if err != nil {
 			return false, err
+		}
+		if images != nil {
+			defer func() {
+				if err := images.close(); err != nil {
+					log.Print(err)
+				}
+			}()
 		}
 		if !o.keep {
 			defer o.clipperCommand(context.WithoutCancel(ctx), "down", "--purge")
 		}
-		o.kubeconfig = "/etc/clipper-" + clusterName + "/kubeconfig"
+		o.kubeconfig = clusterKubeconfig
 	}
 	// Failures of the suite are in its reports; what is no failure of specs shows up as specs that are missing.
 	if err := o.runSuite(ctx, "parallel", o.parallel, and(o.skip, `\[Serial\]`)); err != nil {
@@ -92,23 +103,43 @@ func and(a, b string) string {
 	return a + "|" + b
 }
 
-func (o options) startCluster(ctx context.Context) error {
+// startCluster starts the cluster with its images, and the registry that it pulls from, unless one is to be used that runs.
+func (o options) startCluster(ctx context.Context) (*imageRegistry, error) {
 	if !o.keep {
 		if err := o.clipperCommand(ctx, "down", "--purge"); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if o.keep && exec.CommandContext(ctx, o.clipper, "status", "--name", clusterName).Run() == nil {
-		return nil
-	}
-	if err := o.clipperCommand(ctx, "up", "--nodes", "2"); err != nil {
-		return err
+		return nil, nil
 	}
 	archives, err := filepath.Glob(filepath.Join(o.images, "*.tar"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return o.clipperCommand(ctx, append([]string{"image", "import"}, archives...)...)
+	// The first start tells the address that the registry shall have, the second one knows it.
+	if err := o.clipperCommand(ctx, "up", "--nodes", "2"); err != nil {
+		return nil, err
+	}
+	address, err := o.nodeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	address = net.JoinHostPort(address, registryPort)
+	mirrors, err := o.mirror(address)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.clipperCommand(ctx, "down"); err != nil {
+		return nil, err
+	}
+	if err := o.clipperCommand(ctx, "up", "--nodes", "2", "--registry-config", mirrors); err != nil {
+		return nil, err
+	}
+	if err := o.clipperCommand(ctx, append([]string{"image", "import"}, archives...)...); err != nil {
+		return nil, err
+	}
+	return openRegistry(ctx, address, archives)
 }
 
 func (o options) clipperCommand(ctx context.Context, args ...string) error {
