@@ -187,7 +187,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	}
 	p.ledger = &quota.Ledger{}
 	p.authz = authz.Union{authz.Masters{}, nodes, p.rbac}
-	dynamic, err := p.dynamicAdmission(ctx, hooks)
+	dynamic, err := p.dynamicAdmission(ctx, hooks, tracker)
 	if err != nil {
 		return fmt.Errorf("open webhooks and policies: %w", err)
 	}

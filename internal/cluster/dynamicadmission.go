@@ -5,14 +5,25 @@ import (
 
 	"clipper.dev/clipper/internal/admission"
 	"clipper.dev/clipper/internal/admission/match"
+	"clipper.dev/clipper/internal/admission/policy"
 	"clipper.dev/clipper/internal/admission/webhook"
+	"clipper.dev/clipper/internal/apiserver/managed"
 	"clipper.dev/clipper/internal/hook"
 )
 
 // dynamicAdmission makes the plugins of policies and webhooks, in upstream's order.
-func (p *controlPlane) dynamicAdmission(ctx context.Context, hooks *hook.Caller) ([]admission.Plugin, error) {
+func (p *controlPlane) dynamicAdmission(ctx context.Context, hooks *hook.Caller, tracker *managed.Tracker) ([]admission.Plugin, error) {
 	self := p.engine.Client(engineUser)
 	matcher, err := match.New(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	policies := policy.Config{Client: self, Matcher: matcher, Authorizer: p.authz, Merge: tracker.Merge}
+	mutates, err := policy.NewMutating(ctx, policies)
+	if err != nil {
+		return nil, err
+	}
+	validates, err := policy.NewValidating(ctx, policies)
 	if err != nil {
 		return nil, err
 	}
@@ -20,5 +31,5 @@ func (p *controlPlane) dynamicAdmission(ctx context.Context, hooks *hook.Caller)
 	if err != nil {
 		return nil, err
 	}
-	return []admission.Plugin{mutating, validating}, nil
+	return []admission.Plugin{mutates, mutating, validates, validating}, nil
 }
