@@ -127,7 +127,7 @@ func configMap(i int) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-%05d", i), Labels: map[string]string{"tenth": strconv.Itoa(i % 10), "app": "bench"}},
 		Data: map[string]string{
-			"config.yaml": strings.Repeat(fmt.Sprintf("server-%d:\n  port: %d\n  path: /srv/data/%x\n", i, 1000+i%5000, i*2654435761), 20)[:900],
+			"config.yaml": strings.Repeat(fmt.Sprintf("server-%d:\n  port: %d\n  path: /srv/data/%x\n", i, 1000+i%5000, i*2654435761), 24)[:900],
 		},
 	}
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // packages are what the specs' shells and tools come from.
-const packages = "bash,curl,bind9-dnsutils,netcat-openbsd,iproute2,iperf,util-linux,procps,ca-certificates,iputils-ping,nginx-light,perl,stress,busybox-static,bash-static"
+const packages = "bash,curl,bind9-dnsutils,netcat-openbsd,iproute2,iperf,util-linux,procps,ca-certificates,iputils-ping,nginx-light,perl,stress,busybox-static"
 
 // suite is newer than the machine's own Debian: its busybox passes on environment names that are no identifiers.
 const suite = "trixie"
