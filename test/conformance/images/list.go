@@ -37,6 +37,8 @@ func images() []image {
 		{path: "usr/local/bin/iperf", link: "/usr/bin/iperf"},
 		{path: "etc/passwd", text: passwd, mode: 0o644},
 		{path: "etc/group", text: group, mode: 0o644},
+		// A spec recognizes what it mounted by this file of upstream's base image.
+		{path: "etc/os-release", text: "NAME=\"Alpine Linux\"\nID=alpine\nPRETTY_NAME=\"Alpine Linux, as a Debian root file system stands in for it\"\n", mode: 0o644},
 	}
 	agnhostConfig := v1.Config{Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}}
 	site := func(name string) image {
