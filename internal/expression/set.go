@@ -2,6 +2,7 @@ package expression
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -64,9 +65,6 @@ func base(has Has) (*environment.EnvSet, error) {
 	if has.Authorizer {
 		options = append(options, cel.Variable("authorizer", library.AuthorizerType), cel.Variable("authorizer.requestResource", library.ResourceCheckType))
 	}
-	if has.Patches {
-		options = append(options, common.ResolverEnvOption(&mutation.DynamicTypeResolver{}), environment.UnversionedLib(library.JSONPatch))
-	}
 	out, err := environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()).Extend(environment.VersionedOptions{
 		IntroducedVersion: since, EnvOptions: options, DeclTypes: []*apiservercel.DeclType{namespaceType, requestType},
 	}, environment.StrictCostOpt)
@@ -77,9 +75,32 @@ func base(has Has) (*environment.EnvSet, error) {
 	return out, nil
 }
 
+// patches is added last: declared types would hide its own.
+var patches = environment.VersionedOptions{IntroducedVersion: since, EnvOptions: []cel.EnvOption{
+	common.ResolverEnvOption(&mutation.DynamicTypeResolver{}), environment.UnversionedLib(library.JSONPatch),
+}}
+
+// build makes the environment of a set with variables.
+func build(has Has, variables map[string]*apiservercel.DeclField) (*environment.EnvSet, error) {
+	envs, err := base(Has{Params: has.Params, Authorizer: has.Authorizer})
+	if err == nil && len(variables) > 0 {
+		typ := apiservercel.NewObjectType(variablesType, maps.Clone(variables))
+		envs, err = envs.Extend(environment.VersionedOptions{
+			IntroducedVersion: since, EnvOptions: []cel.EnvOption{cel.Variable("variables", typ.CelType())}, DeclTypes: []*apiservercel.DeclType{typ},
+		})
+	}
+	if err == nil && has.Patches {
+		envs, err = envs.Extend(patches)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the environment of expressions: %w", err)
+	}
+	return envs, nil
+}
+
 // NewSet returns a set without variables.
 func NewSet(has Has) (*Set, error) {
-	envs, err := base(has)
+	envs, err := build(has, nil)
 	return &Set{envs: envs, has: has, declared: map[string]*apiservercel.DeclField{}}, err
 }
 
@@ -93,18 +114,7 @@ func (s *Set) Declare(name, text string) error {
 	}
 	s.variables = append(slices.Clip(s.variables), variable{name, e})
 	s.declared[name] = apiservercel.NewDeclField(name, declOf(e.output), true, nil, nil)
-	fields := make(map[string]*apiservercel.DeclField, len(s.declared))
-	for k, v := range s.declared {
-		fields[k] = v
-	}
-	envs, err := base(s.has)
-	if err != nil {
-		return err
-	}
-	typ := apiservercel.NewObjectType(variablesType, fields)
-	s.envs, err = envs.Extend(environment.VersionedOptions{
-		IntroducedVersion: since, EnvOptions: []cel.EnvOption{cel.Variable("variables", typ.CelType())}, DeclTypes: []*apiservercel.DeclType{typ},
-	})
+	s.envs, err = build(s.has, s.declared)
 	return err
 }
 
