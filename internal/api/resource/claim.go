@@ -21,6 +21,8 @@ var ResourceClaims = api.Register(&api.Resource{
 	Versions:   []api.Version{api.Serve[resourcev1.ResourceClaim, resourcev1.ResourceClaimList]("v1")},
 	Prefix:     "resourceclaims",
 
+	ReturnsDeleted: true,
+
 	Default:       api.On(func(c *resourcev1.ResourceClaim) { defaultClaim(&c.Spec) }),
 	PrepareCreate: api.On(func(c *resourcev1.ResourceClaim) { c.Status = resourcev1.ResourceClaimStatus{} }),
 	PrepareUpdate: api.OnUpdate(func(n, o *resourcev1.ResourceClaim) { n.Status = o.Status }),

@@ -21,6 +21,8 @@ var ResourceClaimTemplates = api.Register(&api.Resource{
 	Versions:   []api.Version{api.Serve[resourcev1.ResourceClaimTemplate, resourcev1.ResourceClaimTemplateList]("v1")},
 	Prefix:     "resourceclaimtemplates",
 
+	ReturnsDeleted: true,
+
 	Default: api.On(func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) }),
 	Validate: api.Check(func(t *resourcev1.ResourceClaimTemplate) (e check.Errors) {
 		at := field.NewPath("spec")

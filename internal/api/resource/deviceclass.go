@@ -20,6 +20,8 @@ var DeviceClasses = api.Register(&api.Resource{
 	Versions: []api.Version{api.Serve[resourcev1.DeviceClass, resourcev1.DeviceClassList]("v1")},
 	Prefix:   "deviceclasses",
 
+	ReturnsDeleted: true,
+
 	Validate: api.Check(func(c *resourcev1.DeviceClass) check.Errors { return validateClass(c, nil) }),
 	ValidateUpdate: api.CheckUpdate(func(n, o *resourcev1.DeviceClass) check.Errors {
 		return validateClass(n, &o.Spec)

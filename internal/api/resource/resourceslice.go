@@ -22,6 +22,8 @@ var ResourceSlices = api.Register(&api.Resource{
 	Versions: []api.Version{api.Serve[resourcev1.ResourceSlice, resourcev1.ResourceSliceList]("v1")},
 	Prefix:   "resourceslices",
 
+	ReturnsDeleted: true,
+
 	Default:       api.On(defaultSlice),
 	PrepareCreate: api.On(func(s *resourcev1.ResourceSlice) { dropAlpha(s, nil) }),
 	PrepareUpdate: api.OnUpdate(dropAlpha),

@@ -15,7 +15,7 @@ const busybox = "/bin/busybox"
 var word = regexp.MustCompile(`^[A-Za-z0-9_/.-]+$`)
 
 func main() {
-	args := append([]string{"sh"}, os.Args[1:]...)
+	args := os.Args // its own name tells busybox which applet it is, and stands in its messages
 	if len(os.Args) == 3 && os.Args[1] == "-c" && word.MatchString(os.Args[2]) && syscall.Access("/bin/"+os.Args[2], 1) == nil {
 		args = []string{os.Args[2]}
 	}
