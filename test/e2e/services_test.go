@@ -74,6 +74,14 @@ func askUDP(address string) (string, error) {
 	return string(buf[:n]), err
 }
 
+// runToEnd runs the demonstration's program in a pod of its own and returns what it printed.
+func runToEnd(t *testing.T, ns, name string, args ...string) string {
+	t.Helper()
+	kubectl(t, append([]string{"-n", ns, "run", name, "--restart=Never", "--image=clipper.dev/demo:v1", "--"}, args...)...)
+	expect(t, 30*time.Second, ns, "pod/"+name, "{.status.phase}", "Succeeded")
+	return kubectl(t, "-n", ns, "logs", name)
+}
+
 func TestServiceAnswers(t *testing.T) {
 	ns := namespace(t)
 	deployWeb(t, ns, 3)
@@ -81,11 +89,11 @@ func TestServiceAnswers(t *testing.T) {
 	ports := strings.Fields(kubectl(t, "-n", ns, "get", "service", "web", "-o", "jsonpath={.spec.ports[*].nodePort}"))
 
 	t.Run("by_its_name_from_another_pod", func(t *testing.T) {
-		out := kubectl(t, "-n", ns, "run", "tcp", "--rm", "-i", "--restart=Never", "--image=clipper.dev/demo:v1", "--", "get", "http://web/version")
+		out := runToEnd(t, ns, "tcp", "get", "http://web/version")
 		if !strings.HasPrefix(out, "v1") {
 			t.Errorf("the answer was %q", out)
 		}
-		out = kubectl(t, "-n", ns, "run", "udp", "--rm", "-i", "--restart=Never", "--image=clipper.dev/demo:v1", "--", "udp", "web."+ns+".svc.cluster.local:80", "hi")
+		out = runToEnd(t, ns, "udp", "udp", "web."+ns+".svc.cluster.local:80", "hi")
 		if !strings.Contains(out, "hi") {
 			t.Errorf("the answer was %q", out)
 		}
