@@ -23,6 +23,7 @@ import (
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/apiserver/request"
 )
 
@@ -118,17 +119,9 @@ func proxyPrefix(path, rest string) string {
 }
 
 func (s *Server) nodeBackend(ctx context.Context, t target, port string) (*backend, error) {
-	e, err := s.get(ctx, t, "")
+	node, err := getAs[*corev1.Node](ctx, s, t)
 	if err != nil {
 		return nil, err
-	}
-	o, err := objectOf(e)
-	if err != nil {
-		return nil, err
-	}
-	node, ok := o.(*corev1.Node)
-	if !ok {
-		return nil, errUnserved
 	}
 	if port != "" && port != strconv.Itoa(int(node.Status.DaemonEndpoints.KubeletEndpoint.Port)) {
 		return s.plainBackend("http", net.JoinHostPort(nodeAddress(node), port)), nil
@@ -158,18 +151,28 @@ func nodeAddress(node *corev1.Node) string {
 	return node.Name
 }
 
-func (s *Server) podBackend(ctx context.Context, t target, scheme, port string) (*backend, error) {
+// getAs reads the object that a request names, of a type that its kind must have.
+func getAs[T api.Object](ctx context.Context, s *Server, t target) (T, error) {
+	var none T
 	e, err := s.get(ctx, t, "")
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	o, err := objectOf(e)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	pod, ok := o.(*corev1.Pod)
+	typed, ok := o.(T)
 	if !ok {
-		return nil, errUnserved
+		return none, errUnserved
+	}
+	return typed, nil
+}
+
+func (s *Server) podBackend(ctx context.Context, t target, scheme, port string) (*backend, error) {
+	pod, err := getAs[*corev1.Pod](ctx, s, t)
+	if err != nil {
+		return nil, err
 	}
 	if port == "" {
 		port = firstPort(pod)
@@ -238,17 +241,9 @@ func (s *Server) plainBackend(scheme, host string) *backend {
 
 // serviceBackend chooses one of a service's ready endpoints.
 func (s *Server) serviceBackend(ctx context.Context, t target, scheme, port string) (*backend, error) {
-	e, err := s.get(ctx, t, "")
+	svc, err := getAs[*corev1.Service](ctx, s, t)
 	if err != nil {
 		return nil, err
-	}
-	o, err := objectOf(e)
-	if err != nil {
-		return nil, err
-	}
-	svc, ok := o.(*corev1.Service)
-	if !ok {
-		return nil, errUnserved
 	}
 	portName, err := servicePort(svc, port)
 	if err != nil {
