@@ -27,6 +27,8 @@ type ServerOptions struct {
 	EtcdKeyFile   string
 	// NoNode runs the control plane alone.
 	NoNode bool
+	// APIOnly runs the API server alone, without controllers, scheduler and node.
+	APIOnly bool
 }
 
 // NodeOptions say how a node runs, on a server or by itself.
@@ -67,6 +69,7 @@ func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.EtcdCertFile, "etcd-certfile", "", "client certificate for the outside etcd")
 	f.StringVar(&o.EtcdKeyFile, "etcd-keyfile", "", "key of that certificate")
 	f.BoolVar(&o.NoNode, "no-node", false, "run the control plane alone, without a node")
+	f.BoolVar(&o.APIOnly, "api-only", false, "run the API server alone, without controllers, scheduler and node")
 }
 
 // AddFlags adds the options' flags.

@@ -68,7 +68,7 @@ type server struct {
 func (s *server) open(ctx context.Context) error {
 	o := s.opts
 	var g errgroup.Group
-	if !o.NoNode {
+	if !o.NoNode && !o.APIOnly {
 		g.Go(func() (err error) {
 			s.node, err = openNode(o.Layout, &o.NodeOptions, s.nodeIP, o.Keeper, s.metrics, o.Logger)
 			if err == nil {
@@ -136,6 +136,10 @@ func (s *server) run(ctx context.Context) error {
 	o.Progress.Step("API server answers at https://%s", p.address())
 	if err := p.bootstrapObjects(ctx); err != nil {
 		return err
+	}
+	if o.APIOnly {
+		o.Progress.Ready()
+		return ignoreEnd(parent, g.Wait())
 	}
 	for _, component := range []string{"controller-manager", "scheduler"} {
 		p.engine.AddComponent(component, func(context.Context) error { return ctx.Err() }) // one that fails ends the process
