@@ -45,9 +45,10 @@ conformance: build
 	cd test/conformance && go run ./run -clipper ../../bin/clipper -out ../../$(OUT)/conformance -images ../../$(OUT)/images \
 		-suite ../../$(OUT)/e2e.test -ginkgo ../../$(OUT)/ginkgo -focus "$(FOCUS)" -skip "$(SKIP)" -parallel $(PARALLEL)
 
-# Clipper beside upstream's control plane, which is built in out/bench, and the engine's own benchmarks.
+# Clipper beside upstream's own components, which are built in out/bench: make bench [BENCH="-clipper-only -rows pod,hundred"].
 bench: build
-	cd bench/compare && go run . -clipper ../../bin/clipper -scratch ../../$(OUT)/bench
+	cd bench/compare && go build -o ../../$(OUT)/bench/compare .
+	$(OUT)/bench/compare -clipper bin/clipper -scratch $(OUT)/bench -demo $(DEMO) $(BENCH)
 
 clean:
 	rm -rf bin $(OUT) $(KEEPER) $(DEMO)

@@ -1,10 +1,10 @@
-// Command compare measures Clipper beside upstream's control plane, on the same machine in the same run, and prints one table.
+// Command compare measures Clipper beside upstream's own components, on the same machine in the same run, and prints one table.
 //
 //	compare -clipper bin/clipper -scratch out/bench
+//	compare -clipper bin/clipper -scratch out/bench -clipper-only -rows pod,hundred
 //
-// Upstream's etcd, kube-apiserver, kube-controller-manager and kube-scheduler are built from their modules in the scratch folder
-// once. Each side is started, measured and stopped by itself, so that neither disturbs the other. CPU is what the kernel accounted to the
-// servers' processes, not to the client.
+// Upstream's programs are built from their modules in the scratch folder once. Each side is started, measured and stopped by itself, so
+// that neither disturbs the other. CPU is what the kernel accounted to the servers' processes, not to the client.
 package main
 
 import (
@@ -15,90 +15,121 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"text/tabwriter"
+	"strings"
+	"syscall"
 	"time"
-
-	"k8s.io/client-go/rest"
 )
 
+// options say what a run measures.
+type options struct {
+	clipper, scratch string // the program, and a folder
+	demo             string // the archive of the image that pods run
+	idle             time.Duration
+	objects          int
+	only             string // a side, or both if empty
+	rows             []string
+}
+
 func main() {
-	clipper := flag.String("clipper", "bin/clipper", "the program to measure")
-	scratch := flag.String("scratch", "out/bench", "folder for upstream's programs and for data")
-	idle := flag.Duration("idle", time.Minute, "how long to watch an idle cluster")
-	objects := flag.Int("objects", 5000, "how many ConfigMaps lists have")
-	alone := flag.Bool("alone", false, "measure Clipper alone")
+	var o options
+	flag.StringVar(&o.clipper, "clipper", "bin/clipper", "the program to measure")
+	flag.StringVar(&o.scratch, "scratch", "out/bench", "folder for upstream's programs, for data and for the results")
+	flag.StringVar(&o.demo, "demo", "internal/demo/image/demo.tar", "archive of the demonstration image")
+	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to watch an idle cluster")
+	flag.IntVar(&o.objects, "objects", 5000, "how many ConfigMaps lists have")
+	clipperOnly := flag.Bool("clipper-only", false, "measure Clipper alone")
+	upstreamOnly := flag.Bool("upstream-only", false, "measure upstream alone")
+	rows := flag.String("rows", "", "measure only these rows: "+strings.Join(groupNames(), ","))
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	switch {
+	case *clipperOnly:
+		o.only = clipperSide
+	case *upstreamOnly:
+		o.only = upstreamSide
+	}
+	if *rows != "" {
+		o.rows = strings.Split(*rows, ",")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *clipper, *scratch, *idle, *objects, *alone); err != nil {
+	if err := run(ctx, o); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// side is a control plane that runs.
-type side struct {
-	name   string
-	pids   []int
-	config *rest.Config
-	start  time.Duration // until it was ready
-	stop   func() error
-}
-
-func run(ctx context.Context, clipper, scratch string, idle time.Duration, objects int, alone bool) error {
-	var err error
-	for _, p := range []*string{&clipper, &scratch} {
-		if *p, err = filepath.Abs(*p); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(scratch, 0o755); err != nil {
-		return err
-	}
-	begin := []func() (*side, error){func() (*side, error) { return startClipper(ctx, clipper) }}
-	if !alone {
-		if err := buildUpstream(ctx, scratch); err != nil {
-			return err
-		}
-		begin = append(begin, func() (*side, error) { return startUpstream(ctx, scratch) })
-	}
-	var columns []results
-	for _, f := range begin {
-		r, err := measureSide(ctx, f, idle, objects)
+func run(ctx context.Context, o options) error {
+	for _, p := range []*string{&o.clipper, &o.scratch, &o.demo} {
+		abs, err := filepath.Abs(*p)
 		if err != nil {
 			return err
 		}
-		columns = append(columns, r)
+		*p = abs
 	}
-	printTable(columns)
-	return nil
-}
-
-func measureSide(ctx context.Context, begin func() (*side, error), idle time.Duration, objects int) (results, error) {
-	s, err := begin()
-	if err != nil {
-		return results{}, err
+	if err := checkRows(o.rows); err != nil {
+		return err
 	}
-	log.Printf("%s is ready after %s", s.name, s.start)
-	r, err := measure(ctx, s, idle, objects)
-	if stopErr := s.stop(); err == nil {
-		err = stopErr
+	if err := os.MkdirAll(o.scratch, 0o755); err != nil {
+		return err
 	}
-	return r, err
-}
-
-func printTable(columns []results) {
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 3, ' ', 0)
-	defer w.Flush()
-	fmt.Fprint(w, "\t")
-	for _, c := range columns {
-		fmt.Fprintf(w, "%s\t", c.side)
-	}
-	fmt.Fprintln(w)
-	for i, row := range columns[0].rows {
-		fmt.Fprintf(w, "%s\t", row.what)
-		for _, c := range columns {
-			fmt.Fprintf(w, "%s\t", c.rows[i].figure)
+	if o.only != clipperSide {
+		if err := buildUpstream(ctx, o.scratch); err != nil {
+			return err
 		}
-		fmt.Fprintln(w)
+	}
+	t := newTable()
+	for _, stage := range stages {
+		for _, b := range stage.sides {
+			if o.only != "" && o.only != b.name {
+				continue
+			}
+			r := results{side: b.name}
+			measureStage(ctx, o, stage.groups, b.begin, &r)
+			t.merge(r)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+	}
+	if len(o.rows) == 0 || wanted(o.rows, "floor") {
+		r := results{side: floorColumn}
+		if err := measureFloor(ctx, o.scratch, &r); err != nil {
+			r.fail("floor", err)
+		}
+		t.merge(r)
+	}
+	t.print(os.Stdout)
+	return t.save(filepath.Join(o.scratch, "results"))
+}
+
+// measureStage starts a side, measures the groups of rows that are wanted, and stops it. What fails is told in its row, and the rest goes on.
+func measureStage(ctx context.Context, o options, groups []group, begin func(context.Context, options) (*side, error), r *results) {
+	var chosen []group
+	for _, g := range groups {
+		if len(o.rows) == 0 || wanted(o.rows, g.names...) {
+			chosen = append(chosen, g)
+		}
+	}
+	if len(chosen) == 0 {
+		return
+	}
+	s, err := begin(ctx, o)
+	if err != nil {
+		for _, g := range chosen {
+			r.fail(g.names[0], fmt.Errorf("%s does not start: %w", r.side, err))
+		}
+		return
+	}
+	log.Printf("%s is ready after %.2f s", s.name, s.start.Seconds())
+	for _, g := range chosen {
+		log.Printf("%s: measuring %s", s.name, strings.Join(g.names, ", "))
+		if err := g.measure(ctx, o, s, r); err != nil {
+			r.fail(g.names[0], err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if err := s.stop(); err != nil {
+		r.fail("stop", err)
 	}
 }

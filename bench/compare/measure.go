@@ -16,17 +16,6 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-type row struct{ what, figure string }
-
-type results struct {
-	side string
-	rows []row
-}
-
-func (r *results) add(what, format string, args ...any) {
-	r.rows = append(r.rows, row{what, fmt.Sprintf(format, args...)})
-}
-
 // How much is done for each figure, and by how many clients at once.
 const (
 	writes   = 2000
@@ -39,33 +28,48 @@ const (
 
 const namespace = "default"
 
-func measure(ctx context.Context, s *side, idle time.Duration, objects int) (results, error) {
-	r := results{side: s.name}
-	r.add("start to ready", "%.2f s", s.start.Seconds())
-	if err := measureIdle(ctx, s, idle, &r); err != nil {
-		return r, err
+// withClient makes a group of what measures through a client.
+func withClient(uncompressed bool, do func(context.Context, *side, *kubernetes.Clientset, *results) error) func(context.Context, options, *side, *results) error {
+	return func(ctx context.Context, _ options, s *side, r *results) error {
+		c, err := newClient(s.config, uncompressed)
+		if err != nil {
+			return err
+		}
+		return do(ctx, s, c, r)
 	}
-	plain, err := newClient(s.config, true)
+}
+
+func measureObjects(ctx context.Context, o options, s *side, r *results) error {
+	c, err := newClient(s.config, true)
 	if err != nil {
-		return r, err
+		return err
 	}
-	zipped, err := newClient(s.config, false)
-	if err != nil {
-		return r, err
-	}
-	for _, step := range []func() error{
-		func() error { return measureWrites(ctx, s, plain, objects, &r) },
-		func() error { return measureLists(ctx, s, zipped, "with gzip, as client-go asks", &r) },
-		func() error { return measureLists(ctx, s, plain, "without compression", &r) },
-		func() error { return measureWatch(ctx, s, plain, &r) },
-	} {
-		if err := step(); err != nil {
-			return r, fmt.Errorf("%s: %w", s.name, err)
+	return measureWrites(ctx, s, c, o.objects, r)
+}
+
+func measureAllLists(ctx context.Context, _ options, s *side, r *results) error {
+	for _, l := range []struct {
+		uncompressed bool
+		how          string
+	}{{false, "with gzip, as client-go asks"}, {true, "without compression"}} {
+		c, err := newClient(s.config, l.uncompressed)
+		if err != nil {
+			return err
+		}
+		if err := measureLists(ctx, s, c, l.how, r); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+func measureMemory(_ context.Context, o options, s *side, r *results) error {
 	memory, err := pss(s.pids)
-	r.add(fmt.Sprintf("memory with %d ConfigMaps (PSS)", objects), "%.0f MB", float64(memory)/1e6)
-	return r, err
+	if err != nil {
+		return err
+	}
+	r.add(fmt.Sprintf("memory with %d ConfigMaps (PSS)", o.objects), "%.0f MB", float64(memory)/1e6)
+	return nil
 }
 
 func newClient(config *rest.Config, uncompressed bool) (*kubernetes.Clientset, error) {
@@ -74,27 +78,6 @@ func newClient(config *rest.Config, uncompressed bool) (*kubernetes.Clientset, e
 	c.ContentType, c.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf"
 	c.DisableCompression = uncompressed
 	return kubernetes.NewForConfig(c)
-}
-
-func measureIdle(ctx context.Context, s *side, idle time.Duration, r *results) error {
-	if err := sleep(ctx, 10*time.Second); err != nil { // what a start leaves to be done
-		return err
-	}
-	before, err := cpu(s.pids)
-	if err != nil {
-		return err
-	}
-	if err := sleep(ctx, idle); err != nil {
-		return err
-	}
-	after, err := cpu(s.pids)
-	if err != nil {
-		return err
-	}
-	memory, err := pss(s.pids)
-	r.add("idle memory (PSS)", "%.0f MB", float64(memory)/1e6)
-	r.add("idle CPU", "%.2f %% of a core", 100*(after-before).Seconds()/idle.Seconds())
-	return err
 }
 
 // perOperation does something n times from several clients and returns the servers' CPU for each.

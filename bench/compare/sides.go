@@ -17,7 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,30 +29,55 @@ import (
 // clusterName is the measured cluster's: a run disturbs no other.
 const clusterName = "bench"
 
-func startClipper(ctx context.Context, program string) (*side, error) {
+// side is a cluster, or a control plane, that runs.
+type side struct {
+	name   string
+	pids   []int // all its processes
+	config *rest.Config
+	start  time.Duration // until it was ready
+	stop   func() error
+}
+
+// startClipper starts a cluster of one node from nothing.
+func startClipper(ctx context.Context, o options) (*side, error) { return clipperUp(ctx, o) }
+
+// startClipperServer starts a control plane alone.
+func startClipperServer(ctx context.Context, o options) (*side, error) {
+	return clipperUp(ctx, o, "--no-node")
+}
+
+func clipperUp(ctx context.Context, o options, args ...string) (*side, error) {
 	purge := func() error {
-		return exec.CommandContext(context.WithoutCancel(ctx), program, "down", "--purge", "--name", clusterName).Run()
+		out, err := exec.Command(o.clipper, "down", "--purge", "--name", clusterName).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("clipper down: %w: %s", err, out)
+		}
+		return nil
 	}
 	if err := purge(); err != nil {
 		return nil, fmt.Errorf("purge an earlier run: %w", err)
 	}
 	began := time.Now()
-	cmd := exec.CommandContext(ctx, program, "up", "--name", clusterName)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("clipper up: %w", err)
-	}
-	took := time.Since(began)
-	config, err := clientcmd.BuildConfigFromFlags("", "/etc/clipper-"+clusterName+"/kubeconfig")
+	out, err := exec.CommandContext(ctx, o.clipper, append([]string{"up", "--name", clusterName}, args...)...).CombinedOutput()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(fmt.Errorf("clipper up: %w: %s", err, out), purge())
 	}
-	data, err := os.ReadFile("/run/clipper-" + clusterName + "/clipper.pid")
+	s := &side{name: clipperSide, start: time.Since(began), stop: purge}
+	s.config, err = clientcmd.BuildConfigFromFlags("", "/etc/clipper-"+clusterName+"/kubeconfig")
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, purge())
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	return &side{name: "Clipper (with kubelet, runtime, proxy, DNS)", pids: []int{pid}, config: config, start: took, stop: purge}, err
+	// The daemon and its keeper.
+	s.pids, err = processes(func(args []string) bool {
+		if filepath.Base(args[0]) == "clipper-keeper" {
+			return slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "/run/clipper-"+clusterName+"/") })
+		}
+		return args[0] == "clipper" && slices.Contains(args, clusterName)
+	})
+	if err != nil || len(s.pids) == 0 {
+		return nil, errors.Join(fmt.Errorf("clipper's processes: %d found", len(s.pids)), err, purge())
+	}
+	return s, nil
 }
 
 var commands = map[string]string{
@@ -81,7 +106,8 @@ const (
 	apiPort = "36443"
 )
 
-func startUpstream(ctx context.Context, scratch string) (*side, error) {
+func startUpstream(ctx context.Context, o options) (*side, error) {
+	scratch := o.scratch
 	dir := filepath.Join(scratch, "upstream")
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
 		return nil, err
@@ -94,7 +120,7 @@ func startUpstream(ctx context.Context, scratch string) (*side, error) {
 	if err := writeKubeconfig(file("kubeconfig"), config); err != nil {
 		return nil, err
 	}
-	s := &side{name: "etcd + kube-apiserver + controller-manager + scheduler v1.36.3", config: config}
+	s := &side{name: upstreamSide, config: config}
 	var running []*exec.Cmd
 	s.stop = func() error {
 		for _, cmd := range running {
