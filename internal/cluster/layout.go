@@ -126,6 +126,9 @@ func (l Layout) EtcdDir() string { return filepath.Join(l.DataDir, "etcd") }
 // KubeletDir holds the pods' volumes.
 func (l Layout) KubeletDir() string { return filepath.Join(l.DataDir, "kubelet") }
 
+// VolumesDir holds the volumes that the built-in provisioner makes.
+func (l Layout) VolumesDir() string { return filepath.Join(l.DataDir, "volumes") }
+
 // PodLogDir holds the containers' logs.
 func (l Layout) PodLogDir() string { return filepath.Join(l.LogDir, "pods") }
 

@@ -39,6 +39,8 @@ type Config struct {
 	RuntimeEndpoint string
 	// RootDir holds the pods' volumes. Required.
 	RootDir string
+	// LocalVolumeDir holds the volumes that the built-in provisioner makes for this node; "" is none.
+	LocalVolumeDir string
 	// LogDir holds the containers' logs: <namespace>_<name>_<uid>/<container>/<n>.log. Required.
 	LogDir string
 	// NodeLogDir is what /logs/ serves; "" serves nothing.

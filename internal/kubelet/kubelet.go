@@ -43,6 +43,7 @@ type Kubelet struct {
 	images    *images.Puller
 	collector *images.Collector
 	volumes   *volumes.Manager
+	local     *localVolumes
 	users     *users
 	tokens    *tokens
 	health    health
@@ -91,9 +92,10 @@ func New(cfg Config) (*Kubelet, error) {
 		High: cfg.ImageGCHigh, Low: cfg.ImageGCLow, MinAge: 2 * time.Minute, Now: time.Now, Logger: cfg.Logger,
 	})
 	k.tokens = newTokens(cfg.Client)
-	if k.volumes, err = volumes.New(volumes.Config{Root: cfg.RootDir, Host: (*volumeHost)(k), Logger: cfg.Logger}); err != nil {
+	if k.volumes, err = volumes.New(volumes.Config{Root: cfg.RootDir, LocalDir: cfg.LocalVolumeDir, Host: (*volumeHost)(k), Logger: cfg.Logger}); err != nil {
 		return nil, err
 	}
+	k.local = newLocalVolumes(cfg)
 	k.users = newUsers(k.volumes.PodDir, cfg.MaxPods)
 	return k, nil
 }
@@ -138,6 +140,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	g.Go(func() error { return k.followStatic(ctx) })
 	g.Go(func() error { return k.followAPI(ctx, func() { k.sourcesReady.Store(true); k.adoptOrphans(ctx) }) })
 	g.Go(func() error { return k.keepHouse(ctx) })
+	g.Go(func() error { k.local.run(ctx); return nil })
 	g.Go(func() error { return newEvictor(k).run(ctx) })
 	if k.cfg.Listen != "" {
 		g.Go(func() error { return k.serve(ctx) })
@@ -165,7 +168,7 @@ func (k *Kubelet) port() int32 {
 func (k *Kubelet) newNode() *node.Manager {
 	return node.New(node.Config{
 		Client: k.cfg.Client, Events: k.events, Name: k.cfg.NodeName, Addresses: k.hostIPs,
-		Labels: k.cfg.Labels, Taints: k.cfg.Taints, ProviderID: k.cfg.ProviderID, Port: k.port(), Version: k.cfg.Version,
+		Labels: k.cfg.Labels, Annotations: k.local.annotations(), Taints: k.cfg.Taints, ProviderID: k.cfg.ProviderID, Port: k.port(), Version: k.cfg.Version,
 		Machine: k.machine, Capacity: k.capacity, Allocatable: k.allocatable,
 		Health: k.checkRuntime, Pressure: k.pressure.get, Images: k.listImages, Changed: k.nodeChanged, Logger: k.logger,
 	})

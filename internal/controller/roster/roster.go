@@ -19,6 +19,7 @@ import (
 	"clipper.dev/clipper/internal/controller/garbagecollector"
 	"clipper.dev/clipper/internal/controller/job"
 	"clipper.dev/clipper/internal/controller/kubernetesservice"
+	"clipper.dev/clipper/internal/controller/localpath"
 	"clipper.dev/clipper/internal/controller/namespace"
 	"clipper.dev/clipper/internal/controller/nodeipam"
 	"clipper.dev/clipper/internal/controller/nodelifecycle"
@@ -70,6 +71,8 @@ func Constructors(cfg Config) []controller.Constructor {
 		{Name: "persistentvolumeclaim-protection", User: user("pvc-protection-controller"), New: pvcprotection.New, Needs: needs(client.PersistentVolumeClaims.GVR)},
 		{Name: "volumeattributesclass-protection", New: vacprotection.New,
 			Needs: needs(client.VolumeAttributesClasses.GVR, client.PersistentVolumes.GVR, client.PersistentVolumeClaims.GVR)},
+		{Name: "local-path", User: user("local-path-provisioner"), New: localpath.New,
+			Needs: needs(client.PersistentVolumes.GVR, client.PersistentVolumeClaims.GVR, client.StorageClasses.GVR)},
 		{Name: "ephemeral-volume", New: ephemeralvolume.New, Needs: needs(client.PersistentVolumeClaims.GVR)},
 	}
 	service := servicecidr.Constructor()

@@ -52,6 +52,7 @@ type Config struct {
 	Name                  string
 	Addresses             []string
 	Labels                map[string]string
+	Annotations           map[string]string
 	Taints                []corev1.Taint
 	ProviderID            string
 	Port                  int32
@@ -314,6 +315,9 @@ func (m *Manager) registerOnce(ctx context.Context) (*corev1.Node, error) {
 	for k, v := range wanted.Labels {
 		next.Labels[k] = v
 	}
+	for k, v := range m.cfg.Annotations {
+		metav1.SetMetaDataAnnotation(&next.ObjectMeta, k, v)
+	}
 	if next.Spec.ProviderID == "" {
 		next.Spec.ProviderID = wanted.Spec.ProviderID
 	}
@@ -348,6 +352,9 @@ func (m *Manager) initial() *corev1.Node {
 		node.Labels[k] = v
 	}
 	node.Annotations = map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"}
+	for k, v := range m.cfg.Annotations {
+		node.Annotations[k] = v
+	}
 	node.Spec.Taints = m.cfg.Taints
 	node.Spec.ProviderID = m.cfg.ProviderID
 	return node

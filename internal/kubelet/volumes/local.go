@@ -6,19 +6,29 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"clipper.dev/clipper/internal/localpath"
 )
 
 // localVolume is a directory or block device of this node behind a persistent volume.
-type localVolume struct{}
+type localVolume struct {
+	folder string // of the built-in provisioner's volumes
+}
 
 func (localVolume) Name() string            { return "kubernetes.io/local-volume" }
 func (localVolume) Supports(s *Source) bool { return s.PV != nil && s.PV.Spec.Local != nil }
 func (localVolume) InMemory() bool          { return false }
 
-func (localVolume) Mount(_ context.Context, r *Request) (Mounted, error) {
+func (l localVolume) Mount(_ context.Context, r *Request) (Mounted, error) {
 	path := r.PV.Spec.Local.Path
+	if dir, ok := localpath.Volume(l.folder, r.PV); ok {
+		if err := makeOpenDir(dir); err != nil {
+			return Mounted{}, err
+		}
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return Mounted{}, fmt.Errorf("look at local volume %s: %w", path, err)
@@ -48,6 +58,33 @@ func (localVolume) Mount(_ context.Context, r *Request) (Mounted, error) {
 		}
 	}
 	return Mounted{Path: r.Dir}, nil
+}
+
+// makeOpenDir makes a directory that any user may write to, as a volume of whatever user's pod has to be. One that is there stays as it is.
+func makeOpenDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return fmt.Errorf("make the local volumes' folder: %w", err)
+	}
+	err := os.Mkdir(dir, 0o777)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o777) // creation is subject to the umask
+	}
+	if err != nil {
+		return fmt.Errorf("make local volume: %w", err)
+	}
+	return nil
+}
+
+// RemoveLocal removes the directory of a volume of the built-in provisioner. Absence is success.
+func RemoveLocal(folder, name string) error {
+	dir, err := localpath.Path(folder, name)
+	if err != nil {
+		return err
+	}
+	return removeUnmounted(dir)
 }
 
 func changePolicy(pod *corev1.Pod) *corev1.PodFSGroupChangePolicy {

@@ -28,6 +28,8 @@ const (
 type Config struct {
 	// Root is the kubelet's directory.
 	Root string
+	// LocalDir is where the volumes of the built-in provisioner are; "" is none.
+	LocalDir string
 	// Host gives the objects that volumes name.
 	Host Host
 	// Plugins are asked in order; nil is all.
@@ -43,7 +45,7 @@ type Manager struct {
 // New returns a manager. The shared memory file system is mounted if it isn't.
 func New(cfg Config) (*Manager, error) {
 	if cfg.Plugins == nil {
-		cfg.Plugins = builtin()
+		cfg.Plugins = builtin(&cfg)
 	}
 	m := &Manager{cfg: cfg}
 	for _, dir := range []string{filepath.Join(cfg.Root, podsDir), filepath.Join(cfg.Root, memoryDir)} {
@@ -54,8 +56,8 @@ func New(cfg Config) (*Manager, error) {
 	return m, m.mountMemory()
 }
 
-func builtin() []Plugin {
-	return []Plugin{emptyDir{}, hostPath{}, configMap{}, secret{}, projected{}, downwardAPI{}, image{}, localVolume{}, nfs{}}
+func builtin(cfg *Config) []Plugin {
+	return []Plugin{emptyDir{}, hostPath{}, configMap{}, secret{}, projected{}, downwardAPI{}, image{}, localVolume{cfg.LocalDir}, nfs{}}
 }
 
 // mountMemory mounts one tmpfs for the small volumes that must not reach a disk: one mount for all keeps the mount table short, which every new
