@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: build up test unit lint conformance bench clean FORCE
+.PHONY: build up test unit lint conformance differential bench clean FORCE
 
 build: bin/clipper
 

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// options are what the command line says.
+type options struct {
+	clipper, upstream, scratch string
+	seed                       uint64
+	kinds, fields, only        *regexp.Regexp
+	max, clients, deepest      int
+}
+
+func main() {
+	log.SetFlags(log.Ltime)
+	var o options
+	flag.StringVar(&o.clipper, "clipper", "bin/clipper", "the program to hold against upstream")
+	flag.StringVar(&o.upstream, "upstream", "out/bench", "folder of upstream's etcd and kube-apiserver, which are built there if they are missing")
+	flag.StringVar(&o.scratch, "scratch", "out/differential", "folder for upstream's data and for the report")
+	flag.Uint64Var(&o.seed, "seed", 1, "seed of everything that is chosen at random")
+	flag.IntVar(&o.max, "max", 0, "how many scripts to run at most, a sample chosen with the seed; 0 is all")
+	flag.IntVar(&o.clients, "clients", 4, "how many scripts run at the same time")
+	flag.IntVar(&o.deepest, "template", 20, "of the fields of pod templates outside pods, one in so many is tried")
+	kinds := flag.String("kinds", "", "try only resources that match, like ^apps/v1/deployments$")
+	fields := flag.String("fields", "", "try only fields that match, like ^spec.strategy")
+	only := flag.String("only", "", "run only scripts whose names match")
+	flag.Parse()
+	for _, p := range []struct {
+		to   **regexp.Regexp
+		text string
+	}{{&o.kinds, *kinds}, {&o.fields, *fields}, {&o.only, *only}} {
+		re, err := regexp.Compile(p.text)
+		if err != nil {
+			log.Fatal(err)
+		}
+		*p.to = re
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	same, err := run(ctx, o)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if !same {
+		os.Exit(1)
+	}
+}
+
+// run starts both sides, compares them and writes the report. It tells whether all differences are accepted ones.
+func run(ctx context.Context, o options) (same bool, err error) {
+	for _, p := range []*string{&o.clipper, &o.upstream, &o.scratch} {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return false, err
+		}
+	}
+	accepted, err := readAccepted()
+	if err != nil {
+		return false, err
+	}
+	both, err := startBoth(ctx, o)
+	if err != nil {
+		return false, err
+	}
+	defer both.stop()
+	phases, err := prepare(ctx, o, both)
+	if err != nil {
+		return false, err
+	}
+	for _, scripts := range phases {
+		log.Printf("%d scripts", len(scripts))
+	}
+	began := time.Now()
+	found, err := runAll(ctx, both, phases, o.clients)
+	if err != nil {
+		return false, err
+	}
+	log.Printf("%d requests in %s", found.requests, time.Since(began).Round(time.Second))
+	return writeReports(o.scratch, accepted, found)
+}
+
+// writeReports writes the whole report to a file and its head to the standard output.
+func writeReports(dir string, accepted []acceptance, found *findings) (same bool, err error) {
+	r := newReport(accepted, found)
+	file, err := os.Create(filepath.Join(dir, "report.txt"))
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	w := bufio.NewWriter(file)
+	r.write(w, 0)
+	if err := w.Flush(); err != nil {
+		return false, fmt.Errorf("write the report: %w", err)
+	}
+	r.write(os.Stdout, 25)
+	fmt.Printf("The whole report: %s\n", file.Name())
+	return len(r.groups) == 0, nil
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"encoding/json"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+)
+
+var (
+	uidForm  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	timeForm = regexp.MustCompile(`20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
+	hostForm = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+)
+
+// normalizer replaces what differs between two servers by nature: what each made up, and what the time of day is.
+type normalizer struct {
+	sent string // the request: values that it gives are compared as they are
+	vars map[string]string
+}
+
+func (n normalizer) text(s string) string {
+	for name, v := range n.vars {
+		if v != "" && len(v) > 3 && !strings.Contains(n.sent, v) {
+			s = strings.ReplaceAll(s, v, "<"+name+">")
+		}
+	}
+	s = uidForm.ReplaceAllStringFunc(s, func(u string) string {
+		if strings.Contains(n.sent, u) {
+			return u
+		}
+		return "<uid>"
+	})
+	s = timeForm.ReplaceAllStringFunc(s, func(at string) string {
+		t, err := time.Parse(time.RFC3339Nano, at)
+		if age := time.Since(t).Abs(); err != nil || age > 48*time.Hour {
+			return at
+		}
+		if strings.Contains(at, ".") {
+			return "<now, exactly>"
+		}
+		return "<now>"
+	})
+	return hostForm.ReplaceAllString(s, "<server>")
+}
+
+// tree normalizes a decoded body. path leads to v.
+func (n normalizer) tree(v any, path string) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			v[k] = n.field(k, e, path+"."+k)
+		}
+		return v
+	case []any:
+		for i, e := range v {
+			v[i] = n.tree(e, path)
+		}
+		return v
+	case string:
+		return n.text(v)
+	}
+	return v
+}
+
+func (n normalizer) field(key string, v any, path string) any {
+	text, isText := v.(string)
+	switch {
+	case key == "resourceVersion" && isText && strings.HasSuffix(path, "metadata.resourceVersion") && text != "" && text != "0":
+		return "<rv>"
+	case key == "continue" && isText && text != "":
+		return "<continue>"
+	case (key == "clusterIP" || key == "clusterIPs") && !strings.Contains(n.sent, firstText(v)):
+		return "<address>"
+	case key == "nodePort" || key == "healthCheckNodePort":
+		if f, ok := v.(float64); ok && f >= 30000 && !strings.Contains(n.sent, number(f)) {
+			return "<port>"
+		}
+	case key == "token" && isText && len(text) > 100:
+		return "<token>"
+	case key == "name" && isText && strings.HasSuffix(path, "metadata.name") && generated(n.sent, text):
+		return "<generated>"
+	}
+	return n.tree(v, path)
+}
+
+func number(f float64) string {
+	data, _ := json.Marshal(f)
+	return string(data)
+}
+
+func firstText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case []any:
+		if len(v) > 0 {
+			return firstText(v[0])
+		}
+	}
+	return "\x00"
+}
+
+var generateName = regexp.MustCompile(`"generateName":"([^"]*)"`)
+
+// generated tells whether a name was made from the request's generateName.
+func generated(sent, name string) bool {
+	m := generateName.FindStringSubmatch(sent)
+	return m != nil && len(name) >= 5 && strings.HasPrefix(name, m[1][:min(len(m[1]), len(name)-5)]) && !strings.Contains(sent, `"name":"`+name+`"`)
+}
+
+// causes splits a Status into the texts of its causes, so that one that is missing is told from one that differs in its place.
+func causes(status map[string]any) []string {
+	details, _ := status["details"].(map[string]any)
+	list, _ := details["causes"].([]any)
+	var out []string
+	for _, c := range list {
+		m, _ := c.(map[string]any)
+		reason, _ := m["reason"].(string)
+		message, _ := m["message"].(string)
+		at, _ := m["field"].(string)
+		out = append(out, at+": "+message+" ("+reason+")")
+	}
+	return out
+}
+
+func without(a, b []string) (out []string) {
+	count := map[string]int{}
+	for _, s := range b {
+		count[s]++
+	}
+	for _, s := range a {
+		if count[s]--; count[s] < 0 {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func sorted(a []string) []string {
+	a = append([]string(nil), a...)
+	sort.Strings(a)
+	return a
+}
