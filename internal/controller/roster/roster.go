@@ -8,6 +8,7 @@ import (
 
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/controller"
+	"clipper.dev/clipper/internal/controller/attachdetach"
 	"clipper.dev/clipper/internal/controller/cronjob"
 	"clipper.dev/clipper/internal/controller/daemonset"
 	"clipper.dev/clipper/internal/controller/deployment"
@@ -33,6 +34,7 @@ import (
 	"clipper.dev/clipper/internal/controller/tainteviction"
 	"clipper.dev/clipper/internal/controller/ttlafterfinished"
 	"clipper.dev/clipper/internal/controller/vacprotection"
+	"clipper.dev/clipper/internal/controller/volumeexpand"
 )
 
 // Config is what the controllers must know of their cluster.
@@ -67,6 +69,10 @@ func Constructors(cfg Config) []controller.Constructor {
 		{Name: "ttl-after-finished", New: ttlafterfinished.New, Needs: needs(client.Jobs.GVR)},
 		{Name: "persistentvolume-binder", User: user("persistent-volume-binder"), New: persistentvolume.New,
 			Needs: needs(client.PersistentVolumes.GVR, client.PersistentVolumeClaims.GVR, client.StorageClasses.GVR)},
+		{Name: "persistentvolume-attach-detach", User: user("attachdetach-controller"), New: attachdetach.New,
+			Needs: needs(client.PersistentVolumes.GVR, client.PersistentVolumeClaims.GVR, client.CSIDrivers.GVR, client.VolumeAttachments.GVR)},
+		{Name: "persistentvolume-expander", User: user("expand-controller"), New: volumeexpand.New,
+			Needs: needs(client.PersistentVolumes.GVR, client.PersistentVolumeClaims.GVR)},
 		{Name: "persistentvolume-protection", User: user("pv-protection-controller"), New: pvprotection.New, Needs: needs(client.PersistentVolumes.GVR)},
 		{Name: "persistentvolumeclaim-protection", User: user("pvc-protection-controller"), New: pvcprotection.New, Needs: needs(client.PersistentVolumeClaims.GVR)},
 		{Name: "volumeattributesclass-protection", New: vacprotection.New,
