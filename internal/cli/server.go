@@ -1,9 +1,6 @@
 package cli
 
 import (
-	"log/slog"
-	"os"
-
 	"github.com/spf13/cobra"
 
 	"clipper.dev/clipper/internal/cluster"
@@ -18,7 +15,10 @@ func newServer(keeper []byte) *cobra.Command {
 			if o.Layout, err = layoutOf(c); err != nil {
 				return err
 			}
-			o.Keeper, o.Logger, o.Progress = keeper, newLogger(o.LogLevel), cluster.InheritedProgress()
+			o.Keeper, o.Progress = keeper, cluster.InheritedProgress()
+			if o.Logger, err = openLog(o.LogLevel); err != nil {
+				return reportFailure(o.Progress, err)
+			}
 			return reportFailure(o.Progress, cluster.RunServer(c.Context(), o))
 		},
 	}
@@ -35,7 +35,10 @@ func newAgent(keeper []byte) *cobra.Command {
 			if o.Layout, err = layoutOf(c); err != nil {
 				return err
 			}
-			o.Keeper, o.Logger, o.Progress = keeper, newLogger(o.LogLevel), cluster.InheritedProgress()
+			o.Keeper, o.Progress = keeper, cluster.InheritedProgress()
+			if o.Logger, err = openLog(o.LogLevel); err != nil {
+				return reportFailure(o.Progress, err)
+			}
 			return reportFailure(o.Progress, cluster.RunAgent(c.Context(), o))
 		},
 	}
@@ -48,12 +51,4 @@ func reportFailure(p *cluster.Progress, err error) error {
 		p.Fail(err)
 	}
 	return err
-}
-
-func newLogger(level string) *slog.Logger {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		l = slog.LevelInfo
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
 }

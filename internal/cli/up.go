@@ -3,7 +3,10 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,6 +27,8 @@ func newUp() *cobra.Command {
 				return err
 			}
 			out := c.OutOrStdout()
+			// Whoever reads the steps may leave early, as "| head" does: the start goes on without.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			err = cluster.Up(c.Context(), cluster.UpOptions{
 				Layout: l, Nodes: nodes, ServerArgs: changedFlags(c, except("nodes", "name")), NodeArgs: changedFlags(c, only("registry-config", "max-pods", "log-level")),
 				Report: func(s cluster.Step) { fmt.Fprintf(out, "%7s  %s\n", milliseconds(s.After), s.Text) },

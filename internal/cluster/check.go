@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -16,7 +15,7 @@ func Check(l Layout) error {
 	if os.Geteuid() != 0 {
 		return errors.New("clipper needs root to run containers: try again with sudo")
 	}
-	if err := checkKernel(); err != nil {
+	if err := thisKernel().check(); err != nil {
 		return err
 	}
 	for _, dir := range []string{l.ConfigDir, l.DataDir, l.LogDir, l.RunDir} {
@@ -30,47 +29,6 @@ func Check(l Layout) error {
 	for what, port := range map[string]int{"the API server": l.APIPort, "the kubelet": l.KubeletPort, "etcd's peers": l.PeerPort} {
 		if err := checkPort(what, port); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// checkKernel looks for what containers cannot do without.
-func checkKernel() error {
-	data, err := os.ReadFile("/proc/filesystems")
-	if err != nil {
-		return fmt.Errorf("read /proc/filesystems: %w", err)
-	}
-	if !slices.Contains(strings.Fields(string(data)), "overlay") {
-		return errors.New("this kernel has no overlay file system: load the module \"overlay\"")
-	}
-	for _, ns := range []string{"net", "mnt", "pid", "ipc", "uts", "cgroup"} {
-		if _, err := os.Stat("/proc/self/ns/" + ns); err != nil {
-			return fmt.Errorf("this kernel has no %s namespaces, which containers need", ns)
-		}
-	}
-	return checkCgroups()
-}
-
-func checkCgroups() error {
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		return nil
-	}
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var mounted []string
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if _, options, ok := strings.Cut(lines.Text(), " - cgroup "); ok {
-			fields := strings.Fields(options)
-			mounted = append(mounted, strings.Split(fields[len(fields)-1], ",")...)
-		}
-	}
-	for _, controller := range []string{"cpu", "memory", "pids", "freezer", "devices"} {
-		if !slices.Contains(mounted, controller) {
-			return fmt.Errorf("the cgroup controller %q is not mounted below /sys/fs/cgroup, and containers need it", controller)
 		}
 	}
 	return nil
@@ -95,12 +53,9 @@ const ownerFile = "CLIPPER"
 
 // checkOwner refuses a data directory that something else filled.
 func checkOwner(l Layout) error {
-	entries, err := os.ReadDir(l.DataDir)
-	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("%s cannot be read: %w", l.DataDir, err)
+	empty, err := isEmpty(l.DataDir)
+	if err != nil || empty {
+		return err
 	}
 	name, err := os.ReadFile(l.DataDir + "/" + ownerFile)
 	if errors.Is(err, os.ErrNotExist) {
@@ -113,6 +68,18 @@ func checkOwner(l Layout) error {
 		return fmt.Errorf("%s belongs to the cluster %q, not to %q", l.DataDir, got, l.Name)
 	}
 	return nil
+}
+
+// isEmpty tells whether a data directory is to be filled: it is missing, or nothing is in it but what a new file system has.
+func isEmpty(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s cannot be read: %w", dir, err)
+	}
+	return !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() != "lost+found" }), nil
 }
 
 // claim makes the folders and marks the data directory.

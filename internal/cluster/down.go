@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"clipper.dev/clipper/internal/network"
 	"clipper.dev/clipper/internal/proxy/nftables"
@@ -89,7 +90,8 @@ func teardownNode(ctx context.Context, l Layout, n int) error {
 			return err
 		}
 	}
-	return errors.Join(runtime.UnmountBelow(own.DataDir), runtime.UnmountBelow(own.RunDir))
+	// Of the data directory only what the kubelet mounts there: a disk of its own for the database, say, is the administrator's.
+	return errors.Join(runtime.UnmountBelow(own.KubeletDir()), runtime.UnmountBelow(own.RunDir))
 }
 
 func purgeNetwork(l Layout) error {
@@ -103,9 +105,21 @@ func purgeNetwork(l Layout) error {
 func removeFiles(l Layout) error {
 	var errs []error
 	for _, dir := range []string{l.DataDir, l.LogDir, l.RunDir, l.ConfigDir} {
-		if err := os.RemoveAll(dir); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, removeFolder(dir))
 	}
 	return errors.Join(errs...)
+}
+
+// removeFolder removes a folder with all that is in it. A disk that an administrator has mounted there is emptied, and stays mounted.
+func removeFolder(dir string) error {
+	err := os.RemoveAll(dir)
+	if failed := (*os.PathError)(nil); errors.As(err, &failed) && errors.Is(err, unix.EBUSY) && isMountPoint(failed.Path) {
+		return nil
+	}
+	return err
+}
+
+func isMountPoint(path string) bool {
+	var at, parent unix.Stat_t
+	return unix.Stat(path, &at) == nil && unix.Stat(filepath.Dir(path), &parent) == nil && at.Dev != parent.Dev
 }

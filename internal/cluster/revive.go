@@ -13,11 +13,8 @@ import (
 	"clipper.dev/clipper/internal/store"
 )
 
-// What a database needs before it is opened again after it stopped by itself, and how often that is looked at.
-const (
-	reviveFreeBytes = 256 << 20
-	reviveEvery     = 5 * time.Second
-)
+// reviveEvery is how often is looked whether a database that stopped by itself has room again.
+const reviveEvery = 5 * time.Second
 
 // revive waits for the database to stop by itself, which it does when its log can't be written. Everything else goes on meanwhile:
 // containers, the proxy, DNS and reads from the cache. Once there is room again the process replaces itself with a new one of the same
@@ -32,7 +29,7 @@ func revive(ctx context.Context, s *store.Store, dir string, log *slog.Logger) e
 		return nil
 	}
 	log.Error("the database has stopped: writes are refused, everything that runs goes on", "error", s.Err())
-	for !hasRoom(dir) {
+	for !store.HasRoom(dir) {
 		if controller.Sleep(ctx, reviveEvery) != nil {
 			return nil
 		}
@@ -45,9 +42,4 @@ func revive(ctx context.Context, s *store.Store, dir string, log *slog.Logger) e
 		return fmt.Errorf("start anew after the database stopped: %w", err)
 	}
 	return nil
-}
-
-func hasRoom(dir string) bool {
-	var st unix.Statfs_t
-	return unix.Statfs(dir, &st) == nil && int64(st.Bavail)*st.Bsize >= reviveFreeBytes
 }

@@ -41,6 +41,23 @@ func Up(ctx context.Context, o UpOptions) error {
 	if err != nil {
 		return err
 	}
+	fresh, err := isEmpty(l.DataDir)
+	if err != nil {
+		return err
+	}
+	if err := startAll(ctx, o, nodes); err != nil {
+		if fresh {
+			// A cluster that never came to be leaves nothing behind. One that was there before keeps its data, and its containers run on.
+			return errors.Join(err, Down(context.WithoutCancel(ctx), l, true))
+		}
+		return err
+	}
+	return nil
+}
+
+// startAll starts the server and the further nodes.
+func startAll(ctx context.Context, o UpOptions, nodes int) error {
+	l := o.Layout
 	args := append([]string{"server", "--name", l.Name}, o.ServerArgs...)
 	if nodes > 1 {
 		if err := ensureNodeBridge(l); err != nil {

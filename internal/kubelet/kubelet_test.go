@@ -441,7 +441,7 @@ func TestResourcesChangeInPlace(t *testing.T) {
 		p.Status.QOSClass = corev1.PodQOSBurstable
 		p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: list("100m"), Limits: list("200m")}
 	}))
-	pod := r.eventually("grow", "running", running)
+	r.eventually("grow", "running", running)
 	change := func(cpu string, generation int64) {
 		t.Helper()
 		fresh, err := client.Pods.Get(t.Context(), r.api, "default", "grow")
@@ -456,7 +456,7 @@ func TestResourcesChangeInPlace(t *testing.T) {
 		}
 	}
 	change("150m", 2)
-	pod = r.eventually("grow", "resized", func(p *corev1.Pod) bool {
+	pod := r.eventually("grow", "resized", func(p *corev1.Pod) bool {
 		c := p.Status.ContainerStatuses[0]
 		return c.AllocatedResources.Cpu().MilliValue() == 150 && resizeCondition(p, corev1.PodResizeInProgress) == nil
 	})

@@ -62,7 +62,7 @@ func endKeeper(ctx context.Context, client *keeper.Client) error {
 	return client.End(ctx)
 }
 
-// UnmountBelow unmounts what is mounted in a folder, the innermost first.
+// UnmountBelow unmounts what is mounted in a folder, the innermost first. What is mounted at the folder itself is whoever's who put it there.
 func UnmountBelow(dir string) error {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -70,7 +70,7 @@ func UnmountBelow(dir string) error {
 	}
 	var found []string
 	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
 			found = append(found, fields[4])
 		}
 	}

@@ -198,6 +198,12 @@ func allocate(path string, mode uint32, size int64) error {
 	return nil
 }
 
+// HasRoom tells whether the disk of a directory has as much free as writes need that were refused before.
+func HasRoom(dir string) bool {
+	free, err := freeBytes(dir)
+	return err == nil && free >= 2*lowSpaceBytes
+}
+
 // freeBytes is what an unprivileged process may still write below a directory.
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
