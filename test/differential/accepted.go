@@ -45,7 +45,7 @@ func readAccepted() ([]acceptance, error) {
 }
 
 func (a *acceptance) covers(d difference) bool {
-	for i, text := range []string{d.resource, d.field, d.name, d.sort, d.upstream, d.clipper} {
+	for i, text := range []string{d.Resource, d.Field, d.Script, d.Sort, d.Upstream, d.Clipper} {
 		if !a.patterns[i].MatchString(text) {
 			return false
 		}

@@ -12,10 +12,10 @@ import (
 
 // difference is one way in which two answers differ.
 type difference struct {
-	resource, field, name string // of the script
-	sort                  string // "status", "cause missing", "header Warning", "body .spec.x"
-	upstream, clipper     string
-	request               string
+	Resource, Field, Script string
+	Sort                    string // "status 201≠422", "causes", "header Warning", "body .spec.x"
+	Upstream, Clipper       string
+	Request                 string
 }
 
 // comparedHeaders are those whose values must be equal. Others only have to be there on both sides.
@@ -25,17 +25,17 @@ var (
 )
 
 // compare tells how the answers to a step differ.
-func compare(s script, st step, vars [2]map[string]string, answers [2]answer) []difference {
+func compare(b *sides, s script, st step, vars [2]map[string]string, answers [2]answer) []difference {
 	c := comparison{script: s, step: st}
 	for i, a := range answers {
 		if a.err != nil {
 			answers[i] = answer{header: http.Header{}, body: []byte("error: " + a.err.Error())}
 		}
-		c.norm[i] = normalizer{sent: expand(string(st.body), vars[i]) + st.path, vars: vars[i]}
+		c.norm[i] = normalizer{sent: expand(string(st.body), vars[i]) + st.path, vars: vars[i], services: b.services}
 	}
 	u, k := answers[0], answers[1]
 	if u.code != k.code {
-		c.add("status", strconv.Itoa(u.code)+" "+c.norm[0].text(short(u.body)), strconv.Itoa(k.code)+" "+c.norm[1].text(short(k.body)))
+		c.add(fmt.Sprintf("status %d≠%d", u.code, k.code), c.norm[0].text(short(u.body)), c.norm[1].text(short(k.body)))
 		return c.found
 	}
 	c.headers(u.header, k.header)
@@ -56,8 +56,8 @@ func (c *comparison) add(sort, upstream, clipper string) {
 		body = body[:3000] + "…"
 	}
 	c.found = append(c.found, difference{
-		resource: c.script.resource, field: c.script.field, name: c.script.name, sort: sort, upstream: upstream, clipper: clipper,
-		request: strings.TrimSpace(fmt.Sprintf("%s %s %s\n    %s", c.step.method, c.step.path, headerText(c.step.header), body)),
+		Resource: c.script.resource, Field: c.script.field, Script: c.script.name, Sort: sort, Upstream: upstream, Clipper: clipper,
+		Request: strings.TrimSpace(fmt.Sprintf("%s %s %s\n    %s", c.step.method, c.step.path, headerText(c.step.header), body)),
 	})
 }
 
@@ -132,13 +132,8 @@ func asStatus(v any) map[string]any {
 func (c *comparison) statuses(a, b map[string]any) {
 	x, y := causes(a), causes(b)
 	missing, extra := without(x, y), without(y, x)
-	for _, m := range missing {
-		c.add("cause missing", m, strings.Join(extra, "\n"))
-	}
-	for _, e := range extra {
-		c.add("cause extra", strings.Join(missing, "\n"), e)
-	}
 	if len(missing)+len(extra) > 0 {
+		c.add("causes", strings.Join(missing, "\n"), strings.Join(extra, "\n"))
 		return
 	}
 	if !slices.Equal(x, y) {

@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/signal"
@@ -88,20 +90,27 @@ func run(ctx context.Context, o options) (same bool, err error) {
 	return writeReports(o.scratch, accepted, found)
 }
 
-// writeReports writes the whole report to a file and its head to the standard output.
+// writeReports writes the whole report and all differences to files, and the report's head to the standard output.
 func writeReports(dir string, accepted []acceptance, found *findings) (same bool, err error) {
 	r := newReport(accepted, found)
-	file, err := os.Create(filepath.Join(dir, "report.txt"))
+	text, lines := filepath.Join(dir, "report.txt"), filepath.Join(dir, "differences.json")
+	err = errors.Join(
+		writeFile(text, func(w io.Writer) error { r.write(w, 0); return nil }),
+		writeFile(lines, r.writeLines),
+	)
 	if err != nil {
-		return false, err
-	}
-	defer file.Close()
-	w := bufio.NewWriter(file)
-	r.write(w, 0)
-	if err := w.Flush(); err != nil {
 		return false, fmt.Errorf("write the report: %w", err)
 	}
 	r.write(os.Stdout, 25)
-	fmt.Printf("The whole report: %s\n", file.Name())
+	fmt.Printf("The whole report: %s, each difference: %s\n", text, lines)
 	return len(r.groups) == 0, nil
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(file)
+	return errors.Join(write(w), w.Flush(), file.Close())
 }

@@ -2,8 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"net/netip"
 	"regexp"
-	"sort"
 	"strings"
 	"time"
 )
@@ -11,13 +11,18 @@ import (
 var (
 	uidForm  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	timeForm = regexp.MustCompile(`20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
-	hostForm = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+	// Objects are quoted in messages, some of them twice.
+	versionForm = regexp.MustCompile(`(resourceVersion\\*":\\*")\d+`)
+	portForm    = regexp.MustCompile(`([nN]odePort\\*":)3\d{4}`)
+	addressForm = regexp.MustCompile(`\d+\.\d+\.\d+\.\d+`)
+	hostForm    = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 )
 
 // normalizer replaces what differs between two servers by nature: what each made up, and what the time of day is.
 type normalizer struct {
-	sent string // the request: values that it gives are compared as they are
-	vars map[string]string
+	sent     string // the request: values that it gives are compared as they are
+	vars     map[string]string
+	services netip.Prefix
 }
 
 func (n normalizer) text(s string) string {
@@ -42,6 +47,13 @@ func (n normalizer) text(s string) string {
 		}
 		return "<now>"
 	})
+	s = addressForm.ReplaceAllStringFunc(s, func(a string) string {
+		if ip, err := netip.ParseAddr(a); err != nil || !n.services.Contains(ip) || strings.Contains(n.sent, a) {
+			return a
+		}
+		return "<address>"
+	})
+	s = portForm.ReplaceAllString(versionForm.ReplaceAllString(s, "${1}<rv>"), "${1}<port>")
 	return hostForm.ReplaceAllString(s, "<server>")
 }
 
@@ -71,8 +83,6 @@ func (n normalizer) field(key string, v any, path string) any {
 		return "<rv>"
 	case key == "continue" && isText && text != "":
 		return "<continue>"
-	case (key == "clusterIP" || key == "clusterIPs") && !strings.Contains(n.sent, firstText(v)):
-		return "<address>"
 	case key == "nodePort" || key == "healthCheckNodePort":
 		if f, ok := v.(float64); ok && f >= 30000 && !strings.Contains(n.sent, number(f)) {
 			return "<port>"
@@ -88,18 +98,6 @@ func (n normalizer) field(key string, v any, path string) any {
 func number(f float64) string {
 	data, _ := json.Marshal(f)
 	return string(data)
-}
-
-func firstText(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case []any:
-		if len(v) > 0 {
-			return firstText(v[0])
-		}
-	}
-	return "\x00"
 }
 
 var generateName = regexp.MustCompile(`"generateName":"([^"]*)"`)
@@ -136,10 +134,4 @@ func without(a, b []string) (out []string) {
 		}
 	}
 	return out
-}
-
-func sorted(a []string) []string {
-	a = append([]string(nil), a...)
-	sort.Strings(a)
-	return a
 }

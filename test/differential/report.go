@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -12,6 +13,7 @@ import (
 // report shows findings in groups.
 type report struct {
 	requests, differing int
+	left                []difference // that no acceptance covers
 	groups              []*group
 	accepted            []acceptance
 }
@@ -32,18 +34,19 @@ func newReport(accepted []acceptance, f *findings) *report {
 			r.accepted[i].hits++
 			continue
 		}
-		if slices.Contains(presentHeaders, strings.TrimPrefix(d.sort, "header ")) {
-			d.resource, d.field = "(any)", ""
+		r.left = append(r.left, d)
+		if slices.Contains(presentHeaders, strings.TrimPrefix(d.Sort, "header ")) {
+			d.Resource, d.Field = "(any)", ""
 		}
-		key := d.resource + "\x00" + d.field + "\x00" + d.sort
+		key := d.Resource + "\x00" + d.Field + "\x00" + d.Sort
 		g := byKey[key]
 		if g == nil {
-			g = &group{resource: d.resource, field: d.field, sort: d.sort, first: d, scripts: map[string]bool{}}
+			g = &group{resource: d.Resource, field: d.Field, sort: d.Sort, first: d, scripts: map[string]bool{}}
 			byKey[key] = g
 		}
 		g.count++
-		g.scripts[d.name] = true
-		if d.name < g.first.name {
+		g.scripts[d.Script] = true
+		if d.Script < g.first.Script {
 			g.first = d
 		}
 	}
@@ -51,6 +54,17 @@ func newReport(accepted []acceptance, f *findings) *report {
 		return cmp.Or(cmp.Compare(b.count, a.count), cmp.Compare(a.resource, b.resource), cmp.Compare(a.field, b.field), cmp.Compare(a.sort, b.sort))
 	})
 	return r
+}
+
+// writeLines writes each difference as a line of JSON, for programs.
+func (r *report) writeLines(w io.Writer) error {
+	e := json.NewEncoder(w)
+	for _, d := range r.left {
+		if err := e.Encode(d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // write prints the counts and the groups, the largest first; at most limit of them, unless it is 0.
@@ -72,7 +86,7 @@ func (r *report) write(w io.Writer, limit int) {
 func (g *group) write(w io.Writer) {
 	names := slices.Sorted(maps.Keys(g.scripts))
 	fmt.Fprintf(w, "\n=== %d × %s %s: %s\n  in %s\n", g.count, g.resource, g.field, g.sort, strings.Join(names[:min(len(names), 12)], ", "))
-	fmt.Fprintf(w, "  first: %s: %s\n  upstream: %s\n  clipper:  %s\n", g.first.name, g.first.request, indent(g.first.upstream), indent(g.first.clipper))
+	fmt.Fprintf(w, "  first: %s: %s\n  upstream: %s\n  clipper:  %s\n", g.first.Script, g.first.Request, indent(g.first.Upstream), indent(g.first.Clipper))
 }
 
 func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n            ") }

@@ -61,7 +61,7 @@ func runScript(ctx context.Context, b *sides, s script, found *findings) error {
 			continue
 		}
 		requests++
-		if d := compare(s, st, vars, answers); len(d) > 0 {
+		if d := compare(b, s, st, vars, answers); len(d) > 0 {
 			differing++
 			all = append(all, d...)
 		}

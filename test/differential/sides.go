@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,10 +37,11 @@ type side struct {
 
 // sides are the two that are compared, upstream first.
 type sides struct {
-	each    [2]*side
-	running []*exec.Cmd
-	clipper string
-	logs    string
+	each     [2]*side
+	running  []*exec.Cmd
+	clipper  string
+	logs     string
+	services netip.Prefix // from which both give Services their addresses
 }
 
 // startBoth starts Clipper, then upstream with Clipper's keys and range of Services: both know the same users and addresses.
@@ -67,11 +69,10 @@ func startBoth(ctx context.Context, o options) (_ *sides, err error) {
 		return nil, err
 	}
 	clipper := &side{name: "clipper", url: url, client: client}
-	services, err := serviceRange(ctx, clipper)
-	if err != nil {
+	if b.services, err = serviceRange(ctx, clipper); err != nil {
 		return nil, err
 	}
-	if err := b.startUpstream(o, services); err != nil {
+	if err := b.startUpstream(o); err != nil {
 		return nil, err
 	}
 	if err := waitReady(ctx, client, upstreamURL); err != nil {
@@ -81,7 +82,7 @@ func startBoth(ctx context.Context, o options) (_ *sides, err error) {
 	return b, nil
 }
 
-func (b *sides) startUpstream(o options, services string) error {
+func (b *sides) startUpstream(o options) error {
 	data := filepath.Join(o.scratch, "etcd")
 	if err := os.RemoveAll(data); err != nil {
 		return err
@@ -97,7 +98,7 @@ func (b *sides) startUpstream(o options, services string) error {
 			"--proxy-client-cert-file", key("front-proxy-client.crt"), "--proxy-client-key-file", key("front-proxy-client.key"),
 			"--requestheader-client-ca-file", key("front-proxy-ca.crt"), "--requestheader-allowed-names", "front-proxy-client",
 			"--requestheader-username-headers", "X-Remote-User", "--requestheader-group-headers", "X-Remote-Group", "--requestheader-extra-headers-prefix", "X-Remote-Extra-",
-			"--service-cluster-ip-range", services, "--enable-admission-plugins", "NodeRestriction", "--advertise-address", "127.0.0.1"),
+			"--service-cluster-ip-range", b.services.String(), "--enable-admission-plugins", "NodeRestriction", "--advertise-address", "127.0.0.1"),
 	)
 }
 
@@ -210,17 +211,17 @@ func waitReady(ctx context.Context, client *http.Client, url string) error {
 }
 
 // serviceRange waits for the range of addresses from which Clipper gives Services theirs.
-func serviceRange(ctx context.Context, s *side) (string, error) {
+func serviceRange(ctx context.Context, s *side) (netip.Prefix, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
 		var found struct{ Spec struct{ CIDRs []string } }
 		err := getJSON(ctx, s, "/apis/networking.k8s.io/v1/servicecidrs/kubernetes", &found)
 		if err == nil && len(found.Spec.CIDRs) > 0 {
-			return found.Spec.CIDRs[0], nil
+			return netip.ParsePrefix(found.Spec.CIDRs[0])
 		}
 		if sleep(ctx, 100*time.Millisecond) != nil {
-			return "", fmt.Errorf("the range of Services is unknown: %w", err)
+			return netip.Prefix{}, fmt.Errorf("the range of Services is unknown: %w", err)
 		}
 	}
 }
