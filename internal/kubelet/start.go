@@ -49,7 +49,6 @@ func (r *syncRun) start(ctx context.Context, ref lifecycle.Ref) {
 		r.k.metrics.startedErrors.WithLabelValues(containerType(ref.Class), why.Reason).Inc()
 	}
 	r.out.waiting[c.Name] = why
-	r.w.touch()
 }
 
 func (r *syncRun) event(c *corev1.Container, eventType, reason, format string, args ...any) {

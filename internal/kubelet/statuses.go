@@ -3,6 +3,7 @@ package kubelet
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,10 +22,12 @@ const (
 	parallelStatuses = 16
 	statusRetry      = time.Second
 	statusConflicts  = 5
+	// settling is how long a status is kept back that tells only that a pod is being prepared: most pods run before it is over.
+	settling = 500 * time.Millisecond
 )
 
 // statuses writes pod statuses to the API. For each pod at most one write is under way and at most one waits, the latest: what came in between is
-// never written.
+// never written. So a pod that starts at once costs one write.
 type statuses struct {
 	ctx    context.Context
 	client client.Client
@@ -42,7 +45,9 @@ type reported struct {
 	next    *corev1.PodStatus
 	remove  bool // delete the object once next is written
 	writing bool
-	gone    bool // the API has let go of it
+	gone    bool          // the API has let go of it
+	due     time.Time     // when next is to be written if nothing more telling comes
+	urgent  chan struct{} // has a token when there is something to be written at once
 }
 
 func newStatuses(ctx context.Context, c client.Client, logger *slog.Logger) *statuses {
@@ -58,7 +63,7 @@ func (s *statuses) set(object *corev1.Pod, status corev1.PodStatus, remove bool)
 	defer s.mu.Unlock()
 	r := s.pods[object.UID]
 	if r == nil {
-		r = &reported{base: object}
+		r = &reported{base: object, urgent: make(chan struct{}, 1)}
 		s.pods[object.UID] = r
 	}
 	if r.gone || s.ctx.Err() != nil {
@@ -67,11 +72,51 @@ func (s *statuses) set(object *corev1.Pod, status corev1.PodStatus, remove bool)
 	if newer(object, r.base) {
 		r.base = object
 	}
-	r.next = &status
 	r.remove = r.remove || remove
+	r.schedule(&status)
 	if !r.writing {
 		r.writing = true
 		s.wg.Go(func() { s.drain(object.UID, r) })
+	}
+}
+
+// schedule replaces what waits to be written.
+func (r *reported) schedule(status *corev1.PodStatus) {
+	kept := r.next != nil && !r.due.IsZero()
+	r.next = status
+	if !r.remove && preparing(status) {
+		if !kept {
+			r.due = time.Now().Add(settling)
+		}
+		return
+	}
+	r.due = time.Time{}
+	select {
+	case r.urgent <- struct{}{}:
+	default:
+	}
+}
+
+// preparing tells whether a status says no more than that a pod's containers are being made.
+func preparing(status *corev1.PodStatus) bool {
+	if status.Phase != corev1.PodPending {
+		return false
+	}
+	telling := func(c corev1.ContainerStatus) bool {
+		waiting := c.State.Waiting
+		return waiting == nil || waiting.Reason != lifecycle.ReasonCreating && waiting.Reason != lifecycle.ReasonInitializing
+	}
+	return !slices.ContainsFunc(status.InitContainerStatuses, telling) && !slices.ContainsFunc(status.ContainerStatuses, telling)
+}
+
+// settle waits until what is kept back is due, or something urgent has come.
+func (s *statuses) settle(r *reported, due time.Time) {
+	timer := time.NewTimer(time.Until(due))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.urgent:
+	case <-s.ctx.Done():
 	}
 }
 
@@ -105,7 +150,12 @@ func (s *statuses) drain(uid types.UID, r *reported) {
 			s.mu.Unlock()
 			return
 		}
-		r.next = nil
+		if due := r.due; time.Now().Before(due) && s.ctx.Err() == nil {
+			s.mu.Unlock()
+			s.settle(r, due)
+			continue
+		}
+		r.next, r.due = nil, time.Time{}
 		s.mu.Unlock()
 
 		select {

@@ -75,11 +75,14 @@ func (r *syncRun) run(ctx context.Context) error {
 	if err := r.ensureSandbox(ctx); err != nil {
 		return err
 	}
-	for _, ref := range r.plan.Start {
+	for i, ref := range r.plan.Start {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		r.start(ctx, ref)
+		if i < len(r.plan.Start)-1 { // the end of the whole is looked at anyway
+			r.w.touch()
+		}
 	}
 	return r.prune(ctx)
 }

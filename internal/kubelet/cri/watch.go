@@ -113,8 +113,16 @@ func (c *Client) receive(ctx context.Context, changed func(types.UID), announce 
 			return received, err
 		}
 		received = true
+		if ownDoing(e.ContainerEventType) {
+			continue
+		}
 		if uid := e.GetPodSandboxStatus().GetMetadata().GetUid(); uid != "" {
 			changed(types.UID(uid))
 		}
 	}
+}
+
+// ownDoing tells whether an event only repeats what the kubelet has just done itself.
+func ownDoing(kind runtimeapi.ContainerEventType) bool {
+	return kind == runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT || kind == runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT
 }

@@ -9,6 +9,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// Why a container that is still to be started waits.
+const (
+	ReasonCreating     = "ContainerCreating"
+	ReasonInitializing = "PodInitializing"
+)
+
 const (
 	reasonStatusUnknown = "ContainerStatusUnknown"
 	reasonRestartingAll = "RestartingAllContainers"
@@ -165,9 +171,9 @@ func containerResources(in *StatusInput, c *corev1.Container, seen *Container, s
 // waitingReason says why a container that has no problem doesn't run yet.
 func waitingReason(pod *corev1.Pod) string {
 	if len(pod.Spec.InitContainers) > 0 {
-		return "PodInitializing"
+		return ReasonInitializing
 	}
-	return "ContainerCreating"
+	return ReasonCreating
 }
 
 // stamp is a time as the API stores it.
