@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -34,6 +33,7 @@ import (
 	"clipper.dev/clipper/internal/authz/bootstrap"
 	nodeauthz "clipper.dev/clipper/internal/authz/node"
 	"clipper.dev/clipper/internal/authz/rbac"
+	"clipper.dev/clipper/internal/h2"
 	"clipper.dev/clipper/internal/hook"
 	"clipper.dev/clipper/internal/pki"
 	"clipper.dev/clipper/internal/quota"
@@ -247,12 +247,10 @@ func (p *controlPlane) serve(ctx context.Context, listener net.Listener) error {
 		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 1 << 20,
 		ErrorLog: slog.NewLogLogger(p.log.With("component", "apiserver").Handler(), slog.LevelDebug),
 	}
-	if err := http2.ConfigureServer(server, &http2.Server{MaxConcurrentStreams: 250, MaxUploadBufferPerStream: 256 << 10, MaxUploadBufferPerConnection: 1 << 20}); err != nil {
-		return err
-	}
+	new(h2.Server).Configure(server)
 	var g errgroup.Group
 	g.Go(func() error {
-		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.ServeTLS(h2.Listen(listener), "", ""); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve the API: %w", err)
 		}
 		return nil

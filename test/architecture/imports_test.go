@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"admission"},
 	{"api", "nft", "netlab"},
 	{"pki", "quota", "expression"},
-	{"store", "demo", "localpath"},
+	{"store", "demo", "h2", "localpath"},
 }
 
 // unit is the entry of layers that a package belongs to: its folder below internal/, or the two-part entry that names it.

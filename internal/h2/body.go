@@ -1,0 +1,110 @@
+package h2
+
+import (
+	"io"
+	"net/http"
+	"sync"
+)
+
+// A body is a request's body: the reader of the connection puts bytes in, the handler takes them out. What is taken is credited
+// to the client, so that no more than a window of it is ever kept.
+type body struct {
+	stream *stream
+
+	mu      sync.Mutex
+	more    sync.Cond
+	data    []byte
+	at      int
+	err     error       // what follows the data
+	trailer http.Header // becomes the request's at the end
+	expects bool        // the client waits to be told to go on
+	closed  bool
+}
+
+// maxHintBytes bounds the memory that a client gets for declaring a length.
+const maxHintBytes = 32 << 10
+
+func newBody(s *stream, expects bool) *body {
+	b := &body{stream: s, expects: expects}
+	b.more.L = &b.mu
+	return b
+}
+
+// put adds bytes; false means that nobody wants them any more.
+func (b *body) put(p []byte, sizeHint int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.err != nil {
+		return false
+	}
+	if b.at == len(b.data) {
+		b.data, b.at = b.data[:0], 0
+	}
+	if b.data == nil && sizeHint > int64(len(p)) {
+		b.data = make([]byte, 0, min(sizeHint, maxHintBytes))
+	}
+	b.data = append(b.data, p...)
+	b.more.Signal()
+	return true
+}
+
+// end says what comes after what was put: io.EOF or an error.
+func (b *body) end(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil {
+		b.err = err
+		b.more.Signal()
+	}
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	if b.expects {
+		b.expects = false
+		if b.at == len(b.data) && b.err == nil {
+			b.mu.Unlock()
+			b.stream.goOn()
+			b.mu.Lock()
+		}
+	}
+	for b.at == len(b.data) && b.err == nil && !b.closed && len(p) > 0 {
+		b.more.Wait()
+	}
+	if b.closed {
+		b.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n := copy(p, b.data[b.at:])
+	b.at += n
+	var err error
+	if b.at == len(b.data) {
+		if n == 0 || b.err == io.EOF { //nolint:errorlint // end is given this very value
+			err = b.err
+		}
+		b.data, b.at = b.data[:0], 0
+	}
+	if err == io.EOF && b.trailer != nil { //nolint:errorlint // end is given this very value
+		b.stream.takeTrailer(b.trailer)
+		b.trailer = nil
+	}
+	b.mu.Unlock()
+	if n > 0 {
+		b.stream.conn.credit(b.stream, n)
+	}
+	return n, err
+}
+
+// Close implements io.Closer. What has not been read is dropped.
+func (b *body) Close() error {
+	b.mu.Lock()
+	n := len(b.data) - b.at
+	b.closed, b.data, b.at = true, nil, 0
+	b.more.Broadcast()
+	b.mu.Unlock()
+	if n > 0 {
+		b.stream.conn.credit(b.stream, n)
+	}
+	return nil
+}
