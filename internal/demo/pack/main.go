@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -53,6 +54,15 @@ func pack(program, archive string) error {
 func image(layer v1.Layer, version string) (v1.Image, error) {
 	img, err := mutate.AppendLayers(empty.Image, layer)
 	if err != nil {
+		return nil, err
+	}
+	file, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture = "linux", runtime.GOARCH // other runtimes leave an image of no platform aside
+	if img, err = mutate.ConfigFile(img, file); err != nil {
 		return nil, err
 	}
 	return mutate.Config(img, v1.Config{
