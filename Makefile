@@ -45,10 +45,15 @@ conformance: build
 	cd test/conformance && go run ./run -clipper ../../bin/clipper -out ../../$(OUT)/conformance -images ../../$(OUT)/images \
 		-suite ../../$(OUT)/e2e.test -ginkgo ../../$(OUT)/ginkgo -focus "$(FOCUS)" -skip "$(SKIP)" -parallel $(PARALLEL)
 
+# Clipper and kube-apiserver on one etcd, in turns and at once.
+samedatabase: build
+	cd test/conformance && CGO_ENABLED=0 go build -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/bench/etcd go.etcd.io/etcd/server/v3
+	cd test/conformance && CGO_ENABLED=0 go build -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/bench/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+	cd test/conformance && go test -count 1 ./samedatabase
+
 # Clipper beside upstream's own components, which are built in out/bench: make bench [BENCH="-clipper-only -rows pod,hundred"].
 bench: build
-	cd bench/compare && go build -o ../../$(OUT)/bench/compare .
-	$(OUT)/bench/compare -clipper bin/clipper -scratch $(OUT)/bench -demo $(DEMO) $(BENCH)
+	cd bench/compare && go build -o ../../$(OUT)/bench/compare . && exec ../../$(OUT)/bench/compare -clipper ../../bin/clipper -scratch ../../$(OUT)/bench -demo ../../$(DEMO) $(BENCH)
 
 clean:
 	rm -rf bin $(OUT) $(KEEPER) $(DEMO)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -65,6 +66,31 @@ func (a *Allocator) Load(ctx context.Context) error {
 
 // Run follows the Services and repairs what leaked, until ctx ends.
 func (a *Allocator) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.follow(ctx) })
+	g.Go(func() error { return a.repair(ctx) })
+	return g.Wait()
+}
+
+// follow learns which ports other servers of the database give out and take back.
+func (a *Allocator) follow(ctx context.Context) error {
+	err := a.services.View.Subscribe(ctx, func(c client.Change) {
+		a.ports.observe(portsOf(c.Old), portsOf(c.New))
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func portsOf(i client.Item) []int32 {
+	if i == nil {
+		return nil
+	}
+	return nodePorts(i.Object().(*corev1.Service))
+}
+
+func (a *Allocator) repair(ctx context.Context) error {
 	tick := time.NewTicker(repairEvery)
 	defer tick.Stop()
 	for {

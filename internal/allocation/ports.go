@@ -24,10 +24,12 @@ type portBook struct {
 	first, last int32
 	used        map[int32]bool // nil until reset
 	pending     map[int32]int  // reserved for a write that has not ended
+	seen        map[int32]int  // how many stored Services have it, as far as the view has come
+	freed       map[int32]int  // given back here, which the view doesn't show yet
 }
 
 func newPortBook(first, last int32) portBook {
-	return portBook{mu: &sync.Mutex{}, first: first, last: last, pending: map[int32]int{}}
+	return portBook{mu: &sync.Mutex{}, first: first, last: last, pending: map[int32]int{}, seen: map[int32]int{}, freed: map[int32]int{}}
 }
 
 // reset makes the ports of these Services, and what writes under way have reserved, the ones that are taken.
@@ -43,7 +45,31 @@ func (b *portBook) reset(services []*corev1.Service) {
 	for p := range b.pending {
 		used[p] = true
 	}
-	b.used = used
+	b.used, b.freed = used, map[int32]int{}
+}
+
+// observe notes a stored Service's change, whoever made it.
+func (b *portBook) observe(before, after []int32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range after {
+		b.seen[p]++
+	}
+	for _, p := range before {
+		if b.seen[p]--; b.seen[p] <= 0 {
+			delete(b.seen, p)
+		}
+	}
+	for _, p := range before {
+		if slices.Contains(after, p) {
+			continue
+		}
+		if b.freed[p] > 0 {
+			b.freed[p]--
+		} else if b.pending[p] == 0 {
+			delete(b.used, p)
+		}
+	}
 }
 
 func (b *portBook) take(port int32) error {
@@ -55,7 +81,7 @@ func (b *portBook) take(port int32) error {
 	if port < b.first || port > b.last {
 		return fmt.Errorf("provided port is not in the valid range. The range of valid ports is %d-%d", b.first, b.last)
 	}
-	if b.used[port] {
+	if b.used[port] || b.seen[port] > b.freed[port] {
 		return errPortAllocated
 	}
 	b.used[port] = true
@@ -104,6 +130,7 @@ func (b *portBook) free(ports []int32) {
 	defer b.mu.Unlock()
 	for _, p := range ports {
 		delete(b.used, p)
+		b.freed[p]++
 	}
 }
 

@@ -36,6 +36,8 @@ type Resource struct {
 	Versions []Version
 	// StoredAs names the group, version and kind written to etcd; its zero value is the first version.
 	StoredAs schema.GroupVersionKind
+	// WrittenAs is the version that is written to etcd where that isn't the hub's: one of Versions, whose FromHub and ToHub convert.
+	WrittenAs string
 	// Stored converts an object of any version to the one that is stored. It is for kinds whose objects are unstructured: these have no
 	// hub. An object keeps the version of its request until it's written, what is read keeps the version that it was stored as, and
 	// FromHub converts from any version.

@@ -245,10 +245,13 @@ func newResource(row *api.Resource, rows []*api.Resource, kinds map[string]*stor
 		kinds[row.Prefix] = k
 	}
 	maps.Copy(k.Fields, row.Fields)
+	if row.WrittenAs != "" {
+		k.WrittenAs = r.written()
+	}
 	for i := range row.Versions {
 		v := &row.Versions[i]
 		if gvk := (schema.GroupVersionKind{Group: row.Group, Version: v.Version, Kind: row.Kind}); gvk != k.GVK {
-			k.Versions[gvk] = stored.Version{New: v.New, ToHub: v.ToHub}
+			k.Versions[gvk] = stored.Version{New: v.New, ToHub: v.ToHub, FromHub: v.FromHub}
 		}
 	}
 	r.kind = k
@@ -260,6 +263,14 @@ func hubOf(row *api.Resource) schema.GroupVersionKind {
 		return row.StoredAs
 	}
 	return schema.GroupVersionKind{Group: row.Group, Version: row.Versions[0].Version, Kind: row.Kind}
+}
+
+// written is the type that values in etcd have.
+func (r *resource) written() schema.GroupVersionKind {
+	if r.row.WrittenAs == "" {
+		return r.hub
+	}
+	return schema.GroupVersionKind{Group: r.row.Group, Version: r.row.WrittenAs, Kind: r.row.Kind}
 }
 
 // makerOf finds who makes objects of a type: a row's own version, or another row's.

@@ -144,7 +144,8 @@ func (v *version) storageHash() string {
 	if v.virtual() {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(v.hub.Group + "/" + v.hub.Version + "/" + v.hub.Kind))
+	written := v.written()
+	sum := sha256.Sum256([]byte(written.Group + "/" + written.Version + "/" + written.Kind))
 	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 

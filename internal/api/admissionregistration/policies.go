@@ -43,7 +43,8 @@ var ValidatingAdmissionPolicies = api.Register(&api.Resource{
 var MutatingAdmissionPolicies = api.Register(&api.Resource{
 	Group: group, Name: "mutatingadmissionpolicies", Singular: "mutatingadmissionpolicy", Kind: "MutatingAdmissionPolicy",
 	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicy, admissionv1.MutatingAdmissionPolicyList]("v1")},
+	Versions:   []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicy, admissionv1.MutatingAdmissionPolicyList]("v1"), former[admissionv1.MutatingAdmissionPolicy]()},
+	WrittenAs:  "v1beta1",
 	Prefix:     "mutatingadmissionpolicies",
 
 	Default: api.On(func(p *admissionv1.MutatingAdmissionPolicy) {
@@ -88,7 +89,8 @@ var ValidatingAdmissionPolicyBindings = api.Register(&api.Resource{
 var MutatingAdmissionPolicyBindings = api.Register(&api.Resource{
 	Group: group, Name: "mutatingadmissionpolicybindings", Singular: "mutatingadmissionpolicybinding", Kind: "MutatingAdmissionPolicyBinding",
 	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicyBinding, admissionv1.MutatingAdmissionPolicyBindingList]("v1")},
+	Versions:   []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicyBinding, admissionv1.MutatingAdmissionPolicyBindingList]("v1"), former[admissionv1.MutatingAdmissionPolicyBinding]()},
+	WrittenAs:  "v1beta1",
 	Prefix:     "mutatingadmissionpolicybindings",
 
 	Default:        api.On(func(b *admissionv1.MutatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) }),
@@ -134,4 +136,12 @@ func refText(r *admissionv1.ParamRef) string {
 		return "*"
 	}
 	return r.Name
+}
+
+// former is v1beta1 of a mutating kind: v1.36 still stores it, for the sake of a downgrade, and does not serve it. Its encoding is that of v1.
+func former[T any, PT interface {
+	*T
+	api.Object
+}]() api.Version {
+	return api.Version{Version: "v1beta1", StoredOnly: true, New: func() api.Object { return PT(new(T)) }}
 }

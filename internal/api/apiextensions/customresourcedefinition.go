@@ -20,7 +20,8 @@ var CustomResourceDefinitions = api.Register(&api.Resource{
 	Kind:       "CustomResourceDefinition",
 	ShortNames: []string{"crd", "crds"},
 	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[apiextensionsv1.CustomResourceDefinition, apiextensionsv1.CustomResourceDefinitionList]("v1")},
+	Versions:   []api.Version{api.Serve[apiextensionsv1.CustomResourceDefinition, apiextensionsv1.CustomResourceDefinitionList]("v1"), stored},
+	WrittenAs:  stored.Version,
 	Prefix:     "apiextensions.k8s.io/customresourcedefinitions",
 
 	Default:        api.On(defaultDefinition),

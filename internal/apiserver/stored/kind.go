@@ -19,16 +19,21 @@ import (
 // Version is a version that values may be stored as.
 type Version struct {
 	New   func() api.Object
-	ToHub func(api.Object) (api.Object, error) // nil for the hub itself
+	ToHub func(api.Object) (api.Object, error) // nil for the hub itself, and for what looks like it
+	// FromHub is its reverse, for the version that is written.
+	FromHub func(api.Object) (api.Object, error)
 }
 
 // Kind reads and writes one table's values; it is the table's store.Kind.
 type Kind struct {
-	GVK      schema.GroupVersionKind // of the hub, which is what is written
+	GVK      schema.GroupVersionKind // of the hub, which is what is written unless WrittenAs says otherwise
 	New      func() api.Object       // an empty hub object
 	Default  func(api.Object)        // nil when there is nothing to default
 	Fields   map[string]func(api.Object) string
 	Versions map[schema.GroupVersionKind]Version // all that can be read, the hub among them
+
+	// WrittenAs is what is written where that isn't the hub; one of Versions.
+	WrittenAs schema.GroupVersionKind
 
 	// Text is a kind whose objects are unstructured: they are stored and cached as JSON.
 	Text bool
@@ -77,21 +82,61 @@ func (k *Kind) Encode(obj api.Object) (*Draft, error) {
 	if k.Text {
 		return k.encodeText(obj)
 	}
+	gvk := k.GVK
+	if !k.WrittenAs.Empty() {
+		gvk = k.WrittenAs
+		if from := k.Versions[gvk].FromHub; from != nil {
+			return k.encodeConverted(obj, gvk, from)
+		}
+	}
+	value, message, err := envelope(obj, gvk)
+	if err != nil {
+		return nil, err
+	}
+	return &Draft{Value: value, message: message, record: k.record(obj)}, nil
+}
+
+// encodeConverted writes a version that has other fields than the hub. What is cached is what will be read back.
+func (k *Kind) encodeConverted(obj api.Object, gvk schema.GroupVersionKind, from func(api.Object) (api.Object, error)) (*Draft, error) {
+	written, err := from(obj)
+	if err != nil {
+		return nil, fmt.Errorf("convert a %s for storage: %w", gvk, err)
+	}
+	value, _, err := envelope(written, gvk)
+	if err != nil {
+		return nil, err
+	}
+	back, _, err := k.read(value)
+	if err != nil {
+		return nil, err
+	}
+	if k.Default != nil {
+		k.Default(back)
+	}
+	message, err := Marshal(back)
+	if err != nil {
+		return nil, err
+	}
+	return &Draft{Value: value, message: message, record: k.record(back)}, nil
+}
+
+// envelope encodes an object and puts it into Kubernetes' envelope; message is a part of value.
+func envelope(obj api.Object, gvk schema.GroupVersionKind) (value, message []byte, err error) {
 	m, ok := obj.(Message)
 	if !ok {
-		return nil, fmt.Errorf("%T has no protobuf encoding", obj)
+		return nil, nil, fmt.Errorf("%T has no protobuf encoding", obj)
 	}
-	apiVersion, kind := k.GVK.ToAPIVersionAndKind()
+	apiVersion, kind := gvk.ToAPIVersionAndKind()
 	size := m.Size()
-	value := make([]byte, 0, wire.EnvelopeSize(apiVersion, kind, size))
+	value = make([]byte, 0, wire.EnvelopeSize(apiVersion, kind, size))
 	value = wire.AppendEnvelopeHead(value, apiVersion, kind, size)
 	at := len(value)
 	value = value[:at+size]
 	if _, err := m.MarshalToSizedBuffer(value[at:]); err != nil {
-		return nil, fmt.Errorf("encode a %T: %w", obj, err)
+		return nil, nil, fmt.Errorf("encode a %T: %w", obj, err)
 	}
-	message := value[at : at+size : at+size]
-	return &Draft{Value: wire.AppendEnvelopeTail(value), message: message, record: k.record(obj)}, nil
+	message = value[at : at+size : at+size]
+	return wire.AppendEnvelopeTail(value), message, nil
 }
 
 // Remember keeps what is known of a draft until the store brings its value back. Call it before the write.
