@@ -30,7 +30,7 @@ func (k *Kubelet) followStatic(ctx context.Context) error {
 	if k.cfg.StaticPodPath == "" {
 		return nil
 	}
-	events, stop, err := watchDir(k.cfg.StaticPodPath)
+	events, stop, err := watchDir(k.cfg.StaticPodPath, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE)
 	if err != nil {
 		return err
 	}
@@ -155,15 +155,15 @@ func (k *Kubelet) parseStatic(path string) (*corev1.Pod, error) {
 }
 
 // watchDir tells of changes in a folder, which is made if it isn't there.
-func watchDir(dir string) (<-chan struct{}, func(), error) {
+func watchDir(dir string, mask uint32) (<-chan struct{}, func(), error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, nil, fmt.Errorf("make the static pods' folder: %w", err)
+		return nil, nil, fmt.Errorf("make the folder to watch: %w", err)
 	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, nil, fmt.Errorf("watch %s: %w", dir, err)
 	}
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE); err != nil {
+	if _, err := unix.InotifyAddWatch(fd, dir, mask); err != nil {
 		unix.Close(fd)
 		return nil, nil, fmt.Errorf("watch %s: %w", dir, err)
 	}
