@@ -71,12 +71,12 @@ func run(ctx context.Context, o options) error {
 	if err := os.MkdirAll(o.scratch, 0o755); err != nil {
 		return err
 	}
+	t := newTable()
 	if o.only != clipperSide {
 		if err := buildUpstream(ctx, o.scratch); err != nil {
-			return err
+			t.Failures, o.only = append(t.Failures, failure{upstreamSide, "build", err.Error()}), clipperSide
 		}
 	}
-	t := newTable()
 	for _, stage := range stages {
 		for _, b := range stage.sides {
 			if o.only != "" && o.only != b.name {

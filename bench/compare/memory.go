@@ -154,12 +154,11 @@ func barePod(dir, cgroup string) (undo []func() error, err error) {
 		return nil, fmt.Errorf("network namespace: %w", err)
 	}
 	undo = append(undo, ns.Close)
-	hierarchies, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
+	paths, err := cgroupRoots(cgroup)
 	if err != nil {
 		return undo, err
 	}
-	for _, h := range hierarchies {
-		path := filepath.Join(filepath.Dir(h), cgroup)
+	for _, path := range paths {
 		if err := os.Mkdir(path, 0o755); err != nil {
 			return undo, err
 		}

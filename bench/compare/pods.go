@@ -65,6 +65,8 @@ func (w *podWatch) until(ctx context.Context, n int, is func(watch.EventType, *c
 
 func running(_ watch.EventType, p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning }
 
+func bound(_ watch.EventType, p *corev1.Pod) bool { return p.Spec.NodeName != "" }
+
 func gone(t watch.EventType, _ *corev1.Pod) bool { return t == watch.Deleted }
 
 // measurePod starts pods one after the other, each when the one before is gone.
@@ -130,13 +132,12 @@ func measureHundred(ctx context.Context, _ options, s *side, r *results) error {
 	defer w.events.Stop()
 	began := time.Now()
 	var g errgroup.Group
-	g.SetLimit(clients)
-	for i := range crowd {
-		g.Go(func() error {
+	g.Go(func() error {
+		return atOnce(writers, crowd, func(i int) error {
 			_, err := c.CoreV1().Pods(namespace).Create(ctx, benchPod(fmt.Sprintf("bench-many-%d", i), "sleep", idleTime), metav1.CreateOptions{})
 			return err
 		})
-	}
+	})
 	err = w.until(ctx, crowd, running)
 	took := time.Since(began)
 	if createErr := g.Wait(); createErr != nil {

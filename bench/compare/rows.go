@@ -26,7 +26,7 @@ type beginning struct {
 // stages are a whole cluster with a node, and a control plane alone.
 var stages = []stage{
 	{
-		sides: []beginning{{clipperSide, startClipper}},
+		sides: []beginning{{clipperSide, startClipper}, {upstreamSide, startUpstreamCluster}},
 		groups: []group{
 			{[]string{"start"}, measureStart},
 			{[]string{"answer"}, measureAnswer},
@@ -42,6 +42,7 @@ var stages = []stage{
 			{[]string{"list"}, measureAllLists},
 			{[]string{"watch"}, withClient(true, measureWatch)},
 			{[]string{"memory"}, measureMemory},
+			{[]string{"scheduler"}, withClient(true, measureScheduling)},
 		},
 	},
 }
