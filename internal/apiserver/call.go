@@ -6,13 +6,15 @@ import (
 	"sync"
 
 	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/fairness"
 )
 
 // A call is what the engine knows of one request besides its operation. It travels in the context.
 type call struct {
 	user     api.UserInfo
-	agent    string // User-Agent, for the field manager
-	internal bool   // made inside the process
+	agent    string           // User-Agent, for the field manager
+	internal bool             // made inside the process
+	ticket   *fairness.Ticket // of the request's seat; nil inside the process
 
 	keepBody bool   // the audit wants the request's body
 	body     []byte // as received, if kept

@@ -42,7 +42,7 @@ type Config struct {
 	// Address is this server's own, as clients outside reach it; discovery shows it.
 	Address string
 
-	// MaxInFlight and MaxMutatingInFlight bound the requests served at once, watches and streams apart. Defaults 400 and 200.
+	// MaxInFlight and MaxMutatingInFlight are, in sum, the seats that requests share by priority. Defaults 400 and 200.
 	MaxInFlight, MaxMutatingInFlight int
 	// MaxBodyBytes bounds a request's body. Default 3 MiB.
 	MaxBodyBytes int64

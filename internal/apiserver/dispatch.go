@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -55,13 +54,7 @@ func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
 
 // boundTime gives a request the time that it asks for, at most what the server allows.
 func (s *Server) boundTime(r *http.Request) (context.Context, context.CancelFunc) {
-	limit := s.cfg.RequestTimeout
-	if strings.Contains(r.URL.RawQuery, "timeout=") {
-		if asked, err := time.ParseDuration(r.URL.Query().Get("timeout")); err == nil && asked > 0 && asked < limit {
-			limit = asked
-		}
-	}
-	return context.WithTimeout(r.Context(), limit)
+	return context.WithTimeout(r.Context(), s.timeLimit(r))
 }
 
 // serveResource runs one operation on a resource. The error it returns has not been sent.

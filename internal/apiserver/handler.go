@@ -16,6 +16,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"clipper.dev/clipper/internal/apiserver/fairness"
 	"clipper.dev/clipper/internal/apiserver/request"
 )
 
@@ -40,7 +41,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Audit-Id", w.auditID)
 	c := &call{agent: r.UserAgent()}
-	w.call = c
+	w.call, c.ticket = c, &w.ticket
 	r = r.WithContext(withCall(r.Context(), c))
 	u, err := s.authenticate(w, r)
 	if err != nil {
@@ -50,13 +51,10 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	c.user = userOf(u)
 	w.attributes = attributesOf(info, u)
 	s.beginAudit(w, c)
-	release, err := s.limits.enter(r.Context(), info)
-	if err != nil {
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
+	if !s.seat(w, r, info, u) {
 		return
 	}
-	defer release()
+	defer w.ticket.Leave()
 	if err := s.authorize(r.Context(), w.attributes); err != nil {
 		s.fail(w, r, err)
 		return
@@ -137,6 +135,7 @@ type response struct {
 	attributes   authorizer.AttributesRecord
 	impersonator user.Info
 	call         *call
+	ticket       fairness.Ticket
 	level        string // of the audit
 	answer       []byte // as sent, if the audit wants it
 }

@@ -20,7 +20,6 @@ type metrics struct {
 	watchers *prometheus.GaugeVec
 	events   *prometheus.CounterVec
 	cut      *prometheus.CounterVec
-	current  *prometheus.GaugeVec
 	authn    *prometheus.CounterVec
 }
 
@@ -50,14 +49,11 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_terminated_watchers_total", Help: "Counter of watchers closed due to unresponsiveness broken by resource type.",
 		}, []string{"group", "resource"}),
-		current: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "apiserver_current_inflight_requests", Help: "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
-		}, []string{"request_kind"}),
 		authn: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "authentication_attempts", Help: "Counter of authenticated attempts.",
 		}, []string{"result"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.sizes, m.watchers, m.events, m.cut, m.current, m.authn} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.sizes, m.watchers, m.events, m.cut, m.authn} {
 		reg.MustRegister(c)
 	}
 	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})

@@ -65,6 +65,9 @@ func (s *Server) serveRemote(w *response, r *http.Request, info *request.Info) b
 		http.Error(w, "service unavailable", http.StatusServiceUnavailable)
 		return true
 	}
+	if info.Verb == "watch" {
+		w.ticket.Leave() // the seat that it needs is over there
+	}
 	identify(r.Header, infoOf(callOf(r.Context()).user))
 	b := &backend{url: &url.URL{Scheme: "https", Host: remote.Host}, transport: remote.Transport, dial: func(ctx context.Context) (net.Conn, error) {
 		address, err := remote.Address()

@@ -142,6 +142,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, v *version, i
 		return err
 	}
 	if o.Watch {
+		defer s.fairness.Watch(info, r.URL.RawQuery)()
 		return s.serveWatch(w, r, v, c, o)
 	}
 	media, ok := negotiate.Output(r, negotiate.Any)

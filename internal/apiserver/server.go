@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/fairness"
 	"clipper.dev/clipper/internal/apiserver/packed"
 	"clipper.dev/clipper/internal/apiserver/stored"
 	"clipper.dev/clipper/internal/store"
@@ -25,7 +26,7 @@ type Server struct {
 	security   atomic.Pointer[security]
 	remotes    atomic.Pointer[Remotes]
 	metrics    *metrics
-	limits     limits
+	fairness   *fairness.Controller
 	frames     frameFormats
 	health     healthChecks
 	components healthChecks // of componentstatuses
@@ -52,7 +53,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	s.turns.init()
-	s.limits.init(cfg.MaxInFlight, cfg.MaxMutatingInFlight, s.metrics)
+	s.fairness = fairness.New(fairness.Config{Seats: cfg.MaxInFlight + cfg.MaxMutatingInFlight, Objects: s.extent, Logger: cfg.Logger})
+	cfg.Metrics.MustRegister(s.fairness)
+	s.Handle(s.fairness.Dumps())
 	s.health.addDefaults(s)
 	s.Handle("/debug/pprof/", profiles())
 	s.Install(cfg.Security)

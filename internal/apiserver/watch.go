@@ -208,6 +208,7 @@ func (s *watchStream) run(ctx context.Context, watch *store.Watch, o *metav1.Lis
 	if err := s.to.send(); err != nil {
 		return nil
 	}
+	callOf(ctx).ticket.Leave() // what follows lasts long and does little
 	return s.follow(ctx, watch)
 }
 

@@ -26,6 +26,7 @@ import (
 	"clipper.dev/clipper/internal/apiserver"
 	"clipper.dev/clipper/internal/apiserver/aggregator"
 	"clipper.dev/clipper/internal/apiserver/crd"
+	"clipper.dev/clipper/internal/apiserver/fairness"
 	"clipper.dev/clipper/internal/apiserver/managed"
 	"clipper.dev/clipper/internal/apiserver/openapi"
 	"clipper.dev/clipper/internal/authn"
@@ -59,6 +60,7 @@ type controlPlane struct {
 	crds    *crd.Manager
 	remote  *aggregator.Manager // servers of further groups
 	ledger  *quota.Ledger       // what requests under way have reserved of quotas
+	fair    fairness.Objects    // flow schemas and priority levels of every cluster
 }
 
 // openKeys opens the certificates, which everything else needs first.
@@ -145,7 +147,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	}
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
 		Store: p.store, Metrics: p.metrics, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformers: secrets.Transformers(resources()),
-		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: tracker,
+		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: tracker, MaxInFlight: p.opts.MaxInFlight, MaxMutatingInFlight: p.opts.MaxMutatingInFlight,
 	})
 	if err != nil {
 		return fmt.Errorf("open the API server: %w", err)
@@ -160,6 +162,11 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("serve custom resources: %w", err)
 	}
+	objects, err := bootstrap.Load()
+	if err != nil {
+		return err
+	}
+	p.fair = fairness.Objects{Schemas: objects.FlowSchemas, Levels: objects.PriorityLevels}
 	p.remote, err = aggregator.New(ctx, aggregator.Config{
 		Client: self, Local: p.engine.LocalGroupVersions, Resolver: services, ClientTLS: p.keys.ClientTLS(pki.FrontProxyClient),
 		Logger: p.log.With("component", "aggregator"),
@@ -270,7 +277,10 @@ func (p *controlPlane) serve(ctx context.Context, listener net.Listener) error {
 // bootstrapObjects makes what every cluster has.
 func (p *controlPlane) bootstrapObjects(ctx context.Context) error {
 	self := p.engine.Client(engineUser)
-	if err := bootstrap.Apply(ctx, self, p.rbac); err != nil {
+	var g errgroup.Group
+	g.Go(func() error { return bootstrap.Apply(ctx, self, p.rbac) })
+	g.Go(func() error { return fairness.Ensure(ctx, self, p.fair) })
+	if err := g.Wait(); err != nil {
 		return fmt.Errorf("make the objects of every cluster: %w", err)
 	}
 	return applySystemObjects(ctx, self, p)

@@ -25,6 +25,8 @@ type ServerOptions struct {
 	EtcdCAFile    string
 	EtcdCertFile  string
 	EtcdKeyFile   string
+	// MaxInFlight and MaxMutatingInFlight are, in sum, the requests that are served at once.
+	MaxInFlight, MaxMutatingInFlight int
 	// NoNode runs the control plane alone.
 	NoNode bool
 	// APIOnly runs the API server alone, without controllers, scheduler and node.
@@ -68,6 +70,8 @@ func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.EtcdCAFile, "etcd-cafile", "", "authority of the outside etcd")
 	f.StringVar(&o.EtcdCertFile, "etcd-certfile", "", "client certificate for the outside etcd")
 	f.StringVar(&o.EtcdKeyFile, "etcd-keyfile", "", "key of that certificate")
+	f.IntVar(&o.MaxInFlight, "max-requests-inflight", 400, "with --max-mutating-requests-inflight: how many requests are served at once, shared by priority")
+	f.IntVar(&o.MaxMutatingInFlight, "max-mutating-requests-inflight", 200, "with --max-requests-inflight: how many requests are served at once, shared by priority")
 	f.BoolVar(&o.NoNode, "no-node", false, "run the control plane alone, without a node")
 	f.BoolVar(&o.APIOnly, "api-only", false, "run the API server alone, without controllers, scheduler and node")
 }

@@ -132,6 +132,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return alloc.Run(ctx) })
 	g.Go(func() error { return ignoreEnd(ctx, p.crds.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, p.remote.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, p.engine.Fairness().Run(ctx, self, p.fair)) })
 	g.Go(func() error { return revive(ctx, p.store, o.Layout.EtcdDir(), o.Logger) })
 	if err := s.writeAccess(); err != nil {
 		return err

@@ -27,7 +27,8 @@ const (
 	firstRetry, lastRetry = 200 * time.Millisecond, time.Minute
 )
 
-// Run keeps to the configuration, and keeps the objects that every cluster has, until ctx ends. The client acts for the engine.
+// Run keeps to the configuration, and keeps the objects that every cluster has, which Ensure has made, until ctx ends. The client acts
+// for the engine.
 func (c *Controller) Run(ctx context.Context, cl client.Client, o Objects) error {
 	schemaView, err := cl.View(ctx, schemas.GVR, client.Selection{})
 	if err != nil {
@@ -108,7 +109,7 @@ func objectsOf[T client.Object](v client.View) []T {
 
 // maintain makes sure of the objects of every cluster from time to time.
 func (c *Controller) maintain(ctx context.Context, cl client.Client, o Objects) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(maintainEvery)
 	defer timer.Stop()
 	for {
 		select {

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,7 +24,7 @@ const parallelWrites = 64
 // maxAttempts bounds how often a write is tried anew when another server's came first.
 const maxAttempts = 5
 
-// Apply makes the objects of every cluster exist. The client acts for a member of system:masters. Kinds that aren't served are passed
+// Apply makes the objects of every cluster exist, but for those of priority and fairness. The client acts for a member of system:masters. Kinds that aren't served are passed
 // over. When az is not nil, Apply returns once it knows all roles and bindings.
 func Apply(ctx context.Context, c client.Client, az *rbac.Authorizer) error {
 	o, err := Load()
@@ -37,7 +36,7 @@ func Apply(ctx context.Context, c client.Client, az *rbac.Authorizer) error {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	rbacGV, scheduling, flow := rbacv1.SchemeGroupVersion, schedulingv1.SchemeGroupVersion, flowcontrolv1.SchemeGroupVersion
+	rbacGV, scheduling := rbacv1.SchemeGroupVersion, schedulingv1.SchemeGroupVersion
 	for _, work := range []func() error{
 		func() error {
 			return apply(gctx, c, served, rbacGV.WithResource("clusterroles"), o.ClusterRoles, reconcileClusterRole)
@@ -51,12 +50,6 @@ func Apply(ctx context.Context, c client.Client, az *rbac.Authorizer) error {
 		},
 		func() error {
 			return apply(gctx, c, served, scheduling.WithResource("priorityclasses"), o.PriorityClasses, reconcilePriorityClass)
-		},
-		func() error {
-			return apply(gctx, c, served, flow.WithResource("flowschemas"), o.FlowSchemas, reconcileFlowSchema)
-		},
-		func() error {
-			return apply(gctx, c, served, flow.WithResource("prioritylevelconfigurations"), o.PriorityLevels, reconcilePriorityLevel)
 		},
 	} {
 		g.Go(work)

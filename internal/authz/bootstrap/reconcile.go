@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -134,24 +133,6 @@ func reconcilePriorityClass(have, want *schedulingv1.PriorityClass) action {
 		return update
 	}
 	return keep
-}
-
-const autoUpdateSpec = flowcontrolv1.AutoUpdateAnnotationKey
-
-func reconcileFlowSchema(have, want *flowcontrolv1.FlowSchema) action {
-	if have.Annotations[autoUpdateSpec] == "false" || equality.Semantic.DeepEqual(have.Spec, want.Spec) {
-		return keep
-	}
-	have.Spec = want.Spec
-	return update
-}
-
-func reconcilePriorityLevel(have, want *flowcontrolv1.PriorityLevelConfiguration) action {
-	if have.Annotations[autoUpdateSpec] == "false" || equality.Semantic.DeepEqual(have.Spec, want.Spec) {
-		return keep
-	}
-	have.Spec = want.Spec
-	return update
 }
 
 func reconcileNamespace(_, _ *corev1.Namespace) action { return keep }
