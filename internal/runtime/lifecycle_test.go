@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -175,7 +176,7 @@ func TestKeeperHandsOverToAnotherBuild(t *testing.T) {
 	checkCount(t, n.log(counter))
 }
 
-func keeperPID(t *testing.T, n *node) int {
+func keeperPID(t testing.TB, n *node) int {
 	t.Helper()
 	client := keeper.NewClient(filepath.Join(n.config.RunDir, "keeper"))
 	defer client.Close()
@@ -270,6 +271,58 @@ func TestProcessesThatAContainerLeavesEndWithIt(t *testing.T) {
 	if data, err := os.ReadFile(tasks); err == nil {
 		t.Errorf("processes left: %s", data)
 	}
+}
+
+// A process that is on its way into a container when that ends must not keep the kernel from ending it,
+// as one does that nobody waits for.
+func TestContainersEndWhileProcessesEnterThem(t *testing.T) {
+	n := newNode(t)
+	p := n.runPod()
+	for attempt := range uint32(8) {
+		config := p.containerConfig("pause")
+		config.Metadata.Attempt = attempt
+		id := p.ready(config)
+		var entering sync.WaitGroup
+		for range 8 {
+			entering.Go(func() {
+				for err := error(nil); err == nil; {
+					_, err = n.ExecSync(context.Background(), &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"/probe", "say", "hi"}, Timeout: 10})
+				}
+			})
+		}
+		if _, err := n.StopContainer(context.Background(), &runtimeapi.StopContainerRequest{ContainerId: id}); err != nil {
+			t.Fatal(err)
+		}
+		entering.Wait()
+		n.waitExit(id)
+	}
+	for _, name := range n.keeperChildren() {
+		if strings.HasPrefix(name, "runc:[") {
+			t.Errorf("nobody waits for %s", name)
+		}
+	}
+}
+
+// keeperChildren are the names of the keeper's child processes.
+func (n *node) keeperChildren() []string {
+	n.t.Helper()
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", keeperPID(n.t, n)))
+	if err != nil || len(lists) == 0 {
+		n.t.Fatalf("the keeper's children are not known: %v", err)
+	}
+	var names []string
+	for _, list := range lists {
+		children, err := os.ReadFile(list)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		for child := range strings.FieldsSeq(string(children)) {
+			if comm, err := os.ReadFile(filepath.Join("/proc", child, "comm")); err == nil {
+				names = append(names, strings.TrimSpace(string(comm)))
+			}
+		}
+	}
+	return names
 }
 
 func TestPodSharesItsProcesses(t *testing.T) {

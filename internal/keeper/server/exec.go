@@ -94,12 +94,25 @@ func (s *Server) exec(body json.RawMessage, files []*os.File) (*libcontainer.Pro
 	}
 	defer stage.close()
 	process.ExtraFiles = []*os.File{stage.theirs}
-	if request.Terminal {
-		master, err := startWithTerminal(c.runtime, process)
-		return process, master, err
+	if !request.Terminal {
+		process.Stdin, process.Stdout, process.Stderr = files[0], files[1], files[2]
 	}
-	process.Stdin, process.Stdout, process.Stderr = files[0], files[1], files[2]
-	return process, nil, c.runtime.Start(process)
+	master, err := s.enter(c, process, request.Terminal)
+	if err != nil {
+		s.buryOrphans()
+		return nil, nil, err
+	}
+	return process, master, nil
+}
+
+// enter starts a process in a container that runs; the terminal's master is nil if it has none.
+func (s *Server) enter(c *container, process *libcontainer.Process, terminal bool) (*os.File, error) {
+	s.births.RLock()
+	defer s.births.RUnlock()
+	if terminal {
+		return startWithTerminal(c.runtime, process)
+	}
+	return nil, c.runtime.Start(process)
 }
 
 func closeFiles(files []*os.File) {

@@ -34,6 +34,8 @@ type Server struct {
 	// starting bounds how many containers are set up at the same moment; more only wait for each other.
 	starting chan struct{}
 	warm     *warmer
+	// births is held by whoever starts a process, and by who looks for what failed starts left, alone.
+	births sync.RWMutex
 
 	mu         sync.Mutex
 	containers map[string]*container

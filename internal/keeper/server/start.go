@@ -30,15 +30,27 @@ func (s *Server) start(request *wire.Start) (wire.Started, error) {
 	}
 	s.starting <- struct{}{}
 	defer func() { <-s.starting }()
+	c, err := s.bear(request)
+	if err != nil {
+		s.buryOrphans()
+		return wire.Started{}, errors.Join(err, s.removeLeftovers(request.ID))
+	}
+	s.watchers.Go(func() { s.follow(c) })
+	return wire.Started{PID: c.record.PID, StartedAt: c.record.StartedAt}, nil
+}
+
+// bear launches a container and makes it known before orphans are looked for again.
+func (s *Server) bear(request *wire.Start) (*container, error) {
+	s.births.RLock()
+	defer s.births.RUnlock()
 	c, err := s.launch(request)
 	if err != nil {
-		return wire.Started{}, errors.Join(err, s.removeLeftovers(request.ID))
+		return nil, err
 	}
 	s.mu.Lock()
 	s.containers[request.ID] = c
 	s.mu.Unlock()
-	s.watchers.Go(func() { s.follow(c) })
-	return wire.Started{PID: c.record.PID, StartedAt: c.record.StartedAt}, nil
+	return c, nil
 }
 
 func (s *Server) launch(request *wire.Start) (*container, error) {
