@@ -81,9 +81,6 @@ func (s *Server) createOnce(ctx context.Context, t target, obj api.Object, o *me
 		return nil, err
 	}
 	defer func() { finishAdmission(committed) }()
-	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
-		return nil, errors.New("resourceVersion should not be set on objects to be created")
-	}
 	doc, err := s.insert(ctx, t, obj, dry)
 	committed = err == nil && !dry
 	return doc, err
@@ -144,8 +141,10 @@ func (s *Server) insert(ctx context.Context, t target, obj api.Object, dry bool)
 		if err := s.refuseTaken(ctx, t, key); err != nil {
 			return nil, err
 		}
-		obj.SetResourceVersion("")
 		return &document{obj: obj}, nil
+	}
+	if rv, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64); err == nil && rv != 0 {
+		return nil, errors.New("resourceVersion should not be set on objects to be created")
 	}
 	draft, err := t.v.kind.Encode(obj)
 	if err != nil {

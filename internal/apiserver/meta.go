@@ -40,14 +40,13 @@ func placeInNamespace(v *version, namespace string, obj api.Object) error {
 	return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 }
 
-// checkName refuses an object whose name is not the URL's; an absent one is filled in.
+// checkName refuses an object whose name is not the URL's.
 func checkName(obj api.Object, name string) error {
 	switch obj.GetName() {
 	case name:
 		return nil
 	case "":
-		obj.SetName(name)
-		return nil
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", name))
 	}
 	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), name))
 }
@@ -181,13 +180,21 @@ func keepManagedTimes(obj, old api.Object) {
 	obj.SetManagedFields(kept)
 }
 
-// checkUID refuses a write to an object that took the place of the one meant.
-func checkUID(t target, uid types.UID, live api.Object) error {
+// checkUID refuses a write to an object that took the place of the one meant. Upstream's dry runs don't know their keys' prefix.
+func checkUID(t target, uid types.UID, live api.Object, dry bool) error {
 	if uid == "" || uid == live.GetUID() {
 		return nil
 	}
-	return apierrors.NewConflict(t.v.gr(), t.name, fmt.Errorf("StorageError: invalid object, Code: 4, Key: /registry/%s/%s, ResourceVersion: 0, "+
-		"AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v", t.v.row.Prefix, t.key(), uid, live.GetUID()))
+	root := "/registry/"
+	if dry {
+		root = "/"
+	}
+	return apierrors.NewConflict(t.v.gr(), t.name, fmt.Errorf("StorageError: invalid object, Code: 4, Key: %s%s/%s, ResourceVersion: 0, "+
+		"AdditionalErrorMsg: %w", root, t.v.row.Prefix, t.key(), otherUID(uid, live)))
+}
+
+func otherUID(uid types.UID, live api.Object) error {
+	return fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, live.GetUID()) //nolint:staticcheck // upstream's words
 }
 
 // wipeSystemFields clears what a client may not choose for a new object.

@@ -209,12 +209,16 @@ func (s *Server) scalePatched(ctx context.Context, t target, p patchRequest) (*d
 		if err := applyPatch(c, p, typed(live, scaleKind), out); err != nil {
 			return nil, err
 		}
-		if out.Name != t.name {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", out.Name, t.name))
+		if err := placeInNamespace(t.v, t.namespace, out); err != nil {
+			return nil, err
 		}
+		if err := checkName(out, t.name); err != nil {
+			return nil, err
+		}
+		dedupOwners(c, out, true)
 		return out, nil
 	}
-	return s.changeScale(ctx, t, compute, updateOptionsOf(p.options), managerOf(p.options.FieldManager, c.agent), dryRun(p.options.DryRun))
+	return s.changeScale(ctx, t, "", compute, updateOptionsOf(p.options), managerOf(p.options.FieldManager, c.agent), dryRun(p.options.DryRun))
 }
 
 // applyScale applies a scale as what it is to the tracker: an apply patch of the object that has the replicas alone.

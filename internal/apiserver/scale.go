@@ -2,14 +2,18 @@ package apiserver
 
 import (
 	"context"
-	"fmt"
 	"net/http"
+	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/apiserver/negotiate"
@@ -92,43 +96,76 @@ func (s *Server) sendScale(w http.ResponseWriter, r *http.Request, t target, doc
 
 // putScale sets the replicas that a scale asks for.
 func (s *Server) putScale(ctx context.Context, t target, scale *autoscalingv1.Scale, o *metav1.UpdateOptions) (*document, error) {
-	if scale.Name != "" && scale.Name != t.name {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", scale.Name, t.name))
+	if err := placeInNamespace(t.v, t.namespace, scale); err != nil {
+		return nil, err
 	}
-	if scale.Namespace != "" && scale.Namespace != t.namespace {
-		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	if err := checkName(scale, t.name); err != nil {
+		return nil, err
 	}
-	return s.changeScale(ctx, t, func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error) { return scale, nil }, o, managerOf(o.FieldManager, callOf(ctx).agent), dryRun(o.DryRun))
+	dedupOwners(callOf(ctx), scale, false)
+	return s.changeScale(ctx, t, scale.UID, func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error) { return scale, nil }, o, managerOf(o.FieldManager, callOf(ctx).agent), dryRun(o.DryRun))
 }
 
-// changeScale computes a new scale from the live one and writes its replicas to the object.
-func (s *Server) changeScale(ctx context.Context, t target, compute func(live *autoscalingv1.Scale) (*autoscalingv1.Scale, error), o runtime.Object, manager string, dry bool) (*document, error) {
+// changeScale computes a new scale from the live one and writes its replicas to the object. uid, if set, is the object that is meant.
+func (s *Server) changeScale(ctx context.Context, t target, uid types.UID, compute func(live *autoscalingv1.Scale) (*autoscalingv1.Scale, error), o runtime.Object, manager string, dry bool) (*document, error) {
 	doc, _, err := s.update(ctx, t, change{
 		compute: func(live api.Object) (api.Object, error) {
 			before, err := scaleOf(t.v.row, live)
 			if err != nil {
 				return nil, err
 			}
+			before.ManagedFields = t.scaleManagers(live)
 			scale, err := compute(before)
 			if err != nil {
 				return nil, err
 			}
-			if scale.Spec.Replicas < 0 {
-				return nil, apierrors.NewInvalid(scaleKind.GroupKind(), t.name, field.ErrorList{
-					field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"),
-				})
-			}
-			obj := live.DeepCopyObject().(api.Object)
-			if scale.ResourceVersion != "" {
-				obj.SetResourceVersion(scale.ResourceVersion)
-			}
-			if err := checkUID(t, scale.UID, live); err != nil {
-				return nil, err
-			}
-			t.v.row.Scale.Set(obj, scale.Spec.Replicas)
-			return obj, nil
+			return rescaled(t, live, scale)
 		},
-		manager: manager, options: o, dryRun: dry,
+		uid: uid, manager: manager, options: o, dryRun: dry,
 	})
 	return doc, err
+}
+
+// rescaled returns the object with the replicas of a scale, which must be a valid one of that object.
+func rescaled(t target, live api.Object, scale *autoscalingv1.Scale) (api.Object, error) {
+	errs := apivalidation.ValidateObjectMeta(&scale.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, metadataPath)
+	if scale.Spec.Replicas < 0 {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"))
+	}
+	if len(errs) > 0 {
+		return nil, apierrors.NewInvalid(scaleKind.GroupKind(), t.name, errs)
+	}
+	if scale.UID != "" && scale.UID != live.GetUID() {
+		gr := t.v.gr()
+		gr.Resource += "/scale"
+		return nil, apierrors.NewConflict(gr, t.name, otherUID(scale.UID, live))
+	}
+	obj := live.DeepCopyObject().(api.Object)
+	if scale.ResourceVersion != "" {
+		obj.SetResourceVersion(scale.ResourceVersion)
+	}
+	t.v.row.Scale.Set(obj, scale.Spec.Replicas)
+	return obj, nil
+}
+
+// scaleManagers tells who owns the replicas of an object's scale.
+func (t target) scaleManagers(obj api.Object) []metav1.ManagedFieldsEntry {
+	if t.v.row.Scale.ReplicasPath == "" {
+		return nil
+	}
+	path := fieldpath.MakePathOrDie(anySlice(strings.Split(t.v.row.Scale.ReplicasPath, "."))...)
+	gv := t.v.gvk.GroupVersion().String()
+	managers, err := managedfields.NewScaleHandler(obj.GetManagedFields(), t.v.gvk.GroupVersion(), managedfields.ResourcePathMappings{gv: path}).ToSubresource()
+	if err != nil {
+		return nil
+	}
+	return managers
+}
+
+func anySlice(names []string) []any {
+	out := make([]any, len(names))
+	for i := range names {
+		out[i] = names[i]
+	}
+	return out
 }

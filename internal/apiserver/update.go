@@ -134,7 +134,7 @@ func (s *Server) updateOnce(ctx context.Context, t target, entry *store.Entry, c
 	if err != nil {
 		return nil, false, err
 	}
-	if err := checkUID(t, ch.uid, live); err != nil {
+	if err := checkUID(t, ch.uid, live, ch.dryRun); err != nil {
 		return nil, false, err
 	}
 	obj, err := ch.compute(live)
@@ -180,7 +180,7 @@ func checkVersion(t target, obj, live api.Object) error {
 		})
 	}
 	if _, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64); err != nil {
-		return apierrors.NewInternalError(fmt.Errorf("resource version %q: %w", obj.GetResourceVersion(), err))
+		return err // answered in the parser's own words, as upstream does
 	}
 	return apierrors.NewConflict(t.v.gr(), t.name, errors.New(modifiedText))
 }

@@ -133,7 +133,11 @@ func (c *comparison) statuses(a, b map[string]any) {
 	x, y := causes(a), causes(b)
 	missing, extra := without(x, y), without(y, x)
 	if len(missing)+len(extra) > 0 {
-		c.add("causes", strings.Join(missing, "\n"), strings.Join(extra, "\n"))
+		sort := "causes"
+		if slices.EqualFunc(missing, extra, func(a, b string) bool { return unquoted(a) == unquoted(b) }) {
+			sort = "quoted values"
+		}
+		c.add(sort, strings.Join(missing, "\n"), strings.Join(extra, "\n"))
 		return
 	}
 	if !slices.Equal(x, y) {

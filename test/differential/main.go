@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"syscall"
 	"time"
 )
 
@@ -47,7 +48,7 @@ func main() {
 		}
 		*p.to = re
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	same, err := run(ctx, o)
 	if err != nil {
@@ -84,10 +85,11 @@ func run(ctx context.Context, o options) (same bool, err error) {
 	began := time.Now()
 	found, err := runAll(ctx, both, phases, o.clients)
 	if err != nil {
-		return false, err
+		log.Printf("ended early: %v", err)
 	}
 	log.Printf("%d requests in %s", found.requests, time.Since(began).Round(time.Second))
-	return writeReports(o.scratch, accepted, found)
+	same, writeErr := writeReports(o.scratch, accepted, found)
+	return same, errors.Join(err, writeErr)
 }
 
 // writeReports writes the whole report and all differences to files, and the report's head to the standard output.

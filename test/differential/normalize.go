@@ -12,6 +12,7 @@ var (
 	uidForm  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	timeForm = regexp.MustCompile(`20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
 	// Objects are quoted in messages, some of them twice.
+	volumeForm  = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
 	versionForm = regexp.MustCompile(`(resourceVersion\\*":\\*")\d+`)
 	portForm    = regexp.MustCompile(`([nN]odePort\\*":)3\d{4}`)
 	addressForm = regexp.MustCompile(`\d+\.\d+\.\d+\.\d+`)
@@ -53,6 +54,7 @@ func (n normalizer) text(s string) string {
 		}
 		return "<address>"
 	})
+	s = volumeForm.ReplaceAllString(s, "kube-api-access-<generated>")
 	s = portForm.ReplaceAllString(versionForm.ReplaceAllString(s, "${1}<rv>"), "${1}<port>")
 	return hostForm.ReplaceAllString(s, "<server>")
 }
@@ -121,6 +123,16 @@ func causes(status map[string]any) []string {
 		out = append(out, at+": "+message+" ("+reason+")")
 	}
 	return out
+}
+
+var (
+	diffForm  = regexp.MustCompile(`(?s)\n@@ .*?( \(FieldValue\w+\)|$)`)
+	valueForm = regexp.MustCompile(`(?s)(Invalid|Duplicate|Unsupported) value: [{\[].*?[}\]](: |$| \()`)
+)
+
+// unquoted leaves out of a cause how a Go value is quoted in it.
+func unquoted(cause string) string {
+	return valueForm.ReplaceAllString(diffForm.ReplaceAllString(cause, "$1"), "$1 value: {…}$2")
 }
 
 func without(a, b []string) (out []string) {

@@ -23,7 +23,8 @@ func (f *findings) add(requests, differing int, d []difference) {
 	f.all = append(f.all, d...)
 }
 
-// runAll runs scripts, some at the same time, phase after phase: a phase finds what the former ones have left.
+// runAll runs scripts, some at the same time, phase after phase: a phase finds what the former ones have left. When ctx ends early,
+// what was found until then is returned with the error.
 func runAll(ctx context.Context, b *sides, phases [][]script, clients int) (*findings, error) {
 	found := &findings{}
 	for _, scripts := range phases {
@@ -36,7 +37,7 @@ func runAll(ctx context.Context, b *sides, phases [][]script, clients int) (*fin
 			g.Go(func() error { return runScript(ctx, b, s, found) })
 		}
 		if err := g.Wait(); err != nil {
-			return nil, err
+			return found, err
 		}
 	}
 	return found, ctx.Err()

@@ -139,7 +139,7 @@ func (f *family) structured(in runtime.Object) (api.Object, *api.Version, error)
 		return same, m.api, nil
 	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, o); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("unable to convert unstructured object to %v: %w", u.GroupVersionKind(), err)
 	}
 	return o, m.api, nil
 }
