@@ -58,8 +58,11 @@ func newRoot(keeper []byte) *cobra.Command {
 	return root
 }
 
-// layoutOf returns the layout of the cluster that --name says.
+// layoutOf returns the layout of the cluster that --name says. Whoever wants it deals with files that only root may read.
 func layoutOf(c *cobra.Command) (cluster.Layout, error) {
+	if os.Geteuid() != 0 {
+		return cluster.Layout{}, fmt.Errorf("\"%s\" needs root: try again with sudo", c.CommandPath())
+	}
 	name, err := c.Flags().GetString("name")
 	if err != nil {
 		return cluster.Layout{}, err

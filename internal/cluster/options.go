@@ -1,13 +1,16 @@
 package cluster
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // ServerOptions say how a server runs.
@@ -116,8 +119,36 @@ func (o *NodeOptions) complete(n int) (netip.Addr, error) {
 	if o.NodeName == "" {
 		o.NodeName = NodeName(n)
 	}
+	if err := o.check(); err != nil {
+		return netip.Addr{}, err
+	}
 	if o.NodeIP == "" {
 		return defaultNodeIP()
 	}
-	return netip.ParseAddr(o.NodeIP)
+	ip, err := netip.ParseAddr(o.NodeIP)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("--node-ip %q: use the address that the node has on this machine", o.NodeIP)
+	}
+	return ip, nil
+}
+
+// check refuses what the API would refuse when the node registers.
+func (o *NodeOptions) check() error {
+	if o.MaxPods < 1 {
+		return fmt.Errorf("--max-pods %d: use a number from 1", o.MaxPods)
+	}
+	if problems := validation.IsDNS1123Subdomain(o.NodeName); len(problems) > 0 {
+		return fmt.Errorf("--node-name %q: %s", o.NodeName, problems[0])
+	}
+	if path := strings.TrimPrefix(o.RuntimeEndpoint, "unix://"); path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("--container-runtime-endpoint: no runtime serves there: %w", err)
+		}
+	}
+	for key, value := range o.NodeLabels {
+		if problems := slices.Concat(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)); len(problems) > 0 {
+			return fmt.Errorf("--node-labels %s=%s: %s", key, value, problems[0])
+		}
+	}
+	return nil
 }

@@ -32,7 +32,7 @@ func Up(ctx context.Context, o UpOptions) error {
 		if nodes, err := nodesOf(l, 0); err == nil && lacksNode(l, nodes) {
 			return startNodes(ctx, o, nodes)
 		}
-		return fmt.Errorf("cluster %s runs already (process %d); see \"clipper status\", or stop it with \"clipper down\"", l.Name, pid)
+		return fmt.Errorf("cluster %s runs already (process %d): see \"clipper status --name %[1]s\", or stop it with \"clipper down --name %[1]s\"", l.Name, pid)
 	}
 	if err := Check(l); err != nil {
 		return err
@@ -96,8 +96,8 @@ func nodesOf(l Layout, asked int) (int, error) {
 	if asked == 0 {
 		return known, nil
 	}
-	if asked > maxNodes {
-		return 0, fmt.Errorf("--nodes %d: one machine has room for at most %d", asked, maxNodes)
+	if asked < 0 || asked > maxNodes {
+		return 0, fmt.Errorf("--nodes %d: use a number from 1 to %d, which is what one machine has room for", asked, maxNodes)
 	}
 	return asked, nil
 }
