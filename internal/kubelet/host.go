@@ -81,8 +81,19 @@ func newTokens(c client.Client) *tokens { return &tokens{client: c, held: map[to
 
 // get returns a token that has at least a fifth of its life before it, or, while none can be had, one that is still valid.
 func (t *tokens) get(ctx context.Context, pod *corev1.Pod, p *corev1.ServiceAccountTokenProjection) (string, time.Time, error) {
+	held, err := t.hold(ctx, pod, p)
+	return held.token, held.refresh, err
+}
+
+// status is get for those who pass a token on with its end.
+func (t *tokens) status(ctx context.Context, pod *corev1.Pod, audience string, seconds *int64) (authenticationv1.TokenRequestStatus, error) {
+	held, err := t.hold(ctx, pod, &corev1.ServiceAccountTokenProjection{Audience: audience, ExpirationSeconds: seconds})
+	return authenticationv1.TokenRequestStatus{Token: held.token, ExpirationTimestamp: metav1.NewTime(held.expires)}, err
+}
+
+func (t *tokens) hold(ctx context.Context, pod *corev1.Pod, p *corev1.ServiceAccountTokenProjection) (heldToken, error) {
 	if lifecycle.IsStatic(pod) {
-		return "", time.Time{}, errors.New("a static pod has no service account")
+		return heldToken{}, errors.New("a static pod has no service account")
 	}
 	key := tokenKey{uid: pod.UID, audience: p.Audience}
 	if p.ExpirationSeconds != nil {
@@ -93,19 +104,20 @@ func (t *tokens) get(ctx context.Context, pod *corev1.Pod, p *corev1.ServiceAcco
 	have, ok := t.held[key]
 	t.mu.Unlock()
 	if ok && now.Before(have.refresh) {
-		return have.token, have.refresh, nil
+		return have, nil
 	}
 	fresh, err := t.request(ctx, pod, p)
 	if err != nil {
 		if ok && now.Before(have.expires) {
-			return have.token, now.Add(time.Minute), nil
+			have.refresh = now.Add(time.Minute)
+			return have, nil
 		}
-		return "", time.Time{}, fmt.Errorf("failed to fetch token: %w", err)
+		return heldToken{}, fmt.Errorf("failed to fetch token: %w", err)
 	}
 	t.mu.Lock()
 	t.held[key] = fresh
 	t.mu.Unlock()
-	return fresh.token, fresh.refresh, nil
+	return fresh, nil
 }
 
 func (t *tokens) request(ctx context.Context, pod *corev1.Pod, p *corev1.ServiceAccountTokenProjection) (heldToken, error) {

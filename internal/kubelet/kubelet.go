@@ -23,6 +23,7 @@ import (
 	"clipper.dev/clipper/internal/kubelet/node"
 	"clipper.dev/clipper/internal/kubelet/objects"
 	"clipper.dev/clipper/internal/kubelet/volumes"
+	"clipper.dev/clipper/internal/kubelet/volumes/csi"
 )
 
 // Kubelet runs a node's pods.
@@ -44,6 +45,8 @@ type Kubelet struct {
 	collector *images.Collector
 	volumes   *volumes.Manager
 	local     *localVolumes
+	attach    *attachWait
+	csi       *csi.Plugin
 	users     *users
 	tokens    *tokens
 	health    health
@@ -92,7 +95,7 @@ func New(cfg Config) (*Kubelet, error) {
 		High: cfg.ImageGCHigh, Low: cfg.ImageGCLow, MinAge: 2 * time.Minute, Now: time.Now, Logger: cfg.Logger,
 	})
 	k.tokens = newTokens(cfg.Client)
-	if k.volumes, err = volumes.New(volumes.Config{Root: cfg.RootDir, LocalDir: cfg.LocalVolumeDir, Host: (*volumeHost)(k), Logger: cfg.Logger}); err != nil {
+	if err := k.openVolumes(); err != nil {
 		return nil, err
 	}
 	k.local = newLocalVolumes(cfg)
@@ -141,6 +144,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	g.Go(func() error { return k.followAPI(ctx, func() { k.sourcesReady.Store(true); k.adoptOrphans(ctx) }) })
 	g.Go(func() error { return k.keepHouse(ctx) })
 	g.Go(func() error { k.local.run(ctx); return nil })
+	g.Go(func() error { return k.followPlugins(ctx) })
 	g.Go(func() error { return newEvictor(k).run(ctx) })
 	if k.cfg.Listen != "" {
 		g.Go(func() error { return k.serve(ctx) })
@@ -170,7 +174,7 @@ func (k *Kubelet) newNode() *node.Manager {
 		Client: k.cfg.Client, Events: k.events, Name: k.cfg.NodeName, Addresses: k.hostIPs,
 		Labels: k.cfg.Labels, Annotations: k.local.annotations(), Taints: k.cfg.Taints, ProviderID: k.cfg.ProviderID, Port: k.port(), Version: k.cfg.Version,
 		Machine: k.machine, Capacity: k.capacity, Allocatable: k.allocatable,
-		Health: k.checkRuntime, Pressure: k.pressure.get, Images: k.listImages, Changed: k.nodeChanged, Logger: k.logger,
+		Health: k.checkRuntime, Pressure: k.pressure.get, Images: k.listImages, InUse: k.csi.InUse, Changed: k.nodeChanged, Logger: k.logger,
 	})
 }
 

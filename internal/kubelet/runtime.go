@@ -126,6 +126,7 @@ func (k *Kubelet) listed(err error) {
 // nodeChanged gives the runtime the node's pod ranges, and takes in what else the control plane asks of the node.
 func (k *Kubelet) nodeChanged(ctx context.Context, n *corev1.Node) {
 	k.local.changed(n)
+	k.attach.changed(n)
 	ranges := n.Spec.PodCIDR
 	if len(n.Spec.PodCIDRs) > 0 {
 		ranges = strings.Join(n.Spec.PodCIDRs, ",")

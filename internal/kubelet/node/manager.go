@@ -64,6 +64,8 @@ type Config struct {
 	// Pressure and Images tell what else is reported.
 	Pressure func() Pressure
 	Images   func(context.Context) ([]corev1.ContainerImage, error)
+	// InUse lists the volumes that must not be detached from the node.
+	InUse func() []corev1.UniqueVolumeName
 	// Changed is called when the Node object has changed, before its ranges count as in use.
 	Changed func(context.Context, *corev1.Node)
 	Logger  *slog.Logger

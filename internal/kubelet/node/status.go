@@ -22,6 +22,7 @@ func (m *Manager) setStatus(s *corev1.NodeStatus, health Health, images []corev1
 	s.NodeInfo.ContainerRuntimeVersion = health.Version
 	s.NodeInfo.KubeletVersion = m.cfg.Version
 	s.Images = images
+	s.VolumesInUse = m.cfg.InUse()
 	s.RuntimeHandlers = health.Handlers
 	s.Features = health.Features
 	p := m.cfg.Pressure()

@@ -24,7 +24,7 @@ func (emptyDir) Mount(_ context.Context, r *Request) (Mounted, error) {
 	if err := os.MkdirAll(r.Dir, dirMode); err != nil {
 		return Mounted{}, fmt.Errorf("make directory: %w", err)
 	}
-	mounted, err := isMountPoint(r.Dir)
+	mounted, err := IsMountPoint(r.Dir)
 	if err != nil {
 		return Mounted{}, err
 	}
@@ -37,7 +37,7 @@ func (emptyDir) Mount(_ context.Context, r *Request) (Mounted, error) {
 	if err := os.Chmod(r.Dir, 0o777); err != nil {
 		return Mounted{}, fmt.Errorf("open directory to all: %w", err)
 	}
-	if err := chownGroup(r.Dir, r.FSGroup, nil, false); err != nil {
+	if err := ChownGroup(r.Dir, r.FSGroup, nil, false); err != nil {
 		return Mounted{}, err
 	}
 	return Mounted{Path: r.Dir}, markReady(r)

@@ -45,7 +45,7 @@ func (l localVolume) Mount(_ context.Context, r *Request) (Mounted, error) {
 	if err := os.MkdirAll(r.Dir, dirMode); err != nil {
 		return Mounted{}, fmt.Errorf("make directory: %w", err)
 	}
-	mounted, err := isMountPoint(r.Dir)
+	mounted, err := IsMountPoint(r.Dir)
 	if err != nil {
 		return Mounted{}, err
 	}
@@ -53,7 +53,7 @@ func (l localVolume) Mount(_ context.Context, r *Request) (Mounted, error) {
 		if err := bind(path, r.Dir); err != nil {
 			return Mounted{}, err
 		}
-		if err := chownGroup(r.Dir, r.FSGroup, changePolicy(r.Pod), r.ReadOnly); err != nil {
+		if err := ChownGroup(r.Dir, r.FSGroup, ChangePolicy(r.Pod), r.ReadOnly); err != nil {
 			return Mounted{}, errors.Join(err, unmount(r.Dir))
 		}
 	}
@@ -87,7 +87,8 @@ func RemoveLocal(folder, name string) error {
 	return removeUnmounted(dir)
 }
 
-func changePolicy(pod *corev1.Pod) *corev1.PodFSGroupChangePolicy {
+// ChangePolicy says when a pod wants its group to be given its volumes; nil is always.
+func ChangePolicy(pod *corev1.Pod) *corev1.PodFSGroupChangePolicy {
 	if pod.Spec.SecurityContext == nil {
 		return nil
 	}

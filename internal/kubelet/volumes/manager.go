@@ -28,6 +28,8 @@ const (
 type Config struct {
 	// Root is the kubelet's directory.
 	Root string
+	// Further are asked before Plugins.
+	Further []Plugin
 	// LocalDir is where the volumes of the built-in provisioner are; "" is none.
 	LocalDir string
 	// Host gives the objects that volumes name.
@@ -47,6 +49,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Plugins == nil {
 		cfg.Plugins = builtin(&cfg)
 	}
+	cfg.Plugins = slices.Concat(cfg.Further, cfg.Plugins)
 	m := &Manager{cfg: cfg}
 	for _, dir := range []string{filepath.Join(cfg.Root, podsDir), filepath.Join(cfg.Root, memoryDir)} {
 		if err := os.MkdirAll(dir, dirMode); err != nil {
@@ -64,7 +67,7 @@ func builtin(cfg *Config) []Plugin {
 // container copies.
 func (m *Manager) mountMemory() error {
 	dir := filepath.Join(m.cfg.Root, memoryDir)
-	mounted, err := isMountPoint(dir)
+	mounted, err := IsMountPoint(dir)
 	if err != nil || mounted {
 		return err
 	}
@@ -91,8 +94,22 @@ type MountError struct {
 }
 
 func (e *MountError) Error() string {
-	return fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", e.Volume, e.Err)
+	name := "MountVolume.SetUp"
+	var s *StepError
+	if errors.As(e.Err, &s) {
+		name = s.Step
+	}
+	return fmt.Sprintf("%s failed for volume %q : %v", name, e.Volume, e.Err)
 }
+
+// StepError says which step of mounting failed, in a plugin that takes several: "MountVolume.MountDevice".
+type StepError struct {
+	Step string
+	Err  error
+}
+
+func (e *StepError) Error() string { return e.Err.Error() }
+func (e *StepError) Unwrap() error { return e.Err }
 
 func (e *MountError) Unwrap() error { return e.Err }
 
@@ -107,7 +124,7 @@ func (m *Manager) Mount(ctx context.Context, pod *corev1.Pod) (map[string]Mounte
 		}
 		mounted, err := m.mountOne(ctx, pod, v)
 		if err != nil {
-			errs = append(errs, &MountError{v.Name, err})
+			errs = append(errs, err)
 			continue
 		}
 		out[v.Name] = mounted
@@ -125,21 +142,25 @@ func Refreshable(pod *corev1.Pod) bool {
 func (m *Manager) mountOne(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (Mounted, error) {
 	src, err := m.resolve(ctx, pod, v)
 	if err != nil {
-		return Mounted{}, err
+		return Mounted{}, &MountError{v.Name, err}
 	}
 	i := slices.IndexFunc(m.cfg.Plugins, func(p Plugin) bool { return p.Supports(&src) })
 	if i < 0 {
-		return Mounted{}, errors.New("no volume plugin matched")
+		return Mounted{}, &MountError{v.Name, errors.New("no volume plugin matched")}
 	}
 	p := m.cfg.Plugins[i]
 	r := &Request{Source: src, Pod: pod, Host: m.cfg.Host, FSUser: fsUser(pod)}
-	r.Dir = m.volumeDir(pod.UID, p, v.Name)
+	name := v.Name
+	if src.PV != nil {
+		name = src.PV.Name // which several of the pod's volumes may be
+	}
+	r.Dir = m.volumeDir(pod.UID, p, name)
 	if sc := pod.Spec.SecurityContext; sc != nil {
 		r.FSGroup = sc.FSGroup
 	}
 	mounted, err := p.Mount(ctx, r)
 	if err != nil {
-		return Mounted{}, err
+		return Mounted{}, &MountError{name, err}
 	}
 	mounted.ReadOnly = mounted.ReadOnly || src.ReadOnly
 	return mounted, nil
@@ -174,7 +195,7 @@ func (m *Manager) resolve(ctx context.Context, pod *corev1.Pod, v *corev1.Volume
 	if ref := pv.Spec.ClaimRef; ref == nil || ref.UID != pvc.UID {
 		return src, fmt.Errorf("error processing PVC %s/%s: PV %s is bound to another claim", pod.Namespace, name, pv.Name)
 	}
-	src.PV = pv
+	src.PV, src.Claim = pv, pvc
 	return src, nil
 }
 

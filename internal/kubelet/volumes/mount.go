@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isMountPoint tells whether a directory or file is one.
-func isMountPoint(path string) (bool, error) {
+// IsMountPoint tells whether a directory or file is one.
+func IsMountPoint(path string) (bool, error) {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
 	switch {
@@ -90,7 +90,7 @@ func mountTmpfs(dir, options string) error {
 // unmount takes every mount off a directory. Absence is success.
 func unmount(dir string) error {
 	for {
-		mounted, err := isMountPoint(dir)
+		mounted, err := IsMountPoint(dir)
 		if err != nil || !mounted {
 			return err
 		}

@@ -29,7 +29,7 @@ func (nfs) Mount(ctx context.Context, r *Request) (Mounted, error) {
 	if err := os.MkdirAll(r.Dir, dirMode); err != nil {
 		return Mounted{}, fmt.Errorf("make directory: %w", err)
 	}
-	mounted, err := isMountPoint(r.Dir)
+	mounted, err := IsMountPoint(r.Dir)
 	if err != nil {
 		return Mounted{}, err
 	}

@@ -17,9 +17,9 @@ const (
 	groupExecute   = 0o110
 )
 
-// chownGroup gives a volume's contents to a group: group ID, group permissions, and the set-group-ID bit on directories, so that new files belong to it too.
+// ChownGroup gives a volume's contents to a group: group ID, group permissions, and the set-group-ID bit on directories, so that new files belong to it too.
 // Links are not followed. A policy of OnRootMismatch leaves contents alone when the top directory is right already.
-func chownGroup(dir string, group *int64, policy *corev1.PodFSGroupChangePolicy, readOnly bool) error {
+func ChownGroup(dir string, group *int64, policy *corev1.PodFSGroupChangePolicy, readOnly bool) error {
 	if group == nil {
 		return nil
 	}

@@ -34,6 +34,7 @@ type Plugin interface {
 type Source struct {
 	Volume   *corev1.Volume
 	PV       *corev1.PersistentVolume
+	Claim    *corev1.PersistentVolumeClaim // the one that PV is bound to
 	ReadOnly bool
 }
 

@@ -103,7 +103,7 @@ func TestEveryPlugin(t *testing.T) {
 	bound := func(spec corev1.PersistentVolumeSource) *host {
 		return &host{
 			pvcs: map[string]*corev1.PersistentVolumeClaim{"claim": {ObjectMeta: metav1.ObjectMeta{UID: "claim-uid"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv"}, Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound}}},
-			pvs:  map[string]*corev1.PersistentVolume{"pv": {Spec: corev1.PersistentVolumeSpec{PersistentVolumeSource: spec, ClaimRef: &corev1.ObjectReference{UID: "claim-uid"}}}},
+			pvs:  map[string]*corev1.PersistentVolume{"pv": {ObjectMeta: metav1.ObjectMeta{Name: "pv"}, Spec: corev1.PersistentVolumeSpec{PersistentVolumeSource: spec, ClaimRef: &corev1.ObjectReference{UID: "claim-uid"}}}},
 		}
 	}
 	claim := corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "claim"}}

@@ -24,7 +24,7 @@ func write(r *Request, files map[string]file) error {
 	if err := nestedMountPoints(r); err != nil {
 		return err
 	}
-	own := func(string) error { return chownGroup(r.Dir, r.FSGroup, nil, true) } // read-only: containers never write there
+	own := func(string) error { return ChownGroup(r.Dir, r.FSGroup, nil, true) } // read-only: containers never write there
 	if r.FSGroup == nil {
 		own = func(string) error { return nil }
 	}
