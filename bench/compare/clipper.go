@@ -20,10 +20,11 @@ const clusterName = "bench"
 // side is a cluster, or a control plane, that runs.
 type side struct {
 	name   string
-	pids   []int // all its processes
+	pids   []int // its processes, as it started
 	node   []int // those that a machine has which is but a node
 	config *rest.Config
-	start  time.Duration // until it was ready
+	start  time.Duration         // until it was ready
+	find   func() ([]int, error) // all its processes as they are now, those that it starts for pods too
 	stop   func() error
 }
 
@@ -33,6 +34,27 @@ func startClipper(ctx context.Context, o options) (*side, error) { return clippe
 // startClipperServer starts a control plane alone.
 func startClipperServer(ctx context.Context, o options) (*side, error) {
 	return clipperUp(ctx, o, "--no-node")
+}
+
+// startClipperNodes starts a cluster whose second node is an agent.
+func startClipperNodes(ctx context.Context, o options) (*side, error) {
+	s, err := clipperUp(ctx, o, "--nodes", "2")
+	if err != nil {
+		return nil, err
+	}
+	s.node, err = processes(func(args []string) bool {
+		if filepath.Base(args[0]) == "clipper-keeper" {
+			return slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "/run/clipper-"+clusterName+"/node2/") })
+		}
+		return filepath.Base(args[0]) == "clipper" && slices.Contains(args, "agent") && slices.Contains(args, clusterName)
+	})
+	if err == nil && len(s.node) != 2 {
+		err = fmt.Errorf("processes %v were found where an agent and its keeper should be", s.node)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
 }
 
 func clipperUp(ctx context.Context, o options, args ...string) (*side, error) {
@@ -56,15 +78,20 @@ func clipperUp(ctx context.Context, o options, args ...string) (*side, error) {
 	if err != nil {
 		return nil, errors.Join(err, purge())
 	}
-	// The daemon and its keeper.
-	s.pids, err = processes(func(args []string) bool {
-		if filepath.Base(args[0]) == "clipper-keeper" {
-			return slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "/run/clipper-"+clusterName+"/") })
-		}
-		return args[0] == "clipper" && slices.Contains(args, clusterName)
-	})
+	s.find = func() ([]int, error) { return clipperProcesses(clusterName) }
+	s.pids, err = s.find()
 	if err != nil || len(s.pids) == 0 {
 		return nil, errors.Join(fmt.Errorf("clipper's processes: %d found", len(s.pids)), err, purge())
 	}
 	return s, nil
+}
+
+// clipperProcesses finds the daemons of a cluster and their keepers.
+func clipperProcesses(cluster string) ([]int, error) {
+	return processes(func(args []string) bool {
+		if filepath.Base(args[0]) == "clipper-keeper" {
+			return slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "/run/clipper-"+cluster+"/") })
+		}
+		return filepath.Base(args[0]) == "clipper" && slices.Contains(args, cluster)
+	})
 }

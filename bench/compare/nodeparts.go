@@ -83,7 +83,7 @@ func removeNode(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := killAll(roots); err != nil {
+	if err := killAll(); err != nil {
 		return err
 	}
 	errs := []error{unmountBelow(dir), unmountBelow(nodeRun)}
@@ -97,18 +97,12 @@ func removeNode(dir string) error {
 }
 
 // killAll kills the node's containers and the shims that hold them, and waits until they are gone.
-func killAll(cgroups []string) error {
+func killAll() error {
 	end := time.Now().Add(20 * time.Second)
 	for {
-		shims, err := processes(func(args []string) bool {
-			return filepath.Base(args[0]) == "containerd-shim-runc-v2" && slices.Contains(args, nodeRun+"/containerd.sock")
-		})
-		if err != nil {
+		pids, err := nodeProcesses()
+		if err != nil || len(pids) == 0 {
 			return err
-		}
-		pids := append(shims, processesIn(cgroups)...)
-		if len(pids) == 0 {
-			return nil
 		}
 		if time.Now().After(end) {
 			return fmt.Errorf("processes %v do not end", pids)
@@ -118,6 +112,20 @@ func killAll(cgroups []string) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// nodeProcesses finds containerd's shims and what runs in the node's containers.
+func nodeProcesses() ([]int, error) {
+	shims, err := processes(func(args []string) bool {
+		return filepath.Base(args[0]) == "containerd-shim-runc-v2" && slices.Contains(args, nodeRun+"/containerd.sock")
+	})
+	if err != nil {
+		return nil, err
+	}
+	roots, err := cgroupRoots(nodeCgroup)
+	pids := append(shims, processesIn(roots)...)
+	slices.Sort(pids)
+	return slices.Compact(pids), err
 }
 
 func processesIn(cgroups []string) []int {
@@ -139,8 +147,7 @@ func processesIn(cgroups []string) []int {
 			return nil
 		})
 	}
-	slices.Sort(pids)
-	return slices.Compact(pids)
+	return pids
 }
 
 // removeCgroup removes a cgroup with all below it, the innermost first.

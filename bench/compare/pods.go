@@ -11,10 +11,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 const (
-	podImage = "clipper.dev/demo:v1"
+	podImage    = "clipper.dev/demo:v1"
+	podSelector = "bench=pods"
 	// idleTime is how long the pods' containers wait, and an argument by which their processes are known.
 	idleTime = "1h0m7s"
 	single   = 50  // pods that are started one by one
@@ -29,18 +32,26 @@ func benchPod(name string, args ...string) *corev1.Pod {
 	}
 }
 
-// podWatch follows the benchmark's pods: when each was first seen running, and when it was gone.
-type podWatch struct {
-	events watch.Interface
-}
+// podWatch follows pods from the moment it was made. It outlives its connections: a server may cut a watch off at any time.
+type podWatch struct{ events *watchtools.RetryWatcher }
 
-func watchPods(ctx context.Context, c kubernetes.Interface) (*podWatch, error) {
-	list, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "bench=pods"})
+func watchPods(ctx context.Context, c kubernetes.Interface, namespace, selector string) (*podWatch, error) {
+	list, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return nil, err
 	}
-	w, err := c.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: "bench=pods", ResourceVersion: list.ResourceVersion})
-	return &podWatch{w}, err
+	events, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = selector
+			return c.CoreV1().Pods(namespace).Watch(ctx, o)
+		},
+	})
+	return &podWatch{events}, err
+}
+
+func (w *podWatch) stop() {
+	w.events.Stop()
+	<-w.events.Done()
 }
 
 // until returns when n pods have come to be as asked.
@@ -75,11 +86,11 @@ func measurePod(ctx context.Context, _ options, s *side, r *results) error {
 	if err != nil {
 		return err
 	}
-	w, err := watchPods(ctx, c)
+	w, err := watchPods(ctx, c, namespace, podSelector)
 	if err != nil {
 		return err
 	}
-	defer w.events.Stop()
+	defer w.stop()
 	pods := c.CoreV1().Pods(namespace)
 	var starts, ends []time.Duration
 	for i := range single {
@@ -121,15 +132,15 @@ func measureHundred(ctx context.Context, _ options, s *side, r *results) error {
 	if err != nil {
 		return err
 	}
-	before, err := settledMemory(ctx)
+	before, err := settledMemory(ctx, s.overhead)
 	if err != nil {
 		return err
 	}
-	w, err := watchPods(ctx, c)
+	w, err := watchPods(ctx, c, namespace, podSelector)
 	if err != nil {
 		return err
 	}
-	defer w.events.Stop()
+	defer w.stop()
 	began := time.Now()
 	var g errgroup.Group
 	g.Go(func() error {
@@ -147,11 +158,11 @@ func measureHundred(ctx context.Context, _ options, s *side, r *results) error {
 		return err
 	}
 	r.add(fmt.Sprintf("%d pods at once, all Running", crowd), "%.2f s", took.Seconds())
-	if err := memoryPerPod(ctx, before, r); err != nil {
+	if err := memoryPerPod(ctx, s, before, r); err != nil {
 		r.fail("memory-per-pod", err)
 	}
 	began = time.Now()
-	if err := c.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "bench=pods"}); err != nil {
+	if err := c.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: podSelector}); err != nil {
 		return err
 	}
 	if err := w.until(ctx, crowd, gone); err != nil {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -70,4 +72,27 @@ func (p *programs) stop() error {
 	}
 	p.running = nil
 	return errors.Join(errs...)
+}
+
+// processes finds processes by their arguments.
+func processes(are func(args []string) bool) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err != nil || len(data) == 0 {
+			continue // it ended, or is the kernel's
+		}
+		if are(strings.Split(strings.TrimRight(string(data), "\x00"), "\x00")) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
 }

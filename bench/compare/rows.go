@@ -23,7 +23,7 @@ type beginning struct {
 	begin func(context.Context, options) (*side, error)
 }
 
-// stages are a whole cluster with a node, and a control plane alone.
+// stages are a whole cluster, one with a node of its own, and a control plane alone.
 var stages = []stage{
 	{
 		sides: []beginning{{clipperSide, startClipper}, {upstreamSide, startUpstreamCluster}},
@@ -34,6 +34,10 @@ var stages = []stage{
 			{[]string{"pod"}, measurePod},
 			{[]string{"hundred", "memory-per-pod", "delete"}, measureHundred},
 		},
+	},
+	{
+		sides:  []beginning{{clipperSide, startClipperNodes}, {upstreamSide, startUpstreamCluster}},
+		groups: []group{{[]string{"agent"}, measureAgent}},
 	},
 	{
 		sides: []beginning{{clipperSide, startClipperServer}, {upstreamSide, startUpstream}},

@@ -98,11 +98,11 @@ func podsBound(ctx context.Context, c kubernetes.Interface, l load) (rate float6
 	if _, err := c.CoreV1().ServiceAccounts(ns.Name).Create(ctx, account, metav1.CreateOptions{}); err != nil {
 		return 0, err
 	}
-	w, err := c.CoreV1().Pods(ns.Name).Watch(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName!="})
+	w, err := watchPods(ctx, c, ns.Name, "")
 	if err != nil {
 		return 0, err
 	}
-	defer w.Stop()
+	defer w.stop()
 	began := time.Now()
 	var g errgroup.Group
 	g.Go(func() error {
@@ -111,7 +111,7 @@ func podsBound(ctx context.Context, c kubernetes.Interface, l load) (rate float6
 			return err
 		})
 	})
-	err = (&podWatch{w}).until(ctx, scheduledPods, bound)
+	err = w.until(ctx, scheduledPods, bound)
 	took := time.Since(began)
 	return scheduledPods / took.Seconds(), errors.Join(err, g.Wait())
 }

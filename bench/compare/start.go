@@ -119,3 +119,21 @@ func measureIdle(ctx context.Context, o options, s *side, r *results) error {
 	r.add(fmt.Sprintf("idle CPU over %s", o.idle), "%.2f %% of a core", 100*(after-before).Seconds()/o.idle.Seconds())
 	return nil
 }
+
+// measureAgent tells what a machine that is but a node spends on it: kubelet, runtime, proxy and DNS. Resident memory is counted in full:
+// on such a machine nobody else would share it, as a server does here that runs the same program.
+func measureAgent(ctx context.Context, _ options, s *side, r *results) error {
+	if err := sleep(ctx, 20*time.Second); err != nil {
+		return err
+	}
+	var sum int64
+	for _, pid := range s.node {
+		status, err := kilobytes(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			return err
+		}
+		sum += status["VmRSS"]
+	}
+	r.add("idle memory of a node's processes (kubelet, runtime, proxy, DNS; RSS)", "%.0f MB", float64(sum)/1e6)
+	return nil
+}

@@ -78,7 +78,7 @@ func (t *table) cells() [][]string {
 	columns = slices.DeleteFunc(columns, func(c string) bool {
 		return !slices.ContainsFunc(t.Rows, func(row string) bool { return t.Figures[row][c] != "" })
 	})
-	lines := [][]string{append(append([]string{""}, columns...), "upstream / Clipper")}
+	lines := [][]string{append(append([]string{""}, columns...), "times better")}
 	for _, row := range t.Rows {
 		line := []string{row}
 		for _, c := range columns {
@@ -88,19 +88,22 @@ func (t *table) cells() [][]string {
 			}
 			line = append(line, figure)
 		}
-		lines = append(lines, append(line, ratio(t.Figures[row][upstreamSide], t.Figures[row][clipperSide])))
+		lines = append(lines, append(line, timesBetter(t.Figures[row][clipperSide], t.Figures[row][upstreamSide])))
 	}
 	return lines
 }
 
-// ratio divides one figure by another in the same unit.
-func ratio(a, b string) string {
-	x, unitX := split(a)
-	y, unitY := split(b)
+// timesBetter compares two figures in the same unit: a rate should be high, anything else low.
+func timesBetter(clipper, upstream string) string {
+	x, unitX := split(clipper)
+	y, unitY := split(upstream)
 	if unitX != unitY || y <= 0 || x <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.1f", x/y)
+	if strings.HasSuffix(unitX, "/s") {
+		x, y = y, x
+	}
+	return fmt.Sprintf("%.1f", y/x)
 }
 
 func split(figure string) (float64, string) {

@@ -68,6 +68,10 @@ func startUpstreamCluster(ctx context.Context, o options) (s *side, err error) {
 		return nil, err
 	}
 	s = &side{name: upstreamSide, pids: u.pids(), config: u.config, start: time.Since(began), stop: stop}
+	s.find = func() ([]int, error) {
+		inPods, err := nodeProcesses()
+		return append(u.pids(), inPods...), err
+	}
 	s.node = append(s.node, s.pids[0])
 	s.node = append(s.node, s.pids[1+controlPlane:]...)
 	return s, nil
