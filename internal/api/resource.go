@@ -60,12 +60,20 @@ type Resource struct {
 	Validate func(Object) field.ErrorList
 	// ValidateUpdate checks an update of the main resource; it includes what Validate checks where upstream does so, with its ratcheting.
 	ValidateUpdate func(new, old Object) field.ErrorList
+	// Restore sets in an object that has been decoded from protobuf what that encoding doesn't carry; rarely needed.
+	Restore func(Object)
 	// Canonicalize normalizes an accepted object just before storage (after validation); rarely needed.
 	Canonicalize func(Object)
 	// Warnings are returned in Warning headers on create (old is nil) and update.
 	Warnings func(new, old Object) []string
 	// NameRule checks metadata.name as upstream does for this kind; prefix is true for generateName. Nil is DNS-1123 subdomain.
 	NameRule func(name string, prefix bool) []string
+	// LooseMeta leaves metadata to the engine, which only wants names that fit into paths (events, disruption budgets).
+	LooseMeta bool
+	// AnyFinalizer accepts finalizers that are neither Kubernetes' own nor qualified by a domain.
+	AnyFinalizer bool
+	// RevalidatesMeta has faults of metadata reported on updates as on creations too.
+	RevalidatesMeta bool
 	// AllowCreateOnUpdate makes a PUT to an absent name create it.
 	AllowCreateOnUpdate bool
 	// AllowUnconditionalUpdate accepts updates without resourceVersion (upstream's rule for most kinds).

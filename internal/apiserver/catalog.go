@@ -41,10 +41,8 @@ func (r *resource) gr() schema.GroupResource {
 	return schema.GroupResource{Group: r.row.Group, Resource: r.row.Name}
 }
 
-// gk names the kind in errors.
-func (r *resource) gk() schema.GroupKind {
-	return schema.GroupKind{Group: r.row.Group, Kind: r.row.Kind}
-}
+// gk names the kind in errors: the hub's, in whose terms it is validated.
+func (r *resource) gk() schema.GroupKind { return r.hub.GroupKind() }
 
 func (r *resource) virtual() bool { return r.table == nil }
 
@@ -238,7 +236,7 @@ func newResource(row *api.Resource, rows []*api.Resource, kinds map[string]*stor
 	k := kinds[row.Prefix]
 	if k == nil {
 		k = &stored.Kind{
-			GVK: r.hub, New: r.newHub, Default: row.Default,
+			GVK: r.hub, New: r.newHub, Default: row.Default, Restore: row.Restore,
 			Fields: map[string]func(api.Object) string{}, Versions: map[schema.GroupVersionKind]stored.Version{r.hub: {New: r.newHub}},
 			Text: isText(r.newHub()), Stored: row.Stored,
 		}

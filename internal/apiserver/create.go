@@ -10,6 +10,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"clipper.dev/clipper/internal/admission"
 	"clipper.dev/clipper/internal/api"
@@ -115,7 +116,10 @@ func (s *Server) prepareCreate(ctx context.Context, t target, obj api.Object) er
 	if row.PrepareCreate != nil {
 		row.PrepareCreate(obj)
 	}
-	errs := validateNewMeta(row, obj)
+	var errs field.ErrorList
+	if !row.LooseMeta {
+		errs = validateNewMeta(row, obj)
+	}
 	if row.Validate != nil {
 		errs = append(errs, row.Validate(obj)...)
 	}

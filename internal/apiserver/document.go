@@ -55,6 +55,11 @@ func (d *document) in(v *version) (api.Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.entry == nil { // it's shown as it will be read back
+		if hub, err = v.kind.Reread(hub); err != nil {
+			return nil, err
+		}
+	}
 	o, err := v.fromHub(hub)
 	if err != nil {
 		return nil, err

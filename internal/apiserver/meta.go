@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -77,7 +78,34 @@ func validateNewMeta(row *api.Resource, obj api.Object) field.ErrorList {
 	if rule == nil {
 		rule = apivalidation.NameIsDNSSubdomain
 	}
-	return apivalidation.ValidateObjectMetaAccessor(obj, row.Namespaced, rule, metadataPath)
+	return append(apivalidation.ValidateObjectMetaAccessor(obj, row.Namespaced, rule, metadataPath), validateFinalizers(row, obj)...)
+}
+
+// validateFinalizers refuses finalizers that are neither Kubernetes' own nor qualified by a domain.
+func validateFinalizers(row *api.Resource, obj api.Object) (errs field.ErrorList) {
+	if row.AnyFinalizer {
+		return nil
+	}
+	for i, f := range obj.GetFinalizers() {
+		if !strings.Contains(f, "/") && !slices.Contains([]string{string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents}, f) {
+			errs = append(errs, field.Invalid(metadataPath.Child("finalizers").Index(i), f, "name is neither a standard finalizer name nor is it fully qualified"))
+		}
+	}
+	return errs
+}
+
+// validateChangedMeta checks the metadata of an update, in the order and as often as upstream's layers do.
+func validateChangedMeta(row *api.Resource, obj, live api.Object) field.ErrorList {
+	changes := apivalidation.ValidateObjectMetaAccessorUpdate(obj, live, metadataPath)
+	errs := append(validateSegment(row, obj), changes...)
+	if row.LooseMeta {
+		return errs
+	}
+	errs = append(append(errs, changes...), validateFinalizers(row, obj)...)
+	if row.RevalidatesMeta {
+		errs = append(errs, validateNewMeta(row, obj)...)
+	}
+	return errs
 }
 
 // validateSegment checks what holds for every name: that it can be a part of a path.

@@ -115,12 +115,12 @@ func checkPatched(t target, obj api.Object) error {
 
 // patched applies a patch of one of the three kinds that change the live object.
 func (s *Server) patched(c *call, v *version, p patchRequest, live api.Object) (api.Object, error) {
-	original, err := (&document{obj: live}).in(v)
+	original, err := v.fromHub(live)
 	if err != nil {
 		return nil, err
 	}
 	out := v.api.New()
-	if err := applyPatch(c, p, original, out); err != nil {
+	if err := applyPatch(c, p, typed(original, v.gvk), out); err != nil {
 		return nil, err
 	}
 	return v.acceptChecked(c, out, p.options.FieldValidation, func(err error) error { return patch.Invalid(string(p.data), err) })

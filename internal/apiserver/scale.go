@@ -7,7 +7,6 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -128,7 +127,7 @@ func (s *Server) changeScale(ctx context.Context, t target, uid types.UID, compu
 
 // rescaled returns the object with the replicas of a scale, which must be a valid one of that object.
 func rescaled(t target, live api.Object, scale *autoscalingv1.Scale) (api.Object, error) {
-	errs := apivalidation.ValidateObjectMeta(&scale.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, metadataPath)
+	errs := validateNewMeta(&api.Resource{Namespaced: true}, scale)
 	if scale.Spec.Replicas < 0 {
 		errs = append(errs, field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"))
 	}

@@ -275,6 +275,8 @@ func (s *Server) createVirtual(ctx context.Context, t target, obj api.Object, o 
 		return nil, err
 	}
 	t.name = obj.GetName()
+	wipeSystemFields(obj)
+	s.track(t, nil, obj, managerOf(o.FieldManager, callOf(ctx).agent))
 	dry := dryRun(o.DryRun)
 	request := t.admission(ctx, admission.Create, obj, nil, o, dry)
 	if err := s.mutate(ctx, request); err != nil {

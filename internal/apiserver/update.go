@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -245,9 +244,7 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 	inheritMeta(obj, live)
 	// validated as upstream does, which checks against the live version whatever the client sent
 	obj.SetResourceVersion(live.GetResourceVersion())
-	errs := validateSegment(t.v.row, obj)
-	metaErrs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, live, metadataPath)
-	errs = append(append(errs, metaErrs...), metaErrs...) // upstream's strategies check it a second time
+	errs := validateChangedMeta(t.v.row, obj, live)
 	if rules.validate != nil {
 		errs = append(errs, rules.validate(obj, live)...)
 	}

@@ -12,9 +12,10 @@ const paramKindText = "ParamKind specifies the kind of resources used to paramet
 // ValidatingAdmissionPolicies is the row of admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy.
 var ValidatingAdmissionPolicies = api.Register(&api.Resource{
 	Group: group, Name: "validatingadmissionpolicies", Singular: "validatingadmissionpolicy", Kind: "ValidatingAdmissionPolicy",
-	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[admissionv1.ValidatingAdmissionPolicy, admissionv1.ValidatingAdmissionPolicyList]("v1")},
-	Prefix:     "validatingadmissionpolicies",
+	Categories:   []string{"api-extensions"},
+	AnyFinalizer: true,
+	Versions:     []api.Version{api.Serve[admissionv1.ValidatingAdmissionPolicy, admissionv1.ValidatingAdmissionPolicyList]("v1")},
+	Prefix:       "validatingadmissionpolicies",
 
 	Default: api.On(func(p *admissionv1.ValidatingAdmissionPolicy) {
 		setDefault(&p.Spec.FailurePolicy, admissionv1.Fail)
@@ -42,10 +43,11 @@ var ValidatingAdmissionPolicies = api.Register(&api.Resource{
 // MutatingAdmissionPolicies is the row of admissionregistration.k8s.io/v1 MutatingAdmissionPolicy.
 var MutatingAdmissionPolicies = api.Register(&api.Resource{
 	Group: group, Name: "mutatingadmissionpolicies", Singular: "mutatingadmissionpolicy", Kind: "MutatingAdmissionPolicy",
-	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicy, admissionv1.MutatingAdmissionPolicyList]("v1"), former[admissionv1.MutatingAdmissionPolicy]()},
-	WrittenAs:  "v1beta1",
-	Prefix:     "mutatingadmissionpolicies",
+	Categories:   []string{"api-extensions"},
+	AnyFinalizer: true,
+	Versions:     []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicy, admissionv1.MutatingAdmissionPolicyList]("v1"), former[admissionv1.MutatingAdmissionPolicy]()},
+	WrittenAs:    "v1beta1",
+	Prefix:       "mutatingadmissionpolicies",
 
 	Default: api.On(func(p *admissionv1.MutatingAdmissionPolicy) {
 		setDefault(&p.Spec.FailurePolicy, admissionv1.Fail)
@@ -71,9 +73,10 @@ var bindingColumns = []metav1.TableColumnDefinition{
 // ValidatingAdmissionPolicyBindings is the row of admissionregistration.k8s.io/v1 ValidatingAdmissionPolicyBinding.
 var ValidatingAdmissionPolicyBindings = api.Register(&api.Resource{
 	Group: group, Name: "validatingadmissionpolicybindings", Singular: "validatingadmissionpolicybinding", Kind: "ValidatingAdmissionPolicyBinding",
-	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[admissionv1.ValidatingAdmissionPolicyBinding, admissionv1.ValidatingAdmissionPolicyBindingList]("v1")},
-	Prefix:     "validatingadmissionpolicybindings",
+	Categories:   []string{"api-extensions"},
+	AnyFinalizer: true,
+	Versions:     []api.Version{api.Serve[admissionv1.ValidatingAdmissionPolicyBinding, admissionv1.ValidatingAdmissionPolicyBindingList]("v1")},
+	Prefix:       "validatingadmissionpolicybindings",
 
 	Default:        api.On(func(b *admissionv1.ValidatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) }),
 	Validate:       api.Check(validateValidatingBinding),
@@ -88,10 +91,11 @@ var ValidatingAdmissionPolicyBindings = api.Register(&api.Resource{
 // MutatingAdmissionPolicyBindings is the row of admissionregistration.k8s.io/v1 MutatingAdmissionPolicyBinding.
 var MutatingAdmissionPolicyBindings = api.Register(&api.Resource{
 	Group: group, Name: "mutatingadmissionpolicybindings", Singular: "mutatingadmissionpolicybinding", Kind: "MutatingAdmissionPolicyBinding",
-	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicyBinding, admissionv1.MutatingAdmissionPolicyBindingList]("v1"), former[admissionv1.MutatingAdmissionPolicyBinding]()},
-	WrittenAs:  "v1beta1",
-	Prefix:     "mutatingadmissionpolicybindings",
+	Categories:   []string{"api-extensions"},
+	AnyFinalizer: true,
+	Versions:     []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicyBinding, admissionv1.MutatingAdmissionPolicyBindingList]("v1"), former[admissionv1.MutatingAdmissionPolicyBinding]()},
+	WrittenAs:    "v1beta1",
+	Prefix:       "mutatingadmissionpolicybindings",
 
 	Default:        api.On(func(b *admissionv1.MutatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) }),
 	Validate:       api.Check(validateMutatingBinding),

@@ -20,9 +20,10 @@ var hookColumns = []metav1.TableColumnDefinition{
 // MutatingWebhookConfigurations is the row of admissionregistration.k8s.io/v1 MutatingWebhookConfiguration.
 var MutatingWebhookConfigurations = api.Register(&api.Resource{
 	Group: group, Name: "mutatingwebhookconfigurations", Singular: "mutatingwebhookconfiguration", Kind: "MutatingWebhookConfiguration",
-	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[admissionv1.MutatingWebhookConfiguration, admissionv1.MutatingWebhookConfigurationList]("v1")},
-	Prefix:     "mutatingwebhookconfigurations",
+	Categories:   []string{"api-extensions"},
+	AnyFinalizer: true,
+	Versions:     []api.Version{api.Serve[admissionv1.MutatingWebhookConfiguration, admissionv1.MutatingWebhookConfigurationList]("v1")},
+	Prefix:       "mutatingwebhookconfigurations",
 
 	Default:        api.On(defaultMutating),
 	Validate:       api.Check(func(c *admissionv1.MutatingWebhookConfiguration) check.Errors { return validateMutating(c, nil) }),
@@ -41,9 +42,10 @@ var MutatingWebhookConfigurations = api.Register(&api.Resource{
 // ValidatingWebhookConfigurations is the row of admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration.
 var ValidatingWebhookConfigurations = api.Register(&api.Resource{
 	Group: group, Name: "validatingwebhookconfigurations", Singular: "validatingwebhookconfiguration", Kind: "ValidatingWebhookConfiguration",
-	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[admissionv1.ValidatingWebhookConfiguration, admissionv1.ValidatingWebhookConfigurationList]("v1")},
-	Prefix:     "validatingwebhookconfigurations",
+	Categories:   []string{"api-extensions"},
+	AnyFinalizer: true,
+	Versions:     []api.Version{api.Serve[admissionv1.ValidatingWebhookConfiguration, admissionv1.ValidatingWebhookConfigurationList]("v1")},
+	Prefix:       "validatingwebhookconfigurations",
 
 	Default:        api.On(defaultValidating),
 	Validate:       api.Check(func(c *admissionv1.ValidatingWebhookConfiguration) check.Errors { return validateValidating(c, nil) }),

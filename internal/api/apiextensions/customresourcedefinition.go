@@ -31,6 +31,7 @@ var CustomResourceDefinitions = api.Register(&api.Resource{
 	ValidateUpdate: api.CheckUpdate(validateDefinitionUpdate),
 	Warnings:       api.Warn(definitionWarnings),
 	HasGeneration:  true,
+	AnyFinalizer:   true,
 	ReadyToDelete:  func(o api.Object) bool { return o.GetDeletionTimestamp() != nil },
 	MarkDeleting:   api.On(markDefinition),
 	Status: &api.Status{

@@ -107,9 +107,13 @@ func (s scope) keptSelectable(version string, now []apiextensions.SelectableFiel
 }
 
 func checkSelectable(e *check.Errors, path *field.Path, fields []apiextensions.SelectableField, v *apiextensions.CustomResourceValidation, kept bool) {
+	if v.OpenAPIV3Schema == nil {
+		return // complained of elsewhere
+	}
 	schema, err := structuralschema.NewStructural(v.OpenAPIV3Schema)
 	if err != nil {
 		e.Invalid(path.Child("schema.openAPIV3Schema"), "", err.Error())
+		return
 	}
 	path = path.Child("selectableFields")
 	seen := map[string]bool{}

@@ -18,9 +18,10 @@ import (
 // APIServices is the row of apiregistration.k8s.io/v1 APIService.
 var APIServices = api.Register(&api.Resource{
 	Group: "apiregistration.k8s.io", Name: "apiservices", Singular: "apiservice", Kind: "APIService",
-	Categories: []string{"api-extensions"},
-	Versions:   []api.Version{api.Serve[registrationv1.APIService, registrationv1.APIServiceList]("v1")},
-	Prefix:     "apiregistration.k8s.io/apiservices",
+	Categories:   []string{"api-extensions"},
+	AnyFinalizer: true,
+	Versions:     []api.Version{api.Serve[registrationv1.APIService, registrationv1.APIServiceList]("v1")},
+	Prefix:       "apiregistration.k8s.io/apiservices",
 
 	Default: api.On(func(s *registrationv1.APIService) {
 		if s.Spec.Service != nil {

@@ -88,6 +88,9 @@ var DaemonSets = api.Register(&api.Resource{
 })
 
 func defaultDaemonSet(ds *appsv1.DaemonSet) {
+	if _, there := ds.Annotations[appsv1.DeprecatedTemplateGeneration]; !there {
+		setTemplateGeneration(ds, 0) // so that whoever writes owns it, as with upstream
+	}
 	s := &ds.Spec
 	core.DefaultPodTemplate(&s.Template)
 	if s.UpdateStrategy.Type == "" {

@@ -32,6 +32,7 @@ var StatefulSets = api.Register(&api.Resource{
 
 	NameRule: apivalidation.NameIsDNSLabel,
 	Default:  api.On(defaultStatefulSet),
+	Restore:  api.On(typeClaims),
 	PrepareCreate: api.On(func(s *appsv1.StatefulSet) {
 		s.Status = appsv1.StatefulSetStatus{}
 		dropMaxUnavailable(s, nil)
@@ -79,12 +80,19 @@ var StatefulSets = api.Register(&api.Resource{
 	},
 })
 
+// typeClaims names the kind of what is a whole object within another.
+func typeClaims(set *appsv1.StatefulSet) {
+	for i := range set.Spec.VolumeClaimTemplates {
+		set.Spec.VolumeClaimTemplates[i].TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
+	}
+}
+
 func defaultStatefulSet(set *appsv1.StatefulSet) {
+	typeClaims(set)
 	s := &set.Spec
 	core.DefaultPodTemplate(&s.Template)
 	for i := range s.VolumeClaimTemplates {
 		c := &s.VolumeClaimTemplates[i]
-		c.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
 		core.DefaultClaim(c)
 	}
 	if s.PodManagementPolicy == "" {

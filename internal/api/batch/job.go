@@ -44,6 +44,7 @@ var Jobs = api.Register(&api.Resource{
 		core.DropDisabledTemplateFields(&n.Spec.Template, &o.Spec.Template)
 	}),
 	Validate:                 api.Check(func(j *batchv1.Job) check.Errors { return validateJob(j, nil) }),
+	Canonicalize:             api.On(labelJob),
 	ValidateUpdate:           api.CheckUpdate(validateJobUpdate),
 	Warnings:                 api.Warn(jobWarnings),
 	AllowUnconditionalUpdate: true,
@@ -152,9 +153,7 @@ func defaultJob(j *batchv1.Job) {
 		setDefault(&s.BackoffLimit, 1<<31-1)
 	}
 	setDefault(&s.BackoffLimit, 6)
-	if j.Spec.Template.Labels != nil && len(j.Labels) == 0 {
-		j.Labels = s.Template.Labels
-	}
+	labelJob(j)
 	setDefault(&s.CompletionMode, batchv1.NonIndexedCompletion)
 	setDefault(&s.Suspend, false)
 	if s.PodFailurePolicy != nil {
@@ -162,6 +161,13 @@ func defaultJob(j *batchv1.Job) {
 	}
 	setDefault(&s.PodReplacementPolicy, batchv1.TerminatingOrFailed)
 	setDefault(&s.ManualSelector, false)
+}
+
+// labelJob gives a job without labels those of its pods: upstream shows them so, from the generated ones on.
+func labelJob(j *batchv1.Job) {
+	if len(j.Labels) == 0 {
+		j.Labels = j.Spec.Template.Labels
+	}
 }
 
 // defaultTemplate sets what is defaulted in a CronJob's template of jobs, too.

@@ -24,6 +24,7 @@ var Events = api.Register(&api.Resource{
 	Kind:       "Event",
 	ShortNames: []string{"ev"},
 	Namespaced: true,
+	LooseMeta:  true,
 	Versions:   []api.Version{api.Serve[corev1.Event, corev1.EventList]("v1")},
 	Prefix:     "events",
 	TTL:        func(api.Object) time.Duration { return EventLife },

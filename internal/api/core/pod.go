@@ -71,7 +71,6 @@ var Pods = api.Register(&api.Resource{
 			New:            func() runtime.Object { return &corev1.Pod{} },
 			PrepareUpdate:  api.OnUpdate(keepAllButEphemeral),
 			ValidateUpdate: api.CheckUpdate(validateEphemeralUpdate),
-			ResetFields:    []string{"status"},
 		},
 		{
 			Name:           "resize",
@@ -79,7 +78,6 @@ var Pods = api.Register(&api.Resource{
 			New:            func() runtime.Object { return &corev1.Pod{} },
 			PrepareUpdate:  api.OnUpdate(keepAllButResources),
 			ValidateUpdate: api.CheckUpdate(validateResize),
-			ResetFields:    []string{"status"},
 		},
 	},
 	Connect: []string{"attach", "exec", "log", "portforward", "proxy"},

@@ -21,6 +21,7 @@ var Events = api.Register(&api.Resource{
 	Kind:       "Event",
 	ShortNames: []string{"ev"},
 	Namespaced: true,
+	LooseMeta:  true,
 	Versions:   []api.Version{version()},
 	StoredAs:   corev1.SchemeGroupVersion.WithKind("Event"),
 	Prefix:     "events",

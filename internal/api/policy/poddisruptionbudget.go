@@ -20,6 +20,7 @@ var PodDisruptionBudgets = api.Register(&api.Resource{
 	Kind:       "PodDisruptionBudget",
 	ShortNames: []string{"pdb"},
 	Namespaced: true,
+	LooseMeta:  true,
 	Versions:   []api.Version{api.Serve[policyv1.PodDisruptionBudget, policyv1.PodDisruptionBudgetList]("v1")},
 	Prefix:     "poddisruptionbudgets",
 

@@ -40,7 +40,7 @@ func serve(d *definition, caller *hook.Caller) *served {
 		ShortNames: names.ShortNames, Categories: names.Categories, Namespaced: d.Spec.Scope == apiextensionsv1.NamespaceScoped,
 		StoredAs: kschema.GroupVersionKind{Group: d.Spec.Group, Version: storageVersion(d), Kind: names.Kind},
 		Prefix:   d.Spec.Group + "/" + names.Plural,
-		Stored:   s.stored, Default: s.settle, HasGeneration: true,
+		Stored:   s.stored, Default: s.settle, HasGeneration: true, AnyFinalizer: true,
 	}
 	versions := slices.Clone(d.Spec.Versions)
 	slices.SortStableFunc(versions, func(a, b apiextensionsv1.CustomResourceDefinitionVersion) int {

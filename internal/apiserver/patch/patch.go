@@ -8,8 +8,10 @@ import (
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	serializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/mergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
@@ -46,6 +48,9 @@ func applyText(kind types.PatchType, original runtime.Object, patch []byte, out 
 	if err != nil {
 		return nil, "", err
 	}
+	if err := checkKind(after, original, out); err != nil {
+		return nil, "", Invalid(string(after), err)
+	}
 	unknown, err := kjson.UnmarshalStrict(after, out)
 	if err != nil {
 		return nil, "", Invalid(string(after), err)
@@ -55,6 +60,28 @@ func applyText(kind types.PatchType, original runtime.Object, patch []byte, out 
 	}
 	return strict, string(after), nil
 }
+
+// checkKind refuses what a patch has made another kind's.
+func checkKind(after []byte, original, out runtime.Object) error {
+	if _, text := out.(*unstructured.Unstructured); text {
+		return nil
+	}
+	got, err := serializer.DefaultMetaFactory.Interpret(after)
+	if err != nil {
+		return err
+	}
+	want := original.GetObjectKind().GroupVersionKind()
+	if got.Kind == "" {
+		got.Kind = want.Kind
+	}
+	if got.Version != "" && *got != want {
+		return runtime.NewNotRegisteredErrForKind(schemeName, *got)
+	}
+	return nil
+}
+
+// schemeName is how upstream's messages call all that it knows.
+const schemeName = "pkg/runtime/scheme.go:111"
 
 type operation struct {
 	Op    string `json:"op"`

@@ -29,6 +29,7 @@ type Kind struct {
 	GVK      schema.GroupVersionKind // of the hub, which is what is written unless WrittenAs says otherwise
 	New      func() api.Object       // an empty hub object
 	Default  func(api.Object)        // nil when there is nothing to default
+	Restore  func(api.Object)        // nil when protobuf carries everything
 	Fields   map[string]func(api.Object) string
 	Versions map[schema.GroupVersionKind]Version // all that can be read, the hub among them
 
@@ -267,11 +268,38 @@ func (k *Kind) At(raw []byte, revision int64) ([]byte, error) {
 
 // Decode implements store.Kind. The object has no TypeMeta, like the items of a list.
 func (k *Kind) Decode(raw []byte) (runtime.Object, error) {
-	obj := k.New()
-	if err := unmarshal(raw, obj, k.Text); err != nil {
+	obj, err := k.decode(raw)
+	if err != nil {
 		return nil, fmt.Errorf("decode a cached %s: %w", k.GVK.Kind, err)
 	}
 	return obj, nil
+}
+
+func (k *Kind) decode(raw []byte) (api.Object, error) {
+	obj := k.New()
+	if err := unmarshal(raw, obj, k.Text); err != nil {
+		return nil, err
+	}
+	if k.Restore != nil {
+		k.Restore(obj)
+	}
+	return obj, nil
+}
+
+// Reread returns an object as it will be read back: empty lists are gone. The resourceVersion stays.
+func (k *Kind) Reread(obj api.Object) (api.Object, error) {
+	if k.Text {
+		return obj, nil
+	}
+	raw, err := Marshal(obj)
+	if err != nil {
+		return nil, err
+	}
+	out, err := k.decode(raw)
+	if err != nil {
+		return nil, fmt.Errorf("reread a %s: %w", k.GVK.Kind, err)
+	}
+	return out, nil
 }
 
 func (k *Kind) record(obj api.Object) store.Record {
