@@ -3,7 +3,6 @@ package apiserver
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -51,37 +50,33 @@ func writeCompressed(w http.ResponseWriter, code int, body []byte) {
 }
 
 // respondCompressed answers with a body that is compressed already.
-func (s *Server) respondCompressed(w http.ResponseWriter, r *http.Request, contentType string, body []byte) {
+func (s *Server) respondCompressed(w http.ResponseWriter, r *http.Request, contentType string, body packed.Body) {
 	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", "no-cache, private")
 	h.Set("Content-Encoding", "gzip")
 	h.Add("Vary", "Accept-Encoding")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	writeWarnings(h, callOf(r.Context()))
-	w.WriteHeader(http.StatusOK)
+	s.beginBody(w, r, contentType, body.Size())
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // a client that went away is no error of the server's
+		_, _ = body.WriteTo(w) // a client that went away is no error of the server's
 	}
 }
 
 // packed is the list as gzip, put together from compressed runs of items that are kept.
-func (p *page) packed(v *version, f negotiate.Format, cache *packed.Cache) ([]byte, error) {
+func (p *page) packed(v *version, f negotiate.Format, cache *packed.Cache) (packed.Body, error) {
 	form := v.gvk.String() + " " + f.ContentType()
 	if f == negotiate.Protobuf {
 		return p.packedMessages(v, form, cache)
 	}
 	head, err := p.textHead(v)
 	if err != nil {
-		return nil, err
+		return packed.Body{}, err
 	}
 	first, err := listed(v, p.entries[0])
 	if err != nil {
-		return nil, err
+		return packed.Body{}, err
 	}
 	raw, err := json.Marshal(first)
 	if err != nil {
-		return nil, err
+		return packed.Body{}, err
 	}
 	// The first item stands apart, so that every other one can begin with its comma.
 	rest := packedItems{p.entries[1:], func(dst []byte, e *store.Entry) ([]byte, error) {
@@ -95,17 +90,12 @@ func (p *page) packed(v *version, f negotiate.Format, cache *packed.Cache) ([]by
 	return cache.Gzip(form, append(head, raw...), rest, []byte("]}\n"))
 }
 
-func (p *page) packedMessages(v *version, form string, cache *packed.Cache) ([]byte, error) {
+func (p *page) packedMessages(v *version, form string, cache *packed.Cache) (packed.Body, error) {
 	messages, err := p.messagesOf(v)
 	if err != nil {
-		return nil, err
+		return packed.Body{}, err
 	}
-	size := wire.ListMetaSize(&p.meta)
-	for _, e := range p.entries {
-		size += wire.BytesFieldSize(len(messages(e)))
-	}
-	apiVersion := v.gvk.GroupVersion().String()
-	head := wire.AppendListMeta(wire.AppendEnvelopeHead(nil, apiVersion, v.listKind, size), &p.meta)
+	head := p.protobufHead(v, messages)
 	items := packedItems{p.entries, func(dst []byte, e *store.Entry) ([]byte, error) {
 		return wire.AppendListItem(dst, messages(e)), nil
 	}}

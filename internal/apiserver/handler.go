@@ -163,7 +163,10 @@ func (w *response) Write(b []byte) (int, error) {
 }
 
 // Flush implements http.Flusher.
-func (w *response) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+func (w *response) Flush() { _ = w.FlushError() }
+
+// FlushError serves http.ResponseController.
+func (w *response) FlushError() error { return http.NewResponseController(w.ResponseWriter).Flush() }
 
 // Hijack implements http.Hijacker.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {

@@ -9,6 +9,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"clipper.dev/clipper/internal/store"
@@ -62,17 +63,22 @@ func (p *page) collect(at listState, c choice, prefix string) {
 	}
 	more := false
 	var rest int64
-	at.snapshot.Ascend(prefix, at.after, func(e *store.Entry) bool {
+	visit := func(e *store.Entry) bool {
 		if at.limit > 0 && int64(len(p.entries)) == at.limit {
 			more = true
 			rest++
 			return all
 		}
-		if all || c.matches(e.Record()) {
+		if all || c.fields.Empty() || c.matches(e.Record()) {
 			p.entries = append(p.entries, e)
 		}
 		return true
-	})
+	}
+	if c.labels.Empty() {
+		at.snapshot.Ascend(prefix, at.after, visit)
+	} else {
+		at.snapshot.AscendLabelled(prefix, at.after, func(l map[string]string) bool { return c.labels.Matches(labels.Set(l)) }, visit)
+	}
 	if !more {
 		return
 	}

@@ -120,10 +120,8 @@ func (m *metrics) watching(v *version) func() {
 	return g.Dec
 }
 
-func (m *metrics) watchEvents(v *version, n int) {
-	if n > 0 {
-		m.events.WithLabelValues(v.gvr.Group, v.gvr.Resource, v.gvr.Version).Add(float64(n))
-	}
+func (m *metrics) watchEvents(v *version) prometheus.Counter {
+	return m.events.WithLabelValues(v.gvr.Group, v.gvr.Resource, v.gvr.Version)
 }
 
 func (m *metrics) watchCut(v *version) { m.cut.WithLabelValues(v.gvr.Group, v.gvr.Resource).Inc() }

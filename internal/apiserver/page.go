@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,7 +18,7 @@ import (
 // sendPage answers with a list in the shape asked for.
 func (s *Server) sendPage(w http.ResponseWriter, r *http.Request, v *version, p *page, m negotiate.Media) error {
 	plain := m.Shape == negotiate.AsIs && m.Format != negotiate.YAML && !m.Pretty
-	if plain && acceptsGzip(r) && p.size() >= compressFrom {
+	if plain && acceptsGzip(r) && p.reaches(compressFrom) {
 		body, err := p.packed(v, m.Format, &s.packed)
 		if err != nil {
 			return err
@@ -38,41 +37,52 @@ func (s *Server) sendPage(w http.ResponseWriter, r *http.Request, v *version, p 
 	return nil
 }
 
-// size is how big the items are as they lie in the cache.
-func (p *page) size() (n int) {
+// reaches tells whether the items, as they lie in the cache, have so many bytes.
+func (p *page) reaches(size int) bool {
 	for _, e := range p.entries {
-		n += len(e.Raw())
+		if size -= len(e.Raw()); size <= 0 {
+			return true
+		}
 	}
-	return n
+	return false
 }
 
-// listBuffers are for lists, which are big and short-lived.
-var listBuffers = sync.Pool{New: func() any { return new([]byte) }}
+// pieceBytes is how much of a list is laid together before it is written: what a processor's own cache can hold.
+const pieceBytes = 48 << 10
 
-// maxPooled bounds the buffers that are kept.
-const maxPooled = 16 << 20
+var pieces = sync.Pool{New: func() any { b := make([]byte, 0, pieceBytes+16<<10); return &b }}
 
-// sendMessages answers with a list as protobuf, from a buffer that is used again.
+// sendMessages answers with a list as protobuf. The cached messages are copied piece by piece: the list is nowhere whole.
 func (s *Server) sendMessages(w http.ResponseWriter, r *http.Request, v *version, p *page) error {
-	buffer := listBuffers.Get().(*[]byte)
-	defer func() {
-		if cap(*buffer) <= maxPooled {
-			listBuffers.Put(buffer)
-		}
-	}()
-	body, err := p.protobuf((*buffer)[:0], v)
+	messages, err := p.messagesOf(v)
 	if err != nil {
 		return err
 	}
-	*buffer = body
-	s.respond(w, r, http.StatusOK, negotiate.Protobuf.ContentType(), body)
+	head := p.protobufHead(v, messages)
+	tail := wire.AppendEnvelopeTail(nil)
+	size := len(head) + p.messagesSize(messages) + len(tail)
+	s.beginBody(w, r, negotiate.Protobuf.ContentType(), size)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	buffer := pieces.Get().(*[]byte)
+	defer pieces.Put(buffer)
+	piece := append((*buffer)[:0], head...)
+	for _, e := range p.entries {
+		msg := messages(e)
+		if len(piece) > 0 && len(piece)+len(msg) > pieceBytes {
+			if _, err := w.Write(piece); err != nil {
+				return nil // the client has gone
+			}
+			piece = piece[:0]
+		}
+		piece = wire.AppendListItem(piece, msg)
+	}
+	_, _ = w.Write(append(piece, tail...)) // a client that went away is no error of the server's
 	return nil
 }
 
 func (s *Server) encodePage(r *http.Request, v *version, p *page, m negotiate.Media) ([]byte, error) {
-	if m.Shape == negotiate.AsIs && m.Format == negotiate.Protobuf {
-		return p.protobuf(nil, v)
-	}
 	if m.Shape == negotiate.AsIs {
 		return p.text(v, m)
 	}
@@ -109,24 +119,18 @@ func (p *page) objects() ([]api.Object, error) {
 	return out, nil
 }
 
-// protobuf lays the cached messages one after the other into one buffer.
-func (p *page) protobuf(out []byte, v *version) ([]byte, error) {
-	messages, err := p.messagesOf(v)
-	if err != nil {
-		return nil, err
-	}
-	size := wire.ListMetaSize(&p.meta)
+// protobufHead is a list as protobuf up to its first item.
+func (p *page) protobufHead(v *version, messages func(*store.Entry) []byte) []byte {
+	size := wire.ListMetaSize(&p.meta) + p.messagesSize(messages)
+	return wire.AppendListMeta(wire.AppendEnvelopeHead(nil, v.gvk.GroupVersion().String(), v.listKind, size), &p.meta)
+}
+
+// messagesSize is what messages take as items of a list.
+func (p *page) messagesSize(messages func(*store.Entry) []byte) (size int) {
 	for _, e := range p.entries {
 		size += wire.BytesFieldSize(len(messages(e)))
 	}
-	apiVersion := v.gvk.GroupVersion().String()
-	out = slices.Grow(out, wire.EnvelopeSize(apiVersion, v.listKind, size))
-	out = wire.AppendEnvelopeHead(out, apiVersion, v.listKind, size)
-	out = wire.AppendListMeta(out, &p.meta)
-	for _, e := range p.entries {
-		out = wire.AppendListItem(out, messages(e))
-	}
-	return wire.AppendEnvelopeTail(out), nil
+	return size
 }
 
 // messagesOf returns what finds an entry's message in a version.

@@ -33,6 +33,16 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, code int, conte
 	}
 }
 
+// beginBody sends the headers of a body of a known size.
+func (s *Server) beginBody(w http.ResponseWriter, r *http.Request, contentType string, size int) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-cache, private")
+	h.Set("Content-Length", strconv.Itoa(size))
+	writeWarnings(h, callOf(r.Context()))
+	w.WriteHeader(http.StatusOK)
+}
+
 func writeWarnings(h http.Header, c *call) {
 	for _, text := range c.takeWarnings() {
 		if value, err := net.NewWarningHeader(299, "-", text); err == nil {

@@ -7,6 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 
 	"clipper.dev/clipper/internal/store"
 )
@@ -103,12 +104,23 @@ func (c choice) alsoNamed(name string) fields.Selector {
 	return fields.AndSelectors(c.fields, fields.OneTermEqualSelector("metadata.name", name))
 }
 
-// match is the part of the choice that a watch must judge event by event; nil if nothing is left to judge.
-func (c choice) match() func(*store.Record) bool {
-	if c.everything() {
-		return nil
+// match is the part of the choice that a watch must judge event by event; nil if nothing is left to judge. A watch knows its
+// name, and one value of an index, by itself.
+func (c choice) match(v *version) func(*store.Record) bool {
+	if !c.labels.Empty() {
+		return c.matches
 	}
-	return c.matches
+	index, _, _ := c.indexed(v)
+	for _, r := range c.fields.Requirements() {
+		exact := r.Operator == selection.Equals || r.Operator == selection.DoubleEquals
+		if !exact || r.Value == "" || r.Field != "metadata.name" && (index == "" || r.Field != index) {
+			return c.matches
+		}
+	}
+	if len(c.fields.Requirements()) > 1 {
+		return c.matches // the same field may be asked for twice
+	}
+	return nil
 }
 
 // recordFields lets field selectors read a record.

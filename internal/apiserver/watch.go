@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -71,7 +72,7 @@ func (s *Server) watchContext(parent context.Context, seconds *int64) (context.C
 
 // openWatch finds out where a watch begins.
 func (s *Server) openWatch(ctx context.Context, v *version, c choice, o *metav1.ListOptions, revision int64) (*store.Watch, error) {
-	wo := store.WatchOptions{Match: c.match(), ProgressEvery: bookmarkEvery}
+	wo := store.WatchOptions{Match: c.match(v), ProgressEvery: bookmarkEvery}
 	if v.row.Namespaced {
 		wo.Namespace = c.namespace
 	}
@@ -150,15 +151,16 @@ type watchStream struct {
 	to        frameSink
 	tables    *tableStream // nil unless tables are sent
 	bookmarks bool
-	format    int   // the number of the form that frames are shared under
-	sent      int64 // the revision of the last bookmark or event
+	format    int                // the number of the form that frames are shared under
+	sent      int64              // the revision of the last bookmark or event
+	events    prometheus.Counter // nil before the first event
 }
 
 // A watchBody sends frames as a response's body.
 type watchBody struct {
 	w       http.ResponseWriter
 	flusher *http.ResponseController
-	buffer  []byte
+	waiting bool // something was written since the last flush
 }
 
 // beginBody sends the headers.
@@ -178,25 +180,16 @@ func beginBody(w http.ResponseWriter, m negotiate.Media, c *call) *watchBody {
 }
 
 func (b *watchBody) put(frame []byte) error {
-	b.buffer = append(b.buffer, frame...)
-	if len(b.buffer) > 1<<20 {
-		return b.send()
-	}
-	return nil
+	b.waiting = true
+	_, err := b.w.Write(frame)
+	return err
 }
 
 func (b *watchBody) send() error {
-	if len(b.buffer) == 0 {
+	if !b.waiting {
 		return nil
 	}
-	_, err := b.w.Write(b.buffer)
-	b.buffer = b.buffer[:0]
-	if cap(b.buffer) > 64<<10 {
-		b.buffer = nil // a burst is over: idle watchers hold no memory
-	}
-	if err != nil {
-		return err
-	}
+	b.waiting = false
 	return b.flusher.Flush()
 }
 
@@ -288,7 +281,12 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 			return s.fail(err)
 		}
 	}
-	s.server.metrics.watchEvents(s.v, len(batch))
+	if s.events == nil && len(batch) > 0 {
+		s.events = s.server.metrics.watchEvents(s.v)
+	}
+	if len(batch) > 0 {
+		s.events.Add(float64(len(batch)))
+	}
 	return s.to.send()
 }
 

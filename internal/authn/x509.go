@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,10 +26,11 @@ var uidOID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57683, 2}
 type certificates struct {
 	pool     func() *x509.CertPool
 	now      func() time.Time
-	verified *lru.Cache // [32]byte → verifiedChain
+	verified *lru.Cache // chainHash → verifiedChain
 }
 
 type verifiedChain struct {
+	chain []*x509.Certificate
 	pool  *x509.CertPool
 	until time.Time
 	resp  *authenticator.Response // nil for a certificate without a name
@@ -45,13 +48,13 @@ func (c *certificates) AuthenticateRequest(req *http.Request) (*authenticator.Re
 	if pool == nil {
 		return nil, false, nil
 	}
-	key := chainKey(chain)
+	key := chainHash(chain)
 	if v, ok := c.verified.Get(key); ok {
-		if v := v.(verifiedChain); v.pool == pool && c.now().Before(v.until) {
+		if v := v.(verifiedChain); v.pool == pool && slices.EqualFunc(v.chain, chain, (*x509.Certificate).Equal) && c.now().Before(v.until) {
 			return v.resp, v.resp != nil, nil
 		}
 	}
-	v := verifiedChain{pool: pool}
+	v := verifiedChain{chain: chain, pool: pool}
 	until, err := verifyClient(chain, pool, c.now())
 	if err != nil {
 		return nil, false, fmt.Errorf("verifying certificate %s failed: %w", certificateID(chain[0]), err)
@@ -66,13 +69,11 @@ func (c *certificates) AuthenticateRequest(req *http.Request) (*authenticator.Re
 	return v.resp, v.resp != nil, nil
 }
 
-func chainKey(chain []*x509.Certificate) (key [sha256.Size]byte) {
-	h := sha256.New()
-	for _, cert := range chain {
-		h.Write(cert.Raw)
-	}
-	h.Sum(key[:0])
-	return key
+var chainSeed = maphash.MakeSeed()
+
+// chainHash finds a chain that was verified; whether it is the same one is for its bytes to say.
+func chainHash(chain []*x509.Certificate) uint64 {
+	return maphash.Bytes(chainSeed, chain[0].Raw)
 }
 
 // verifyClient checks a client's chain and returns when the first of its certificates expires.

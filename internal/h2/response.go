@@ -226,6 +226,9 @@ func (w *response) put(p []byte, end, flush bool) error {
 			return err
 		}
 	}
+	if flush {
+		w.release() // a stream that waits for its next event holds nothing
+	}
 	switch w.ended = end; {
 	case end:
 		w.complete()

@@ -3,6 +3,7 @@ package store
 import (
 	"iter"
 	"strings"
+	"unsafe"
 
 	"github.com/tidwall/btree"
 )
@@ -16,8 +17,9 @@ type state struct {
 
 // item is an object under its key.
 type item struct {
-	key   string
-	entry *Entry
+	key    string
+	labels map[string]string // the record's, so that a list by label passes by most entries without touching them
+	entry  *Entry
 }
 
 // index lists the keys of the objects that have a value of a field.
@@ -61,7 +63,7 @@ func (s *state) get(key string) *Entry {
 
 // set puts an entry in place of the former one under its key, which it returns.
 func (s *state) set(e *Entry) (former *Entry) {
-	it, _ := s.objects.Set(item{key: e.key, entry: e})
+	it, _ := s.objects.Set(item{key: e.key, labels: e.record.Labels, entry: e})
 	s.reindex(e.key, it.entry, e)
 	return it.entry
 }
@@ -150,13 +152,52 @@ func (s Snapshot) Get(key string) (*Entry, bool) {
 // Ascend calls fn for the entries whose key begins with prefix and lies after `after` ("": from the start), in key
 // order, until fn returns false.
 func (s Snapshot) Ascend(prefix, after string, fn func(*Entry) bool) {
+	s.ascend(prefix, after, func(it item) bool { return fn(it.entry) })
+}
+
+// AscendLabelled is Ascend for the entries whose labels are chosen. choose must be pure: entries share sets of labels, and a set
+// is judged once for most of those who have it.
+func (s Snapshot) AscendLabelled(prefix, after string, choose func(map[string]string) bool, fn func(*Entry) bool) {
+	judged := map[unsafe.Pointer]bool{}
+	s.ascend(prefix, after, func(it item) bool {
+		set := *(*unsafe.Pointer)(unsafe.Pointer(&it.labels)) // a map is a pointer, and the snapshot holds it
+		chosen, known := judged[set]
+		if !known {
+			chosen = choose(it.labels)
+			if len(judged) < maxJudged {
+				judged[set] = chosen
+			}
+		}
+		return !chosen || fn(it.entry)
+	})
+}
+
+// maxJudged bounds the sets of labels that are told apart in one pass.
+const maxJudged = 256
+
+// countFrom is the size of a table from which the end of a range is found before the pass, so that the pass looks at no keys.
+const countFrom = 512
+
+func (s Snapshot) ascend(prefix, after string, fn func(item) bool) {
 	start := prefix
 	if after >= prefix && after != "" {
 		start = after + "\x00"
 	}
-	s.state.objects.Ascend(item{key: start}, func(it item) bool {
-		return strings.HasPrefix(it.key, prefix) && fn(it.entry)
-	})
+	switch {
+	case prefix == "":
+		s.state.objects.Ascend(item{key: start}, fn)
+	case s.state.objects.Len() < countFrom:
+		s.state.objects.Ascend(item{key: start}, func(it item) bool { return strings.HasPrefix(it.key, prefix) && fn(it) })
+	default:
+		rest := s.rank(rangeEnd(prefix)) - s.rank(start)
+		if rest <= 0 {
+			return
+		}
+		s.state.objects.Ascend(item{key: start}, func(it item) bool {
+			rest--
+			return fn(it) && rest > 0
+		})
+	}
 }
 
 // Count is how many entries' keys begin with prefix.

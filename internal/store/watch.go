@@ -191,13 +191,8 @@ func (w *Watch) see(c *change) (Event, bool) {
 // Nothing at or below upTo is still to come. ErrSlow when the watcher fell behind, ErrClosed when the table or the
 // store is gone or the watch was stopped, ErrCompacted when the store itself has missed changes.
 func (w *Watch) Next(ctx context.Context) (batch []Event, upTo int64, err error) {
-	if w.options.ProgressEvery > 0 {
-		if w.deadline == nil {
-			w.deadline = time.NewTimer(w.options.ProgressEvery)
-		} else {
-			w.deadline.Reset(w.options.ProgressEvery)
-		}
-		defer w.deadline.Stop()
+	if w.options.ProgressEvery > 0 && w.deadline == nil {
+		w.deadline = time.NewTimer(w.options.ProgressEvery)
 	}
 	for {
 		if batch, upTo, err = w.take(); err != nil || len(batch) > 0 {
@@ -206,6 +201,7 @@ func (w *Watch) Next(ctx context.Context) (batch []Event, upTo int64, err error)
 		select {
 		case <-w.wake:
 		case <-w.progressDue():
+			w.deadline.Reset(w.options.ProgressEvery)
 			return w.take()
 		case <-ctx.Done():
 			return nil, 0, context.Cause(ctx)

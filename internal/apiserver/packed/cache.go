@@ -6,14 +6,14 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"hash/maphash"
+	"io"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
 )
 
 const (
-	runMask  = 63  // a run ends with one key in 64
-	runLimit = 256 // or after so many items
+	runLimit = 256 // items of a run at most; most runs end with one in 64
 	// maxBytes bounds what a cache keeps.
 	maxBytes = 8 << 20
 )
@@ -49,14 +49,16 @@ type block struct {
 var seed = maphash.MakeSeed()
 
 // Gzip returns head, the items and tail as one gzip stream. form names how items are encoded.
-func (c *Cache) Gzip(form string, head []byte, items Items, tail []byte) ([]byte, error) {
-	s := stream{out: append(make([]byte, 0, 64<<10), 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255)}
+func (c *Cache) Gzip(form string, head []byte, items Items, tail []byte) (Body, error) {
+	var s stream
+	s.begin()
 	s.store(head)
+	start := maphash.String(seed, form)
 	for from := 0; from < items.Len(); {
-		to, hash := run(form, items, from)
+		to, hash := run(start, items, from)
 		b, err := c.block(form, hash, items, from, to)
 		if err != nil {
-			return nil, err
+			return Body{}, err
 		}
 		s.add(b)
 		from = to
@@ -65,23 +67,20 @@ func (c *Cache) Gzip(form string, head []byte, items Items, tail []byte) ([]byte
 	return s.finish(), nil
 }
 
-// run finds where the run that begins at an item ends, and the hash of its content.
-func run(form string, items Items, from int) (to int, hash uint64) {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	_, _ = h.WriteString(form)
-	var number [8]byte
+// run finds where the run that begins at an item ends, and the hash of its content. Versions tell almost everything about
+// items; whether a kept block has the very keys is looked at when it is found.
+func run(start uint64, items Items, from int) (to int, hash uint64) {
+	hash = start
 	for to = from; to < items.Len(); {
-		key, version := items.ID(to)
-		binary.LittleEndian.PutUint64(number[:], uint64(version))
-		_, _ = h.WriteString(key)
-		_, _ = h.Write(number[:])
+		_, version := items.ID(to)
+		mixed := (uint64(version) + start) * 0x9e3779b97f4a7c15
+		hash = (hash ^ mixed ^ mixed>>32) * 0xff51afd7ed558ccd
 		to++
-		if to-from == runLimit || maphash.String(seed, key)&runMask == 0 {
+		if to-from == runLimit || mixed>>58 == 0 {
 			break
 		}
 	}
-	return to, h.Sum64()
+	return to, hash
 }
 
 // block returns a run's compressed form, kept or fresh.
@@ -183,11 +182,39 @@ func compress(form string, hash uint64, items Items, from, to int) (*block, erro
 	return b, nil
 }
 
+// A Body is a gzip stream in pieces, most of which are shared.
+type Body struct {
+	pieces [][]byte
+	size   int
+}
+
+// Size is the length of the stream.
+func (b Body) Size() int { return b.size }
+
+// WriteTo implements io.WriterTo.
+func (b Body) WriteTo(w io.Writer) (written int64, err error) {
+	for _, p := range b.pieces {
+		n, err := w.Write(p)
+		written += int64(n)
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
 // A stream is a gzip stream in the making.
 type stream struct {
-	out    []byte
+	body   Body
 	sum    uint32
 	length int
+}
+
+func (s *stream) begin() { s.append([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255}) }
+
+func (s *stream) append(p []byte) {
+	s.body.pieces = append(s.body.pieces, p)
+	s.body.size += len(p)
 }
 
 func (s *stream) count(sum uint32, length int) {
@@ -198,21 +225,24 @@ func (s *stream) count(sum uint32, length int) {
 // store adds bytes uncompressed.
 func (s *stream) store(b []byte) {
 	s.count(crc32.ChecksumIEEE(b), len(b))
+	var out []byte
 	for len(b) > 0 {
 		n := min(len(b), 0xffff)
-		s.out = append(s.out, 0, byte(n), byte(n>>8), ^byte(n), ^byte(n>>8))
-		s.out = append(s.out, b[:n]...)
+		out = append(out, 0, byte(n), byte(n>>8), ^byte(n), ^byte(n>>8))
+		out = append(out, b[:n]...)
 		b = b[n:]
 	}
+	s.append(out)
 }
 
 func (s *stream) add(b *block) {
 	s.count(b.sum, b.length)
-	s.out = append(s.out, b.deflated...)
+	s.append(b.deflated)
 }
 
-func (s *stream) finish() []byte {
-	s.out = append(s.out, 3, 0) // a last block with nothing in it
-	s.out = binary.LittleEndian.AppendUint32(s.out, s.sum)
-	return binary.LittleEndian.AppendUint32(s.out, uint32(s.length))
+func (s *stream) finish() Body {
+	out := []byte{3, 0} // a last block with nothing in it
+	out = binary.LittleEndian.AppendUint32(out, s.sum)
+	s.append(binary.LittleEndian.AppendUint32(out, uint32(s.length)))
+	return s.body
 }
