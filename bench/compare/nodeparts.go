@@ -110,7 +110,17 @@ func killAll() error {
 		for _, pid := range pids {
 			syscall.Kill(pid, syscall.SIGKILL) // fails only if it has ended
 		}
+		thaw()
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// thaw lets the node's frozen processes end: runc, killed in the middle of its work, leaves them frozen.
+func thaw() {
+	for name, state := range map[string]string{"freezer.state": "THAWED", "cgroup.freeze": "0"} {
+		for _, file := range cgroupFiles(name) {
+			os.WriteFile(file, []byte(state), 0) // fails only if the cgroup has gone
+		}
 	}
 }
 
@@ -122,32 +132,37 @@ func nodeProcesses() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots, err := cgroupRoots(nodeCgroup)
-	pids := append(shims, processesIn(roots)...)
-	slices.Sort(pids)
-	return slices.Compact(pids), err
+	for _, file := range cgroupFiles("cgroup.procs") {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has gone
+		}
+		for _, field := range strings.Fields(string(data)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				shims = append(shims, pid)
+			}
+		}
+	}
+	slices.Sort(shims)
+	return slices.Compact(shims), nil
 }
 
-func processesIn(cgroups []string) []int {
-	var pids []int
-	for _, root := range cgroups {
+// cgroupFiles finds the files of a name in all of the node's cgroups. Cgroups may go while it looks.
+func cgroupFiles(name string) []string {
+	roots, err := cgroupRoots(nodeCgroup)
+	if err != nil {
+		return nil
+	}
+	var files []string
+	for _, root := range roots {
 		filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.Name() != "cgroup.procs" {
-				return nil // cgroups go while they are read
-			}
-			data, err := os.ReadFile(path)
-			if err != nil {
-				return nil
-			}
-			for _, field := range strings.Fields(string(data)) {
-				if pid, err := strconv.Atoi(field); err == nil {
-					pids = append(pids, pid)
-				}
+			if err == nil && d.Name() == name {
+				files = append(files, path)
 			}
 			return nil
 		})
 	}
-	return pids
+	return files
 }
 
 // removeCgroup removes a cgroup with all below it, the innermost first.
