@@ -36,9 +36,9 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 	}, nil
 }
 
-// ofPod maps a pod that has gone to its claims: nothing less frees them.
+// ofPod maps a pod that has gone, or is shut down, to its claims: nothing less frees them.
 func ofPod(c client.Change) []controller.Key {
-	if c.Old == nil || c.New != nil && c.New.UID() == c.Old.UID() {
+	if c.Old == nil || c.New != nil && c.New.UID() == c.Old.UID() && !(c.New.Deleting() && shutDown(c.New.Object().(*corev1.Pod))) {
 		return nil
 	}
 	var keys []controller.Key

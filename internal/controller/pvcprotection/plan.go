@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/storage/ephemeral"
+	"k8s.io/utils/ptr"
 )
 
 // finalizer keeps a claim that is in use.
@@ -51,6 +52,12 @@ func uses(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim) bool {
 	}
 	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
 		return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim.Name ||
-			v.Ephemeral != nil && ephemeral.VolumeClaimName(pod, &v) == claim.Name && ephemeral.VolumeIsForPod(pod, claim) == nil
+			!shutDown(pod) && v.Ephemeral != nil && ephemeral.VolumeClaimName(pod, &v) == claim.Name && ephemeral.VolumeIsForPod(pod, claim) == nil
 	})
+}
+
+// shutDown tells whether the kubelet has given back all that a pod has used, or somebody has said that it won't. The claims of such a pod's ephemeral
+// volumes must go before it: its deletion may wait for theirs.
+func shutDown(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil && ptr.Equal(pod.DeletionGracePeriodSeconds, new(int64(0)))
 }
