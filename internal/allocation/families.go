@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"clipper.dev/clipper/internal/api/core"
 )
 
 var (
@@ -22,6 +24,9 @@ func (a *Allocator) initFamilies(s, old *corev1.Service) error {
 	if s.Spec.IPFamilyPolicy == nil {
 		policy := defaultPolicy(s, old)
 		s.Spec.IPFamilyPolicy = &policy
+	}
+	if errs := core.ValidateClusterIPs(s, old); len(errs) > 0 {
+		return invalid(s, errs...)
 	}
 	configured := a.addresses.families()
 	var errs field.ErrorList

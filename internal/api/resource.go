@@ -72,8 +72,9 @@ type Resource struct {
 	LooseMeta bool
 	// AnyFinalizer accepts finalizers that are neither Kubernetes' own nor qualified by a domain.
 	AnyFinalizer bool
-	// RevalidatesMeta has faults of metadata reported on updates as on creations too.
-	RevalidatesMeta bool
+	// MetaOnUpdate says how often, and in which order, the validation of updates looks at metadata beyond what it does for all kinds:
+	// U as at a change, N as at a new object. Faults are reported as often. "" is "U".
+	MetaOnUpdate string
 	// AllowCreateOnUpdate makes a PUT to an absent name create it.
 	AllowCreateOnUpdate bool
 	// AllowUnconditionalUpdate accepts updates without resourceVersion (upstream's rule for most kinds).

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -94,16 +95,19 @@ func validateFinalizers(row *api.Resource, obj api.Object) (errs field.ErrorList
 	return errs
 }
 
-// validateChangedMeta checks the metadata of an update, in the order and as often as upstream's layers do.
-func validateChangedMeta(row *api.Resource, obj, live api.Object) field.ErrorList {
+// validateChangedMeta checks the metadata of an update, in the order and as often as upstream's layers do: looks is the row's MetaOnUpdate.
+func validateChangedMeta(row *api.Resource, obj, live api.Object, looks string) field.ErrorList {
 	changes := apivalidation.ValidateObjectMetaAccessorUpdate(obj, live, metadataPath)
 	errs := append(validateSegment(row, obj), changes...)
 	if row.LooseMeta {
 		return errs
 	}
-	errs = append(append(errs, changes...), validateFinalizers(row, obj)...)
-	if row.RevalidatesMeta {
-		errs = append(errs, validateNewMeta(row, obj)...)
+	for _, look := range cmp.Or(looks, "U") {
+		if look == 'N' {
+			errs = append(errs, validateNewMeta(row, obj)...)
+			continue
+		}
+		errs = append(append(errs, changes...), validateFinalizers(row, obj)...)
 	}
 	return errs
 }

@@ -127,6 +127,7 @@ func (s *Server) changeScale(ctx context.Context, t target, uid types.UID, compu
 
 // rescaled returns the object with the replicas of a scale, which must be a valid one of that object.
 func rescaled(t target, live api.Object, scale *autoscalingv1.Scale) (api.Object, error) {
+	scale.ManagedFields = nil // never a client's to say; those of the object are kept
 	errs := validateNewMeta(&api.Resource{Namespaced: true}, scale)
 	if scale.Spec.Replicas < 0 {
 		errs = append(errs, field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"))

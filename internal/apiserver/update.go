@@ -244,7 +244,11 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 	inheritMeta(obj, live)
 	// validated as upstream does, which checks against the live version whatever the client sent
 	obj.SetResourceVersion(live.GetResourceVersion())
-	errs := validateChangedMeta(t.v.row, obj, live)
+	looks := ""
+	if t.sub == "" {
+		looks = t.v.row.MetaOnUpdate
+	}
+	errs := validateChangedMeta(t.v.row, obj, live, looks)
 	if rules.validate != nil {
 		errs = append(errs, rules.validate(obj, live)...)
 	}

@@ -106,10 +106,13 @@ func objectName(obj map[string]any) string {
 	return name
 }
 
+// storing is the name of scripts that make the fixtures.
+const storing = "store"
+
 // storing makes the fixtures, and their statuses.
 func (g *generator) storing() script {
 	r := g.resource
-	s := script{resource: r.id(), name: "store"}
+	s := script{resource: r.id(), name: storing}
 	for _, obj := range r.objects {
 		s.steps = append(s.steps, step{method: http.MethodPost, path: r.path(), body: encode(obj)})
 		if obj["status"] != nil && r.subresources["status"] != nil {

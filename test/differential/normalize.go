@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -70,6 +72,9 @@ func (n normalizer) tree(v any, path string) any {
 	case []any:
 		for i, e := range v {
 			v[i] = n.tree(e, path)
+		}
+		if strings.HasSuffix(path, ".status.resourceRules") || strings.HasSuffix(path, ".status.nonResourceRules") {
+			slices.SortFunc(v, func(a, b any) int { return bytes.Compare(encode(a), encode(b)) }) // upstream's order is that of a Go map
 		}
 		return v
 	case string:

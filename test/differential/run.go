@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"log"
+	"net/http"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -60,6 +62,9 @@ func runScript(ctx context.Context, b *sides, s script, found *findings) error {
 		}
 		if st.silent {
 			continue
+		}
+		if s.name == storing && answers[0].code >= http.StatusBadRequest {
+			log.Printf("upstream refuses a fixture: %s %s: %s", st.method, st.path, answers[0].body)
 		}
 		requests++
 		if d := compare(b, s, st, vars, answers); len(d) > 0 {

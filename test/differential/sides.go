@@ -78,6 +78,8 @@ func startBoth(ctx context.Context, o options) (_ *sides, err error) {
 	if err := waitReady(ctx, client, upstreamURL); err != nil {
 		return nil, err
 	}
+	// An addition of Clipper's that changes what is written to claims.
+	ask(ctx, clipper, step{method: http.MethodDelete, path: "/apis/storage.k8s.io/v1/storageclasses/local-path"}, nil)
 	b.each = [2]*side{{name: "upstream", url: upstreamURL, client: client}, clipper}
 	return b, nil
 }
@@ -98,7 +100,7 @@ func (b *sides) startUpstream(o options) error {
 			"--proxy-client-cert-file", key("front-proxy-client.crt"), "--proxy-client-key-file", key("front-proxy-client.key"),
 			"--requestheader-client-ca-file", key("front-proxy-ca.crt"), "--requestheader-allowed-names", "front-proxy-client",
 			"--requestheader-username-headers", "X-Remote-User", "--requestheader-group-headers", "X-Remote-Group", "--requestheader-extra-headers-prefix", "X-Remote-Extra-",
-			"--service-cluster-ip-range", b.services.String(), "--enable-admission-plugins", "NodeRestriction", "--advertise-address", "127.0.0.1"),
+			"--service-cluster-ip-range", b.services.String(), "--enable-admission-plugins", "NodeRestriction", "--advertise-address", "127.0.0.1", "--allow-privileged"),
 	)
 }
 

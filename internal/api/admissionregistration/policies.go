@@ -14,6 +14,7 @@ var ValidatingAdmissionPolicies = api.Register(&api.Resource{
 	Group: group, Name: "validatingadmissionpolicies", Singular: "validatingadmissionpolicy", Kind: "ValidatingAdmissionPolicy",
 	Categories:   []string{"api-extensions"},
 	AnyFinalizer: true,
+	MetaOnUpdate: "N",
 	Versions:     []api.Version{api.Serve[admissionv1.ValidatingAdmissionPolicy, admissionv1.ValidatingAdmissionPolicyList]("v1")},
 	Prefix:       "validatingadmissionpolicies",
 
@@ -45,6 +46,7 @@ var MutatingAdmissionPolicies = api.Register(&api.Resource{
 	Group: group, Name: "mutatingadmissionpolicies", Singular: "mutatingadmissionpolicy", Kind: "MutatingAdmissionPolicy",
 	Categories:   []string{"api-extensions"},
 	AnyFinalizer: true,
+	MetaOnUpdate: "N",
 	Versions:     []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicy, admissionv1.MutatingAdmissionPolicyList]("v1"), former[admissionv1.MutatingAdmissionPolicy]()},
 	WrittenAs:    "v1beta1",
 	Prefix:       "mutatingadmissionpolicies",
@@ -75,6 +77,7 @@ var ValidatingAdmissionPolicyBindings = api.Register(&api.Resource{
 	Group: group, Name: "validatingadmissionpolicybindings", Singular: "validatingadmissionpolicybinding", Kind: "ValidatingAdmissionPolicyBinding",
 	Categories:   []string{"api-extensions"},
 	AnyFinalizer: true,
+	MetaOnUpdate: "N",
 	Versions:     []api.Version{api.Serve[admissionv1.ValidatingAdmissionPolicyBinding, admissionv1.ValidatingAdmissionPolicyBindingList]("v1")},
 	Prefix:       "validatingadmissionpolicybindings",
 
@@ -93,6 +96,7 @@ var MutatingAdmissionPolicyBindings = api.Register(&api.Resource{
 	Group: group, Name: "mutatingadmissionpolicybindings", Singular: "mutatingadmissionpolicybinding", Kind: "MutatingAdmissionPolicyBinding",
 	Categories:   []string{"api-extensions"},
 	AnyFinalizer: true,
+	MetaOnUpdate: "N",
 	Versions:     []api.Version{api.Serve[admissionv1.MutatingAdmissionPolicyBinding, admissionv1.MutatingAdmissionPolicyBindingList]("v1"), former[admissionv1.MutatingAdmissionPolicyBinding]()},
 	WrittenAs:    "v1beta1",
 	Prefix:       "mutatingadmissionpolicybindings",

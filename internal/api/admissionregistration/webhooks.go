@@ -22,6 +22,7 @@ var MutatingWebhookConfigurations = api.Register(&api.Resource{
 	Group: group, Name: "mutatingwebhookconfigurations", Singular: "mutatingwebhookconfiguration", Kind: "MutatingWebhookConfiguration",
 	Categories:   []string{"api-extensions"},
 	AnyFinalizer: true,
+	MetaOnUpdate: "N",
 	Versions:     []api.Version{api.Serve[admissionv1.MutatingWebhookConfiguration, admissionv1.MutatingWebhookConfigurationList]("v1")},
 	Prefix:       "mutatingwebhookconfigurations",
 
@@ -44,6 +45,7 @@ var ValidatingWebhookConfigurations = api.Register(&api.Resource{
 	Group: group, Name: "validatingwebhookconfigurations", Singular: "validatingwebhookconfiguration", Kind: "ValidatingWebhookConfiguration",
 	Categories:   []string{"api-extensions"},
 	AnyFinalizer: true,
+	MetaOnUpdate: "N",
 	Versions:     []api.Version{api.Serve[admissionv1.ValidatingWebhookConfiguration, admissionv1.ValidatingWebhookConfigurationList]("v1")},
 	Prefix:       "validatingwebhookconfigurations",
 

@@ -46,7 +46,8 @@ func validateDefinition(d *apiextensionsv1.CustomResourceDefinition) (e check.Er
 	if d.Name != in.Spec.Names.Plural+"."+in.Spec.Group {
 		e.Invalid(field.NewPath("metadata", "name"), d.Name, `must be spec.names.plural+"."+spec.group`)
 	}
-	e.Add(checkDefinition(in, scope{})...)
+	e.Add(checkSpec(in, scope{})...)
+	e.Add(checkAround(in, scope{})...)
 	return e
 }
 
@@ -71,7 +72,7 @@ func validateDefinitionUpdate(d, old *apiextensionsv1.CustomResourceDefinition) 
 			}
 		})
 	}
-	e.Add(checkDefinition(in, s)...)
+	e.Add(checkSpec(in, s)...)
 	spec := field.NewPath("spec")
 	if apiextensions.IsCRDConditionTrue(before, apiextensions.Established) {
 		e.Unchanged(spec.Child("scope"), in.Spec.Scope, before.Spec.Scope)
@@ -79,6 +80,7 @@ func validateDefinitionUpdate(d, old *apiextensionsv1.CustomResourceDefinition) 
 	}
 	e.Unchanged(spec.Child("group"), in.Spec.Group, before.Spec.Group)
 	e.Unchanged(spec.Child("names", "plural"), in.Spec.Names.Plural, before.Spec.Names.Plural)
+	e.Add(checkAround(in, s)...)
 	return e
 }
 
@@ -89,8 +91,8 @@ func validateDefinitionStatus(d, _ *apiextensionsv1.CustomResourceDefinition) (e
 	return e
 }
 
-// checkDefinition is what creations and updates have in common.
-func checkDefinition(d *definition, s scope) (e check.Errors) {
+// checkSpec is what creations and updates have in common.
+func checkSpec(d *definition, s scope) (e check.Errors) {
 	spec, path := &d.Spec, field.NewPath("spec")
 	switch {
 	case spec.Group == "":
@@ -132,6 +134,12 @@ func checkDefinition(d *definition, s scope) (e check.Errors) {
 		e.Invalid(path.Child("conversion", "strategy"), spec.Conversion.Strategy, "must be None if spec.preserveUnknownFields is true")
 	}
 	checkConversion(&e, path.Child("conversion"), spec.Conversion, s)
+	return e
+}
+
+// checkAround is what both check after the spec.
+func checkAround(d *definition, s scope) (e check.Errors) {
+	spec, path := &d.Spec, field.NewPath("spec")
 	checkNames(&e, field.NewPath("status", "acceptedNames"), &d.Status.AcceptedNames)
 	checkStoredVersions(&e, d)
 	checkApproval(&e, d, s.old)

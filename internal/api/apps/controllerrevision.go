@@ -15,13 +15,14 @@ import (
 
 // ControllerRevisions is the row of apps/v1 ControllerRevision.
 var ControllerRevisions = api.Register(&api.Resource{
-	Group:      appsv1.GroupName,
-	Name:       "controllerrevisions",
-	Singular:   "controllerrevision",
-	Kind:       "ControllerRevision",
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[appsv1.ControllerRevision, appsv1.ControllerRevisionList]("v1")},
-	Prefix:     "controllerrevisions",
+	Group:        appsv1.GroupName,
+	Name:         "controllerrevisions",
+	Singular:     "controllerrevision",
+	Kind:         "ControllerRevision",
+	Namespaced:   true,
+	MetaOnUpdate: "UN",
+	Versions:     []api.Version{api.Serve[appsv1.ControllerRevision, appsv1.ControllerRevisionList]("v1")},
+	Prefix:       "controllerrevisions",
 
 	Validate: api.Check(validateControllerRevision),
 	ValidateUpdate: api.CheckUpdate(func(n, o *appsv1.ControllerRevision) (e check.Errors) {

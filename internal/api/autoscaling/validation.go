@@ -159,8 +159,8 @@ func validateMetric(m *autoscalingv2.MetricSpec, at *field.Path, opts referenceO
 	if m.Type == "" {
 		e.Required(at.Child("type"), "must specify a metric source type")
 	}
-	if !slices.Contains(metricTypes, m.Type) { // twice, as upstream
-		e.Add(field.NotSupported(at.Child("type"), m.Type, metricTypes))
+	known := slices.Contains(metricTypes, m.Type)
+	if !known {
 		e.Add(field.NotSupported(at.Child("type"), m.Type, metricTypes))
 	}
 	sources := []struct {
@@ -183,6 +183,9 @@ func validateMetric(m *autoscalingv2.MetricSpec, at *field.Path, opts referenceO
 		if there++; there == 1 {
 			e.Add(s.check(at.Child(s.name))...)
 		}
+	}
+	if !known { // a second time, as upstream
+		e.Add(field.NotSupported(at.Child("type"), m.Type, metricTypes))
 	}
 	for _, s := range sources {
 		switch {

@@ -22,14 +22,15 @@ import (
 
 // Jobs is the row of batch/v1 Job.
 var Jobs = api.Register(&api.Resource{
-	Group:      batchv1.GroupName,
-	Name:       "jobs",
-	Singular:   "job",
-	Kind:       "Job",
-	Categories: []string{"all"},
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[batchv1.Job, batchv1.JobList]("v1")},
-	Prefix:     "jobs",
+	Group:        batchv1.GroupName,
+	Name:         "jobs",
+	Singular:     "job",
+	Kind:         "Job",
+	Categories:   []string{"all"},
+	Namespaced:   true,
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[batchv1.Job, batchv1.JobList]("v1")},
+	Prefix:       "jobs",
 
 	Default: api.On(defaultJob),
 	PrepareCreate: api.On(func(j *batchv1.Job) {

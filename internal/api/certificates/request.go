@@ -14,13 +14,14 @@ import (
 
 // CertificateSigningRequests is the row of certificates.k8s.io/v1 CertificateSigningRequest.
 var CertificateSigningRequests = api.Register(&api.Resource{
-	Group:      certificatesv1.GroupName,
-	Name:       "certificatesigningrequests",
-	Singular:   "certificatesigningrequest",
-	Kind:       "CertificateSigningRequest",
-	ShortNames: []string{"csr"},
-	Versions:   []api.Version{api.Serve[certificatesv1.CertificateSigningRequest, certificatesv1.CertificateSigningRequestList]("v1")},
-	Prefix:     "certificatesigningrequests",
+	Group:        certificatesv1.GroupName,
+	Name:         "certificatesigningrequests",
+	Singular:     "certificatesigningrequest",
+	Kind:         "CertificateSigningRequest",
+	ShortNames:   []string{"csr"},
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[certificatesv1.CertificateSigningRequest, certificatesv1.CertificateSigningRequestList]("v1")},
+	Prefix:       "certificatesigningrequests",
 
 	PrepareCreate: api.On(func(r *certificatesv1.CertificateSigningRequest) {
 		r.Status = certificatesv1.CertificateSigningRequestStatus{} // nobody makes a request that is approved already

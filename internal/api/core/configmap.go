@@ -15,11 +15,12 @@ import (
 
 // ConfigMaps is the row of core/v1 ConfigMap.
 var ConfigMaps = api.Register(&api.Resource{
-	Name:       "configmaps",
-	Singular:   "configmap",
-	Kind:       "ConfigMap",
-	ShortNames: []string{"cm"},
-	Namespaced: true,
+	Name:         "configmaps",
+	Singular:     "configmap",
+	Kind:         "ConfigMap",
+	ShortNames:   []string{"cm"},
+	Namespaced:   true,
+	MetaOnUpdate: "UN",
 	Versions: []api.Version{{
 		Version: "v1",
 		New:     func() api.Object { return &corev1.ConfigMap{} },

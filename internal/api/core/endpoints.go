@@ -20,13 +20,14 @@ import (
 
 // Endpoints is the row of core/v1 Endpoints.
 var Endpoints = api.Register(&api.Resource{
-	Name:       "endpoints",
-	Singular:   "endpoints",
-	Kind:       "Endpoints",
-	ShortNames: []string{"ep"},
-	Namespaced: true,
-	Versions:   []api.Version{deprecatedEndpoints()},
-	Prefix:     "services/endpoints",
+	Name:         "endpoints",
+	Singular:     "endpoints",
+	Kind:         "Endpoints",
+	ShortNames:   []string{"ep"},
+	Namespaced:   true,
+	MetaOnUpdate: "UN",
+	Versions:     []api.Version{deprecatedEndpoints()},
+	Prefix:       "services/endpoints",
 
 	Default:                  api.On(defaultEndpoints),
 	Validate:                 api.Check(func(ep *corev1.Endpoints) check.Errors { return validateSubsets(ep.Subsets, field.NewPath("subsets")) }),

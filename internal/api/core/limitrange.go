@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -18,15 +19,21 @@ import (
 
 // LimitRanges is the row of core/v1 LimitRange.
 var LimitRanges = api.Register(&api.Resource{
-	Name:       "limitranges",
-	Singular:   "limitrange",
-	Kind:       "LimitRange",
-	ShortNames: []string{"limits"},
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[corev1.LimitRange, corev1.LimitRangeList]("v1")},
-	Prefix:     "limitranges",
+	Name:         "limitranges",
+	Singular:     "limitrange",
+	Kind:         "LimitRange",
+	ShortNames:   []string{"limits"},
+	Namespaced:   true,
+	MetaOnUpdate: "N",
+	Versions:     []api.Version{api.Serve[corev1.LimitRange, corev1.LimitRangeList]("v1")},
+	Prefix:       "limitranges",
 
-	Default:                  api.On(defaultLimitRange),
+	Default: api.On(defaultLimitRange),
+	PrepareCreate: api.On(func(l *corev1.LimitRange) {
+		if l.Name == "" { // alone among the kinds
+			l.Name = string(uuid.NewUUID())
+		}
+	}),
 	Validate:                 api.Check(validateLimitRange),
 	ValidateUpdate:           api.CheckSame(validateLimitRange),
 	AllowCreateOnUpdate:      true,

@@ -16,13 +16,14 @@ import (
 
 // Namespaces is the row of core/v1 Namespace.
 var Namespaces = api.Register(&api.Resource{
-	Name:       "namespaces",
-	Singular:   "namespace",
-	Kind:       "Namespace",
-	ShortNames: []string{"ns"},
-	Versions:   []api.Version{api.Serve[corev1.Namespace, corev1.NamespaceList]("v1")},
-	Prefix:     "namespaces",
-	Verbs:      []string{"create", "delete", "get", "list", "patch", "update", "watch"},
+	Name:         "namespaces",
+	Singular:     "namespace",
+	Kind:         "Namespace",
+	ShortNames:   []string{"ns"},
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[corev1.Namespace, corev1.NamespaceList]("v1")},
+	Prefix:       "namespaces",
+	Verbs:        []string{"create", "delete", "get", "list", "patch", "update", "watch"},
 
 	Default:                  api.On(defaultNamespace),
 	PrepareCreate:            api.On(prepareNamespace),

@@ -14,12 +14,13 @@ import (
 
 // Nodes is the row of core/v1 Node.
 var Nodes = api.Register(&api.Resource{
-	Name:       "nodes",
-	Singular:   "node",
-	Kind:       "Node",
-	ShortNames: []string{"no"},
-	Versions:   []api.Version{api.Serve[corev1.Node, corev1.NodeList]("v1")},
-	Prefix:     "minions",
+	Name:         "nodes",
+	Singular:     "node",
+	Kind:         "Node",
+	ShortNames:   []string{"no"},
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[corev1.Node, corev1.NodeList]("v1")},
+	Prefix:       "minions",
 
 	Default:                  api.On(defaultNode),
 	PrepareCreate:            api.On(func(n *corev1.Node) { n.Spec.ConfigSource, n.Status.Config = nil, nil }),

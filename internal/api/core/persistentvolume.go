@@ -20,12 +20,13 @@ import (
 
 // PersistentVolumes is the row of core/v1 PersistentVolume.
 var PersistentVolumes = api.Register(&api.Resource{
-	Name:       "persistentvolumes",
-	Singular:   "persistentvolume",
-	Kind:       "PersistentVolume",
-	ShortNames: []string{"pv"},
-	Versions:   []api.Version{api.Serve[corev1.PersistentVolume, corev1.PersistentVolumeList]("v1")},
-	Prefix:     "persistentvolumes",
+	Name:         "persistentvolumes",
+	Singular:     "persistentvolume",
+	Kind:         "PersistentVolume",
+	ShortNames:   []string{"pv"},
+	MetaOnUpdate: "NN",
+	Versions:     []api.Version{api.Serve[corev1.PersistentVolume, corev1.PersistentVolumeList]("v1")},
+	Prefix:       "persistentvolumes",
 
 	Default: api.On(defaultPersistentVolume),
 	PrepareCreate: api.On(func(v *corev1.PersistentVolume) {

@@ -19,13 +19,14 @@ import (
 
 // PersistentVolumeClaims is the row of core/v1 PersistentVolumeClaim.
 var PersistentVolumeClaims = api.Register(&api.Resource{
-	Name:       "persistentvolumeclaims",
-	Singular:   "persistentvolumeclaim",
-	Kind:       "PersistentVolumeClaim",
-	ShortNames: []string{"pvc"},
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[corev1.PersistentVolumeClaim, corev1.PersistentVolumeClaimList]("v1")},
-	Prefix:     "persistentvolumeclaims",
+	Name:         "persistentvolumeclaims",
+	Singular:     "persistentvolumeclaim",
+	Kind:         "PersistentVolumeClaim",
+	ShortNames:   []string{"pvc"},
+	Namespaced:   true,
+	MetaOnUpdate: "UN",
+	Versions:     []api.Version{api.Serve[corev1.PersistentVolumeClaim, corev1.PersistentVolumeClaimList]("v1")},
+	Prefix:       "persistentvolumeclaims",
 
 	Default: api.On(DefaultClaim),
 	PrepareCreate: api.On(func(c *corev1.PersistentVolumeClaim) {

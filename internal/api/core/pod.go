@@ -18,14 +18,15 @@ import (
 
 // Pods is the row of core/v1 Pod.
 var Pods = api.Register(&api.Resource{
-	Name:       "pods",
-	Singular:   "pod",
-	Kind:       "Pod",
-	ShortNames: []string{"po"},
-	Categories: []string{"all"},
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[corev1.Pod, corev1.PodList]("v1")},
-	Prefix:     "pods",
+	Name:         "pods",
+	Singular:     "pod",
+	Kind:         "Pod",
+	ShortNames:   []string{"po"},
+	Categories:   []string{"all"},
+	Namespaced:   true,
+	MetaOnUpdate: "UN",
+	Versions:     []api.Version{api.Serve[corev1.Pod, corev1.PodList]("v1")},
+	Prefix:       "pods",
 
 	Default:                  api.On(defaultPod),
 	PrepareCreate:            api.On(preparePod),

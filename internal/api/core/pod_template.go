@@ -93,8 +93,8 @@ func validatePodAnnotations(annotations map[string]string, spec *corev1.PodSpec,
 	return e
 }
 
-// validateTemplateMeta checks the metadata of a template for claims, which may have labels and annotations alone.
-func validateTemplateMeta(m *metav1.ObjectMeta, path *field.Path) (e check.Errors) {
+// ValidateClaimTemplateMeta checks the metadata of a template for claims, which may have labels and annotations alone.
+func ValidateClaimTemplateMeta(m *metav1.ObjectMeta, path *field.Path) (e check.Errors) {
 	e.Add(apivalidation.ValidateAnnotations(m.Annotations, path.Child("annotations"))...)
 	e.Add(metav1validation.ValidateLabels(m.Labels, path.Child("labels"))...)
 	e.Add(validateOnlyFields(*m, []string{"Annotations", "Labels"}, "cannot be set", path)...)

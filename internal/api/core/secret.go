@@ -18,12 +18,13 @@ import (
 
 // Secrets is the row of core/v1 Secret.
 var Secrets = api.Register(&api.Resource{
-	Name:       "secrets",
-	Singular:   "secret",
-	Kind:       "Secret",
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[corev1.Secret, corev1.SecretList]("v1")},
-	Prefix:     "secrets",
+	Name:         "secrets",
+	Singular:     "secret",
+	Kind:         "Secret",
+	Namespaced:   true,
+	MetaOnUpdate: "UN",
+	Versions:     []api.Version{api.Serve[corev1.Secret, corev1.SecretList]("v1")},
+	Prefix:       "secrets",
 
 	Default: api.On(defaultSecret),
 	PrepareUpdate: api.OnUpdate(func(n, o *corev1.Secret) {

@@ -50,7 +50,7 @@ func validateService(s, old *corev1.Service) (e check.Errors) {
 		e.Add(metav1validation.ValidateLabels(s.Spec.Selector, spec.Child("selector"))...)
 	}
 	e.Add(validateSessionAffinity(&s.Spec, spec)...)
-	e.Add(validateClusterIPs(s, old)...)
+	e.Add(ValidateClusterIPs(s, old)...)
 	var oldExternal []string
 	if old != nil {
 		oldExternal = old.Spec.ExternalIPs
@@ -183,8 +183,8 @@ var (
 	ipFamilyPolicies = []corev1.IPFamilyPolicy{corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack}
 )
 
-// validateClusterIPs checks the addresses, their families and the policy about them.
-func validateClusterIPs(s, old *corev1.Service) (e check.Errors) {
+// ValidateClusterIPs checks the addresses, their families and the policy about them; old is nil on creation.
+func ValidateClusterIPs(s, old *corev1.Service) (e check.Errors) {
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		return nil
 	}

@@ -10,13 +10,14 @@ import (
 
 // ServiceAccounts is the row of core/v1 ServiceAccount.
 var ServiceAccounts = api.Register(&api.Resource{
-	Name:       "serviceaccounts",
-	Singular:   "serviceaccount",
-	Kind:       "ServiceAccount",
-	ShortNames: []string{"sa"},
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[corev1.ServiceAccount, corev1.ServiceAccountList]("v1")},
-	Prefix:     "serviceaccounts",
+	Name:         "serviceaccounts",
+	Singular:     "serviceaccount",
+	Kind:         "ServiceAccount",
+	ShortNames:   []string{"sa"},
+	Namespaced:   true,
+	MetaOnUpdate: "UN",
+	Versions:     []api.Version{api.Serve[corev1.ServiceAccount, corev1.ServiceAccountList]("v1")},
+	Prefix:       "serviceaccounts",
 
 	PrepareCreate:            api.On(cleanSecretReferences),
 	PrepareUpdate:            api.OnUpdate(func(n, _ *corev1.ServiceAccount) { cleanSecretReferences(n) }),

@@ -231,7 +231,7 @@ func validateEphemeralVolume(v *corev1.EphemeralVolumeSource, path *field.Path) 
 		e.Required(at, "")
 		return e
 	}
-	e.Add(validateTemplateMeta(&t.ObjectMeta, at.Child("metadata"))...)
+	e.Add(ValidateClaimTemplateMeta(&t.ObjectMeta, at.Child("metadata"))...)
 	e.Add(validateClaimSpec(&t.Spec, at.Child("spec"), claimOptions{})...)
 	return e
 }

@@ -22,22 +22,23 @@ import (
 
 // EndpointSlices is the row of discovery.k8s.io/v1 EndpointSlice.
 var EndpointSlices = api.Register(&api.Resource{
-	Group:      discoveryv1.GroupName,
-	Name:       "endpointslices",
-	Singular:   "endpointslice",
-	Kind:       "EndpointSlice",
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[discoveryv1.EndpointSlice, discoveryv1.EndpointSliceList]("v1")},
-	Prefix:     "endpointslices",
+	Group:        discoveryv1.GroupName,
+	Name:         "endpointslices",
+	Singular:     "endpointslice",
+	Kind:         "EndpointSlice",
+	Namespaced:   true,
+	MetaOnUpdate: "N",
+	Versions:     []api.Version{api.Serve[discoveryv1.EndpointSlice, discoveryv1.EndpointSliceList]("v1")},
+	Prefix:       "endpointslices",
 
 	Default:                  api.On(defaultEndpointSlice),
 	PrepareCreate:            api.On(func(s *discoveryv1.EndpointSlice) { moveNodeNames(s, nil) }),
-	PrepareUpdate:            api.OnUpdate(moveNodeNames),
+	PrepareUpdate:            api.OnUpdate(prepareEndpointSlice),
 	Validate:                 api.Check(func(s *discoveryv1.EndpointSlice) check.Errors { return validateEndpointSlice(s, nil) }),
 	ValidateUpdate:           api.CheckUpdate(validateEndpointSliceUpdate),
 	Warnings:                 api.Warn(endpointSliceWarnings),
 	HasGeneration:            true,
-	SpecChanged:              endpointSliceChanged,
+	SpecChanged:              func(n, o api.Object) bool { return false }, // prepareEndpointSlice counts
 	AllowUnconditionalUpdate: true,
 
 	Columns: []metav1.TableColumnDefinition{
@@ -88,8 +89,15 @@ func hadNode(s *discoveryv1.EndpointSlice, name string) bool {
 	return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return e.DeprecatedTopology[corev1.LabelHostname] == name })
 }
 
-func endpointSliceChanged(n, o api.Object) bool {
-	s, old := n.(*discoveryv1.EndpointSlice), o.(*discoveryv1.EndpointSlice)
+// prepareEndpointSlice counts generations before it drops what no longer belongs there, as upstream does.
+func prepareEndpointSlice(s, old *discoveryv1.EndpointSlice) {
+	if endpointSliceChanged(s, old) {
+		s.Generation = old.Generation + 1
+	}
+	moveNodeNames(s, old)
+}
+
+func endpointSliceChanged(s, old *discoveryv1.EndpointSlice) bool {
 	return s.AddressType != old.AddressType || !equality.Semantic.DeepEqual(s.Labels, old.Labels) ||
 		!equality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) || !equality.Semantic.DeepEqual(s.Ports, old.Ports)
 }

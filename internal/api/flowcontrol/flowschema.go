@@ -21,12 +21,13 @@ const (
 
 // FlowSchemas is the row of flowcontrol.apiserver.k8s.io/v1 FlowSchema.
 var FlowSchemas = api.Register(&api.Resource{
-	Group:    flowcontrolv1.GroupName,
-	Name:     "flowschemas",
-	Singular: "flowschema",
-	Kind:     "FlowSchema",
-	Versions: []api.Version{api.Serve[flowcontrolv1.FlowSchema, flowcontrolv1.FlowSchemaList]("v1")},
-	Prefix:   "flowschemas",
+	Group:        flowcontrolv1.GroupName,
+	Name:         "flowschemas",
+	Singular:     "flowschema",
+	Kind:         "FlowSchema",
+	MetaOnUpdate: "N",
+	Versions:     []api.Version{api.Serve[flowcontrolv1.FlowSchema, flowcontrolv1.FlowSchemaList]("v1")},
+	Prefix:       "flowschemas",
 
 	Default: api.On(func(f *flowcontrolv1.FlowSchema) {
 		if f.Spec.MatchingPrecedence == 0 {

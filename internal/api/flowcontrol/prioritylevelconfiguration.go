@@ -21,12 +21,13 @@ const (
 
 // PriorityLevelConfigurations is the row of flowcontrol.apiserver.k8s.io/v1 PriorityLevelConfiguration.
 var PriorityLevelConfigurations = api.Register(&api.Resource{
-	Group:    flowcontrolv1.GroupName,
-	Name:     "prioritylevelconfigurations",
-	Singular: "prioritylevelconfiguration",
-	Kind:     "PriorityLevelConfiguration",
-	Versions: []api.Version{api.Serve[flowcontrolv1.PriorityLevelConfiguration, flowcontrolv1.PriorityLevelConfigurationList]("v1")},
-	Prefix:   "prioritylevelconfigurations",
+	Group:        flowcontrolv1.GroupName,
+	Name:         "prioritylevelconfigurations",
+	Singular:     "prioritylevelconfiguration",
+	Kind:         "PriorityLevelConfiguration",
+	MetaOnUpdate: "N",
+	Versions:     []api.Version{api.Serve[flowcontrolv1.PriorityLevelConfiguration, flowcontrolv1.PriorityLevelConfigurationList]("v1")},
+	Prefix:       "prioritylevelconfigurations",
 
 	Default: api.On(defaultLevel),
 	PrepareCreate: api.On(func(l *flowcontrolv1.PriorityLevelConfiguration) {

@@ -24,14 +24,15 @@ const classAnnotation = "kubernetes.io/ingress.class" // from before there was a
 
 // Ingresses is the row of networking.k8s.io/v1 Ingress.
 var Ingresses = api.Register(&api.Resource{
-	Group:      networkingv1.GroupName,
-	Name:       "ingresses",
-	Singular:   "ingress",
-	Kind:       "Ingress",
-	ShortNames: []string{"ing"},
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[networkingv1.Ingress, networkingv1.IngressList]("v1")},
-	Prefix:     "ingress",
+	Group:        networkingv1.GroupName,
+	Name:         "ingresses",
+	Singular:     "ingress",
+	Kind:         "Ingress",
+	ShortNames:   []string{"ing"},
+	Namespaced:   true,
+	MetaOnUpdate: "UN",
+	Versions:     []api.Version{api.Serve[networkingv1.Ingress, networkingv1.IngressList]("v1")},
+	Prefix:       "ingress",
 
 	PrepareCreate:            api.On(func(i *networkingv1.Ingress) { i.Status = networkingv1.IngressStatus{} }),
 	PrepareUpdate:            api.OnUpdate(func(n, o *networkingv1.Ingress) { n.Status = o.Status }),

@@ -17,12 +17,13 @@ const maxController = 250
 
 // IngressClasses is the row of networking.k8s.io/v1 IngressClass.
 var IngressClasses = api.Register(&api.Resource{
-	Group:    networkingv1.GroupName,
-	Name:     "ingressclasses",
-	Singular: "ingressclass",
-	Kind:     "IngressClass",
-	Versions: []api.Version{api.Serve[networkingv1.IngressClass, networkingv1.IngressClassList]("v1")},
-	Prefix:   "ingressclasses",
+	Group:        networkingv1.GroupName,
+	Name:         "ingressclasses",
+	Singular:     "ingressclass",
+	Kind:         "IngressClass",
+	MetaOnUpdate: "UN",
+	Versions:     []api.Version{api.Serve[networkingv1.IngressClass, networkingv1.IngressClassList]("v1")},
+	Prefix:       "ingressclasses",
 
 	Default: api.On(func(c *networkingv1.IngressClass) {
 		if p := c.Spec.Parameters; p != nil && p.Scope == nil {

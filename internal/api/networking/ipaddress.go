@@ -16,13 +16,14 @@ import (
 
 // IPAddresses is the row of networking.k8s.io/v1 IPAddress.
 var IPAddresses = api.Register(&api.Resource{
-	Group:      networkingv1.GroupName,
-	Name:       "ipaddresses",
-	Singular:   "ipaddress",
-	Kind:       "IPAddress",
-	ShortNames: []string{"ip"},
-	Versions:   []api.Version{api.Serve[networkingv1.IPAddress, networkingv1.IPAddressList]("v1")},
-	Prefix:     "ipaddresses",
+	Group:        networkingv1.GroupName,
+	Name:         "ipaddresses",
+	Singular:     "ipaddress",
+	Kind:         "IPAddress",
+	ShortNames:   []string{"ip"},
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[networkingv1.IPAddress, networkingv1.IPAddressList]("v1")},
+	Prefix:       "ipaddresses",
 
 	Validate: api.Check(validateIPAddress),
 	ValidateUpdate: api.CheckUpdate(func(n, o *networkingv1.IPAddress) (e check.Errors) {

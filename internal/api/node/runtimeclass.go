@@ -14,12 +14,13 @@ import (
 
 // RuntimeClasses is the row of node.k8s.io/v1 RuntimeClass.
 var RuntimeClasses = api.Register(&api.Resource{
-	Group:    nodev1.SchemeGroupVersion.Group,
-	Name:     "runtimeclasses",
-	Singular: "runtimeclass",
-	Kind:     "RuntimeClass",
-	Versions: []api.Version{api.Serve[nodev1.RuntimeClass, nodev1.RuntimeClassList]("v1")},
-	Prefix:   "runtimeclasses",
+	Group:        nodev1.SchemeGroupVersion.Group,
+	Name:         "runtimeclasses",
+	Singular:     "runtimeclass",
+	Kind:         "RuntimeClass",
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[nodev1.RuntimeClass, nodev1.RuntimeClassList]("v1")},
+	Prefix:       "runtimeclasses",
 
 	Validate: api.Check(validateRuntimeClass),
 	ValidateUpdate: api.CheckUpdate(func(n, o *nodev1.RuntimeClass) check.Errors {

@@ -12,12 +12,13 @@ import (
 
 // ClusterRoles is the row of rbac.authorization.k8s.io/v1 ClusterRole.
 var ClusterRoles = api.Register(&api.Resource{
-	Group:    rbacv1.GroupName,
-	Name:     "clusterroles",
-	Singular: "clusterrole",
-	Kind:     "ClusterRole",
-	Versions: []api.Version{api.Serve[rbacv1.ClusterRole, rbacv1.ClusterRoleList]("v1")},
-	Prefix:   "clusterroles",
+	Group:        rbacv1.GroupName,
+	Name:         "clusterroles",
+	Singular:     "clusterrole",
+	Kind:         "ClusterRole",
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[rbacv1.ClusterRole, rbacv1.ClusterRoleList]("v1")},
+	Prefix:       "clusterroles",
 
 	Validate:                 api.Check(func(r *rbacv1.ClusterRole) check.Errors { return validateClusterRole(r, false) }),
 	ValidateUpdate:           api.CheckUpdate(validateClusterRoleUpdate),

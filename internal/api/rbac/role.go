@@ -14,13 +14,14 @@ import (
 
 // Roles is the row of rbac.authorization.k8s.io/v1 Role.
 var Roles = api.Register(&api.Resource{
-	Group:      rbacv1.GroupName,
-	Name:       "roles",
-	Singular:   "role",
-	Kind:       "Role",
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[rbacv1.Role, rbacv1.RoleList]("v1")},
-	Prefix:     "roles",
+	Group:        rbacv1.GroupName,
+	Name:         "roles",
+	Singular:     "role",
+	Kind:         "Role",
+	Namespaced:   true,
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[rbacv1.Role, rbacv1.RoleList]("v1")},
+	Prefix:       "roles",
 
 	Validate:                 api.Check(validateRole),
 	ValidateUpdate:           api.CheckSame(validateRole),

@@ -15,13 +15,14 @@ import (
 
 // RoleBindings is the row of rbac.authorization.k8s.io/v1 RoleBinding.
 var RoleBindings = api.Register(&api.Resource{
-	Group:      rbacv1.GroupName,
-	Name:       "rolebindings",
-	Singular:   "rolebinding",
-	Kind:       "RoleBinding",
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[rbacv1.RoleBinding, rbacv1.RoleBindingList]("v1")},
-	Prefix:     "rolebindings",
+	Group:        rbacv1.GroupName,
+	Name:         "rolebindings",
+	Singular:     "rolebinding",
+	Kind:         "RoleBinding",
+	Namespaced:   true,
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[rbacv1.RoleBinding, rbacv1.RoleBindingList]("v1")},
+	Prefix:       "rolebindings",
 
 	Default: api.On(func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) }),
 	Validate: api.Check(func(b *rbacv1.RoleBinding) check.Errors {
@@ -42,12 +43,13 @@ var RoleBindings = api.Register(&api.Resource{
 
 // ClusterRoleBindings is the row of rbac.authorization.k8s.io/v1 ClusterRoleBinding.
 var ClusterRoleBindings = api.Register(&api.Resource{
-	Group:    rbacv1.GroupName,
-	Name:     "clusterrolebindings",
-	Singular: "clusterrolebinding",
-	Kind:     "ClusterRoleBinding",
-	Versions: []api.Version{api.Serve[rbacv1.ClusterRoleBinding, rbacv1.ClusterRoleBindingList]("v1")},
-	Prefix:   "clusterrolebindings",
+	Group:        rbacv1.GroupName,
+	Name:         "clusterrolebindings",
+	Singular:     "clusterrolebinding",
+	Kind:         "ClusterRoleBinding",
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[rbacv1.ClusterRoleBinding, rbacv1.ClusterRoleBindingList]("v1")},
+	Prefix:       "clusterrolebindings",
 
 	Default: api.On(func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) }),
 	Validate: api.Check(func(b *rbacv1.ClusterRoleBinding) check.Errors {

@@ -13,13 +13,14 @@ import (
 
 // ResourceClaims is the row of resource.k8s.io/v1 ResourceClaim.
 var ResourceClaims = api.Register(&api.Resource{
-	Group:      resourcev1.GroupName,
-	Name:       "resourceclaims",
-	Singular:   "resourceclaim",
-	Kind:       "ResourceClaim",
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[resourcev1.ResourceClaim, resourcev1.ResourceClaimList]("v1")},
-	Prefix:     "resourceclaims",
+	Group:        resourcev1.GroupName,
+	Name:         "resourceclaims",
+	Singular:     "resourceclaim",
+	Kind:         "ResourceClaim",
+	Namespaced:   true,
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[resourcev1.ResourceClaim, resourcev1.ResourceClaimList]("v1")},
+	Prefix:       "resourceclaims",
 
 	ReturnsDeleted: true,
 

@@ -13,12 +13,13 @@ import (
 
 // DeviceClasses is the row of resource.k8s.io/v1 DeviceClass.
 var DeviceClasses = api.Register(&api.Resource{
-	Group:    resourcev1.GroupName,
-	Name:     "deviceclasses",
-	Singular: "deviceclass",
-	Kind:     "DeviceClass",
-	Versions: []api.Version{api.Serve[resourcev1.DeviceClass, resourcev1.DeviceClassList]("v1")},
-	Prefix:   "deviceclasses",
+	Group:        resourcev1.GroupName,
+	Name:         "deviceclasses",
+	Singular:     "deviceclass",
+	Kind:         "DeviceClass",
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[resourcev1.DeviceClass, resourcev1.DeviceClassList]("v1")},
+	Prefix:       "deviceclasses",
 
 	ReturnsDeleted: true,
 

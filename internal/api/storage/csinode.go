@@ -16,12 +16,13 @@ const maxNodeID = 256
 
 // CSINodes is the row of storage.k8s.io/v1 CSINode.
 var CSINodes = api.Register(&api.Resource{
-	Group:    storagev1.GroupName,
-	Name:     "csinodes",
-	Singular: "csinode",
-	Kind:     "CSINode",
-	Versions: []api.Version{api.Serve[storagev1.CSINode, storagev1.CSINodeList]("v1")},
-	Prefix:   "csinodes",
+	Group:        storagev1.GroupName,
+	Name:         "csinodes",
+	Singular:     "csinode",
+	Kind:         "CSINode",
+	MetaOnUpdate: "N",
+	Versions:     []api.Version{api.Serve[storagev1.CSINode, storagev1.CSINodeList]("v1")},
+	Prefix:       "csinodes",
 
 	Validate:       api.Check(validateCSINode),
 	ValidateUpdate: api.CheckUpdate(validateCSINodeUpdate),

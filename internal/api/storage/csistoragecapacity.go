@@ -14,13 +14,14 @@ import (
 
 // CSIStorageCapacities is the row of storage.k8s.io/v1 CSIStorageCapacity.
 var CSIStorageCapacities = api.Register(&api.Resource{
-	Group:      storagev1.GroupName,
-	Name:       "csistoragecapacities",
-	Singular:   "csistoragecapacity",
-	Kind:       "CSIStorageCapacity",
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[storagev1.CSIStorageCapacity, storagev1.CSIStorageCapacityList]("v1")},
-	Prefix:     "csistoragecapacities",
+	Group:        storagev1.GroupName,
+	Name:         "csistoragecapacities",
+	Singular:     "csistoragecapacity",
+	Kind:         "CSIStorageCapacity",
+	Namespaced:   true,
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[storagev1.CSIStorageCapacity, storagev1.CSIStorageCapacityList]("v1")},
+	Prefix:       "csistoragecapacities",
 
 	Validate: api.Check(func(c *storagev1.CSIStorageCapacity) check.Errors { return validateCapacity(c, nil) }),
 	ValidateUpdate: api.CheckUpdate(func(n, o *storagev1.CSIStorageCapacity) check.Errors {

@@ -24,13 +24,14 @@ const (
 
 // StorageClasses is the row of storage.k8s.io/v1 StorageClass.
 var StorageClasses = api.Register(&api.Resource{
-	Group:      storagev1.GroupName,
-	Name:       "storageclasses",
-	Singular:   "storageclass",
-	Kind:       "StorageClass",
-	ShortNames: []string{"sc"},
-	Versions:   []api.Version{api.Serve[storagev1.StorageClass, storagev1.StorageClassList]("v1")},
-	Prefix:     "storageclasses",
+	Group:        storagev1.GroupName,
+	Name:         "storageclasses",
+	Singular:     "storageclass",
+	Kind:         "StorageClass",
+	ShortNames:   []string{"sc"},
+	MetaOnUpdate: "NU",
+	Versions:     []api.Version{api.Serve[storagev1.StorageClass, storagev1.StorageClassList]("v1")},
+	Prefix:       "storageclasses",
 
 	Default: api.On(func(c *storagev1.StorageClass) {
 		setDefault(&c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)

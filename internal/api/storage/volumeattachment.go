@@ -21,12 +21,13 @@ const (
 
 // VolumeAttachments is the row of storage.k8s.io/v1 VolumeAttachment.
 var VolumeAttachments = api.Register(&api.Resource{
-	Group:    storagev1.GroupName,
-	Name:     "volumeattachments",
-	Singular: "volumeattachment",
-	Kind:     "VolumeAttachment",
-	Versions: []api.Version{api.Serve[storagev1.VolumeAttachment, storagev1.VolumeAttachmentList]("v1")},
-	Prefix:   "volumeattachments",
+	Group:        storagev1.GroupName,
+	Name:         "volumeattachments",
+	Singular:     "volumeattachment",
+	Kind:         "VolumeAttachment",
+	MetaOnUpdate: "N",
+	Versions:     []api.Version{api.Serve[storagev1.VolumeAttachment, storagev1.VolumeAttachmentList]("v1")},
+	Prefix:       "volumeattachments",
 
 	Default: api.On(func(a *storagev1.VolumeAttachment) {
 		if s := a.Spec.Source.InlineVolumeSpec; s != nil {

@@ -13,13 +13,14 @@ import (
 
 // VolumeAttributesClasses is the row of storage.k8s.io/v1 VolumeAttributesClass.
 var VolumeAttributesClasses = api.Register(&api.Resource{
-	Group:      storagev1.GroupName,
-	Name:       "volumeattributesclasses",
-	Singular:   "volumeattributesclass",
-	Kind:       "VolumeAttributesClass",
-	ShortNames: []string{"vac"},
-	Versions:   []api.Version{api.Serve[storagev1.VolumeAttributesClass, storagev1.VolumeAttributesClassList]("v1")},
-	Prefix:     "volumeattributesclasses",
+	Group:        storagev1.GroupName,
+	Name:         "volumeattributesclasses",
+	Singular:     "volumeattributesclass",
+	Kind:         "VolumeAttributesClass",
+	ShortNames:   []string{"vac"},
+	MetaOnUpdate: "UN",
+	Versions:     []api.Version{api.Serve[storagev1.VolumeAttributesClass, storagev1.VolumeAttributesClassList]("v1")},
+	Prefix:       "volumeattributesclasses",
 
 	Validate: api.Check(validateAttributesClass),
 	ValidateUpdate: api.CheckUpdate(func(n, o *storagev1.VolumeAttributesClass) (e check.Errors) {
