@@ -2,8 +2,10 @@ package apiserver
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -37,7 +39,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer s.finish(w, r, info)
 	w.auditID = r.Header.Get("Audit-Id")
 	if w.auditID == "" || len(w.auditID) > 64 {
-		w.auditID = uuid.NewString()
+		w.auditID = newAuditID()
 	}
 	w.Header().Set("Audit-Id", w.auditID)
 	c := &call{agent: r.UserAgent()}
@@ -60,6 +62,15 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.dispatch(w, r, info)
+}
+
+// newAuditID names a request. Nobody has to be kept from guessing it.
+func newAuditID() string {
+	var id uuid.UUID
+	binary.LittleEndian.PutUint64(id[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // version 4, RFC 9562
+	return id.String()
 }
 
 // authenticate finds out who asks, and for whom.

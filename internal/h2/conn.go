@@ -24,6 +24,8 @@ const (
 	initialWindow   = 65535 // before anybody says otherwise
 	maxWindow       = 1<<31 - 1
 
+	maxFree = 8 // goroutines that a connection keeps for its next streams
+
 	greetTimeout  = 10 * time.Second
 	lingerTimeout = 250 * time.Millisecond
 )
@@ -59,6 +61,8 @@ type conn struct {
 	lastID   uint32
 	running  int       // handlers
 	waiting  []*stream // opened, but without a handler yet
+	free     int       // goroutines that wait at next
+	next     chan *stream
 	draining bool
 	idleFrom time.Time
 
@@ -73,7 +77,7 @@ func newConn(ctx context.Context, s *Server, hs *http.Server, tc *tls.Conn, stat
 	c := &conn{
 		server: s, http: hs, handler: h, tls: tc, state: state, remote: tc.RemoteAddr().String(),
 		streams: map[uint32]*stream{}, maxFrame: 16 << 10, initialWindow: initialWindow, sendWindow: initialWindow, recvWindow: connWindowBytes,
-		idleFrom: time.Now(),
+		idleFrom: time.Now(), next: make(chan *stream, maxFree),
 	}
 	c.network, _ = tc.NetConn().(*corkable)
 	c.ctx, c.cancel = context.WithCancel(ctx)
@@ -158,6 +162,9 @@ func (c *conn) read() error {
 func (c *conn) process(f http2.Frame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
 	switch f := f.(type) {
 	case *http2.MetaHeadersFrame:
 		return c.onHeaders(f)
@@ -482,6 +489,7 @@ func (c *conn) kill(err error) {
 		c.close(s, err)
 	}
 	c.waiting = nil
+	close(c.next)
 	c.cancel()
 	c.changed.Broadcast()
 	// Closing says goodbye, for which it may wait: not under the lock.

@@ -77,7 +77,31 @@ func (c *conn) onHeaders(f *http2.MetaHeadersFrame) error {
 
 func (c *conn) start(s *stream) {
 	c.running++
-	c.group.Go(s.serve)
+	if c.free > 0 {
+		c.free--
+		c.next <- s
+		return
+	}
+	c.group.Go(func() {
+		for next := s; next != nil; next = c.await() {
+			next.serve()
+		}
+	})
+}
+
+// await returns a further stream for a goroutine that has served one, whose stack has grown to what handlers need; nil if it
+// is not needed any more.
+func (c *conn) await() *stream {
+	c.mu.Lock()
+	enough := c.err != nil || c.free == maxFree
+	if !enough {
+		c.free++
+	}
+	c.mu.Unlock()
+	if enough {
+		return nil
+	}
+	return <-c.next // closed with the connection
 }
 
 func (c *conn) onTrailers(s *stream, f *http2.MetaHeadersFrame) error {

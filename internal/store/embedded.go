@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -65,6 +66,7 @@ type embedded struct {
 
 	remap     sync.Mutex    // held while the database file is, or must not be, mapped anew
 	proposals chan struct{} // holds a token for each proposal under way
+	aloneAt   atomic.Uint64 // what alone found, and the index at which it did
 
 	ended chan struct{} // closed when etcd has ended, for whatever reason
 	wait  sync.WaitGroup
@@ -221,8 +223,19 @@ func (e *embedded) settled() bool {
 
 // alone tells whether this member is the only voter: then what it has applied is all there is.
 func (e *embedded) alone() bool {
+	// Members change by what is applied: the answer holds as long as nothing has been.
+	index := e.server.AppliedIndex()
+	if seen := e.aloneAt.Load(); seen>>1 == index {
+		return seen&1 == 1
+	}
 	members := e.server.Cluster().Members()
-	return len(members) == 1 && members[0].ID == e.server.MemberID() && !members[0].IsLearner
+	alone := len(members) == 1 && members[0].ID == e.server.MemberID() && !members[0].IsLearner
+	seen := index << 1
+	if alone {
+		seen |= 1
+	}
+	e.aloneAt.Store(seen)
+	return alone
 }
 
 // publishPeerURL tells the cluster when this member's peer address has changed since its last start.

@@ -1,0 +1,68 @@
+package cluster
+
+import (
+	"context"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+const (
+	memoryLook = 10 * time.Second
+	// quietBytes is how much is allocated at most between two looks when a load is over.
+	quietBytes = 16 << 20
+	// worthBytes is how much must be there to be given back, beside a quarter of what is in use.
+	worthBytes = 24 << 20
+	// memoryRest is how long nothing is given back after something was.
+	memoryRest = time.Minute
+)
+
+// memoryUse is what the runtime holds.
+type memoryUse struct {
+	allocated uint64 // ever
+	live      uint64 // what the last collection found in use
+	objects   uint64 // live, and garbage since then
+	free      uint64 // not in use, and not given back
+}
+
+func readMemory() memoryUse {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(samples)
+	return memoryUse{samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64(), samples[3].Value.Uint64()}
+}
+
+// returnable tells whether a load has ended since the former look and left memory that is worth a collection. The runtime
+// by itself keeps as much free as was in use at the peak, since it expects the load to come again.
+func (m memoryUse) returnable(former memoryUse) bool {
+	if m.allocated-former.allocated > quietBytes {
+		return false
+	}
+	held := m.free
+	if m.objects > m.live {
+		held += m.objects - m.live
+	}
+	return held > worthBytes+m.live/4
+}
+
+// returnMemory gives memory back to the system after loads, until ctx ends: what the process has follows what it stores.
+func returnMemory(ctx context.Context) {
+	look := time.NewTicker(memoryLook)
+	defer look.Stop()
+	former := readMemory()
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-look.C:
+			use := readMemory()
+			if now.Sub(last) > memoryRest && use.returnable(former) {
+				debug.FreeOSMemory()
+				last, use = now, readMemory()
+			}
+			former = use
+		}
+	}
+}

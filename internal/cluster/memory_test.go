@@ -1,0 +1,21 @@
+package cluster
+
+import "testing"
+
+func TestMemoryIsReturnedWhenALoadIsOver(t *testing.T) {
+	const mb = 1 << 20
+	for name, test := range map[string]struct {
+		former, now memoryUse
+		want        bool
+	}{
+		"under load":             {memoryUse{allocated: 0}, memoryUse{allocated: 100 * mb, live: 100 * mb, objects: 180 * mb, free: 90 * mb}, false},
+		"garbage after a load":   {memoryUse{allocated: 100 * mb}, memoryUse{allocated: 101 * mb, live: 100 * mb, objects: 180 * mb}, true},
+		"free after a load":      {memoryUse{allocated: 100 * mb}, memoryUse{allocated: 101 * mb, live: 100 * mb, objects: 100 * mb, free: 90 * mb}, true},
+		"little beside the rest": {memoryUse{allocated: 100 * mb}, memoryUse{allocated: 101 * mb, live: 400 * mb, objects: 440 * mb, free: 60 * mb}, false},
+		"idle":                   {memoryUse{allocated: 100 * mb}, memoryUse{allocated: 101 * mb, live: 30 * mb, objects: 45 * mb, free: 10 * mb}, false},
+	} {
+		if got := test.now.returnable(test.former); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
