@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -49,7 +50,7 @@ type Config struct {
 type Authenticator struct {
 	cfg       Config
 	requests  []authenticator.Request // in order
-	anonymous *anonymous
+	anonymous atomic.Pointer[anonymous]
 	tokens    []authenticator.Token // in order
 	accounts  *serviceAccountTokens // one of tokens
 	keys      *keySet
@@ -83,7 +84,8 @@ func New(ctx context.Context, c client.Client, cfg Config) (*Authenticator, erro
 	if err != nil {
 		return nil, err
 	}
-	a := &Authenticator{cfg: cfg, keys: keys, anonymous: newAnonymous(cfg.Anonymous)}
+	a := &Authenticator{cfg: cfg, keys: keys}
+	a.SetAnonymous(cfg.Anonymous)
 	a.issuer = &issuer{name: cfg.Issuers[0], key: keys.signing, now: cfg.Now, maxLife: cfg.MaxTokenLife}
 	a.accounts = newServiceAccountTokens(keys, live, cfg)
 	a.tokens = []authenticator.Token{newLegacyTokens(keys, live, c, cfg), a.accounts}
@@ -118,8 +120,11 @@ func (a *Authenticator) AuthenticateRequest(req *http.Request) (*authenticator.R
 	if len(errs) > 0 {
 		return nil, false, utilerrors.NewAggregate(errs)
 	}
-	return a.anonymous.AuthenticateRequest(req)
+	return a.anonymous.Load().AuthenticateRequest(req)
 }
+
+// SetAnonymous replaces who may be nobody.
+func (a *Authenticator) SetAnonymous(cfg AnonymousConfig) { a.anonymous.Store(newAnonymous(cfg)) }
 
 // AuthenticateToken returns the user of the first method that recognizes a bearer token.
 func (a *Authenticator) AuthenticateToken(ctx context.Context, token string) (*authenticator.Response, bool, error) {

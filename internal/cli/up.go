@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -49,9 +50,21 @@ func newUp() *cobra.Command {
 func changedFlags(c *cobra.Command, wanted func(name string) bool) []string {
 	var args []string
 	c.Flags().Visit(func(f *pflag.Flag) {
-		if wanted(f.Name) {
-			args = append(args, "--"+f.Name+"="+f.Value.String())
+		if !wanted(f.Name) {
+			return
 		}
+		text := f.Value.String()
+		if v, ok := f.Value.(pflag.SliceValue); ok && len(v.GetSlice()) > 0 {
+			for _, element := range v.GetSlice() {
+				args = append(args, "--"+f.Name+"="+element)
+			}
+			return
+		}
+		switch f.Value.Type() {
+		case "stringSlice", "stringToString": // they print themselves in brackets
+			text = strings.Trim(text, "[]")
+		}
+		args = append(args, "--"+f.Name+"="+text)
 	})
 	return args
 }

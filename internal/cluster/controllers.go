@@ -6,7 +6,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"clipper.dev/clipper/internal/authn"
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/controller"
 	"clipper.dev/clipper/internal/controller/bootstrapsigner"
@@ -28,8 +27,13 @@ import (
 func (p *controlPlane) controllers() []controller.Constructor {
 	l := p.opts.Layout
 	clientCA := func() []byte { return p.keys.Authority().PEM() }
-	proxyCA := func() []byte { return p.keys.FrontProxyAuthority().PEM() }
-	proxy := authn.DefaultProxy(nil)
+	proxyCA := func() []byte {
+		if p.whoMay.proxyCA != nil {
+			return p.whoMay.proxyCA
+		}
+		return p.keys.FrontProxyAuthority().PEM()
+	}
+	proxy := p.opts.WhoMayOptions.Proxy
 	return append(roster.Constructors(roster.Config{
 		ClusterCIDRs: []netip.Prefix{l.PodCIDR},
 		Kubernetes: kubernetesservice.Config{

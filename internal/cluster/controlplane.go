@@ -56,7 +56,8 @@ type controlPlane struct {
 	engine  *apiserver.Server
 	authn   *authn.Authenticator
 	rbac    *rbac.Authorizer
-	authz   authz.Union
+	authz   *authz.Current
+	whoMay  whoMay
 	crds    *crd.Manager
 	remote  *aggregator.Manager // servers of further groups
 	ledger  *quota.Ledger       // what requests under way have reserved of quotas
@@ -175,14 +176,17 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		return fmt.Errorf("open the aggregation of API servers: %w", err)
 	}
 	p.engine.SetRemotes(p.remote)
-	p.authn, err = authn.New(ctx, self, authn.Config{
+	who := authn.Config{
 		ClientCA: func() *x509.CertPool { return p.keys.Authority().Pool() },
-		Proxy:    authn.DefaultProxy(func() *x509.CertPool { return p.keys.FrontProxyAuthority().Pool() }),
+		Issuers:  []string{authn.DefaultIssuer},
 		TokenKey: p.keys.TokenKey(), TokenVerifyKeys: p.keys.TokenVerifyKeys(),
 		JWKSAddress: net.JoinHostPort(p.nodeIP.String(), strconv.Itoa(l.APIPort)),
 		Logger:      p.log.With("component", "authn"),
-	})
-	if err != nil {
+	}
+	if err := p.openAuthentication(ctx, &who); err != nil {
+		return fmt.Errorf("open authentication: %w", err)
+	}
+	if p.authn, err = authn.New(ctx, self, who); err != nil {
 		return fmt.Errorf("open authentication: %w", err)
 	}
 	if p.rbac, err = rbac.New(ctx, self); err != nil {
@@ -193,7 +197,9 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		return fmt.Errorf("open the node authorizer: %w", err)
 	}
 	p.ledger = &quota.Ledger{}
-	p.authz = authz.Union{authz.Masters{}, nodes, p.rbac}
+	if err := p.openAuthorization(authz.Builtin{Node: nodes, RBAC: p.rbac}); err != nil {
+		return fmt.Errorf("open authorization: %w", err)
+	}
 	dynamic, err := p.dynamicAdmission(ctx, hooks, tracker)
 	if err != nil {
 		return fmt.Errorf("open webhooks and policies: %w", err)
@@ -260,6 +266,14 @@ func (p *controlPlane) serve(ctx context.Context, listener net.Listener) error {
 		if err := server.ServeTLS(h2.Listen(listener), "", ""); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve the API: %w", err)
 		}
+		return nil
+	})
+	for _, f := range p.whoMay.follow {
+		g.Go(func() error { return f.Run(ctx) })
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		p.whoMay.issuers.Wait()
 		return nil
 	})
 	g.Go(func() error {

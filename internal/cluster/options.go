@@ -21,6 +21,7 @@ type ServerOptions struct {
 	Progress *Progress
 
 	NodeOptions
+	WhoMayOptions
 	// ExtraSANs are further names and addresses for the API server's certificate.
 	ExtraSANs []string
 	// EtcdEndpoints use an outside etcd instead of the embedded one.
@@ -68,6 +69,7 @@ type AgentOptions struct {
 // AddFlags adds the options' flags.
 func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	o.NodeOptions.addFlags(f)
+	o.WhoMayOptions.addFlags(f)
 	f.StringSliceVar(&o.ExtraSANs, "tls-san", nil, "further names and addresses for the API server's certificate")
 	f.StringSliceVar(&o.EtcdEndpoints, "etcd-endpoints", nil, "use this outside etcd instead of the embedded one")
 	f.StringVar(&o.EtcdCAFile, "etcd-cafile", "", "authority of the outside etcd")

@@ -29,8 +29,9 @@ var layers = [][]string{
 	{"client", "network", "keeper"},
 	{"admission"},
 	{"api", "nft", "netlab"},
-	{"pki", "quota", "expression"},
+	{"pki", "quota", "expression", "reviewer"},
 	{"store", "demo", "h2", "localpath"},
+	{"reload"},
 }
 
 // unit is the entry of layers that a package belongs to: its folder below internal/, or the two-part entry that names it.
