@@ -19,6 +19,9 @@ const filterBytes = 8
 // ReaperEnv is the environment variable that makes this binary the reaper.
 const ReaperEnv = "_CLIPPER_REAPER=1"
 
+// EntryEnv is the environment variable that makes this binary a container's entry.
+const EntryEnv = "_CLIPPER_ENTRY=1"
+
 // Start begins the guard thread, which waits for one byte on the control descriptor, installs the
 // filter and answers with an errno as four bytes of native order.
 func Start(control int, filter []byte, flags uint32) error {

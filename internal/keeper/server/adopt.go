@@ -53,7 +53,7 @@ func (s *Server) adoptOne(r *record, boot string, left *inheritedContainer) erro
 		proc, err = readopt(r.PID, r.StartTime)
 	}
 	if err = errors.Join(err, loadErr); err == nil {
-		c.runtime, c.proc = box, proc
+		c.runtime, c.proc = loaded(box), proc
 		c.streams = s.adoptStreams(r, left)
 		c.streams.pump()
 		s.adoptSandbox(c)

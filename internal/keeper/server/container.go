@@ -18,8 +18,9 @@ import (
 // container is a container whose process was started.
 type container struct {
 	record  record
-	runtime *libcontainer.Container
 	streams *streams
+	// runtime is libcontainer's view of the container; one that the entry has started is loaded when it is first asked for.
+	runtime func() (*libcontainer.Container, error)
 	proc    *process // nil once it has ended
 
 	mu     sync.Mutex // guards exit and record.Exit
@@ -36,6 +37,16 @@ func (c *container) state() wire.Container {
 		StartedAt: c.record.StartedAt,
 		Exit:      c.record.Exit,
 	}
+}
+
+// loaded is a runtime that is there already.
+func loaded(box *libcontainer.Container) func() (*libcontainer.Container, error) {
+	return func() (*libcontainer.Container, error) { return box, nil }
+}
+
+// toLoad is a runtime that is read when it is first asked for.
+func (s *Server) toLoad(id string) func() (*libcontainer.Container, error) {
+	return sync.OnceValues(func() (*libcontainer.Container, error) { return libcontainer.Load(s.libcontainerDir(), id) })
 }
 
 func (c *container) running() bool {
@@ -69,7 +80,11 @@ func (s *Server) signal(request *wire.Signal) error {
 
 // signalAll reaches every process of the container's cgroup.
 func (c *container) signalAll(signal syscall.Signal) error {
-	pids, err := c.runtime.Processes()
+	box, err := c.runtime()
+	if err != nil {
+		return err
+	}
+	pids, err := box.Processes()
 	if err != nil {
 		return err
 	}
@@ -85,9 +100,13 @@ const endPatience = 10 * time.Second
 // endAll kills every process that is left in the container's cgroup, also those that fork meanwhile, and
 // waits until they have ended.
 func (c *container) endAll() error {
+	box, err := c.runtime()
+	if err != nil {
+		return err
+	}
 	deadline := time.Now().Add(endPatience)
 	for {
-		pids, err := c.runtime.Processes()
+		pids, err := box.Processes()
 		if err != nil || len(pids) == 0 {
 			return err
 		}

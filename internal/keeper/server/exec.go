@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -109,10 +110,14 @@ func (s *Server) exec(body json.RawMessage, files []*os.File) (*libcontainer.Pro
 func (s *Server) enter(c *container, process *libcontainer.Process, terminal bool) (*os.File, error) {
 	s.births.RLock()
 	defer s.births.RUnlock()
-	if terminal {
-		return startWithTerminal(c.runtime, process)
+	box, err := c.runtime()
+	if err != nil {
+		return nil, fmt.Errorf("enter container %s: %w", c.record.ID, err)
 	}
-	return nil, c.runtime.Start(process)
+	if terminal {
+		return startWithTerminal(box, process)
+	}
+	return nil, box.Start(process)
 }
 
 func closeFiles(files []*os.File) {

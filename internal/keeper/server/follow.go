@@ -44,7 +44,11 @@ func decode(status unix.WaitStatus) (code, signal int) {
 
 // oomKills counts the processes of the container that the kernel killed for its memory limit.
 func oomKills(c *container) uint64 {
-	state, err := c.runtime.State()
+	box, err := c.runtime()
+	if err != nil {
+		return 0
+	}
+	state, err := box.State()
 	if err != nil {
 		return 0
 	}
@@ -67,7 +71,11 @@ func oomKills(c *container) uint64 {
 
 // conclude makes the exit known: first to the disk, then to everybody else.
 func (s *Server) conclude(c *container, exit *wire.Exit) {
-	if err := c.runtime.Destroy(); err != nil {
+	box, err := c.runtime()
+	if err == nil {
+		err = box.Destroy()
+	}
+	if err != nil {
 		s.log.Warn("container left something behind", "container", c.record.ID, "error", err)
 	}
 	c.mu.Lock()

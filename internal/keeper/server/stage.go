@@ -69,7 +69,9 @@ func (st *stage) arm() error {
 	if !st.guarded {
 		return nil
 	}
-	st.theirs.Close()
+	if st.theirs != nil {
+		st.theirs.Close()
+	}
 	if _, err := st.ours.Write([]byte{1}); err != nil {
 		return fmt.Errorf("install the seccomp filter: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	_ "github.com/opencontainers/cgroups/devices" // lets cgroups restrict devices
 	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runc/libcontainer/utils"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -75,23 +76,19 @@ func (s *Server) launch(request *wire.Start) (*container, error) {
 		return nil, fmt.Errorf("translate the specification: %w", err)
 	}
 	clampOOMScore(config, s.log)
-	box, err := libcontainer.Create(s.libcontainerDir(), request.ID, config)
-	if err != nil {
-		return nil, fmt.Errorf("create container: %w", err)
-	}
 	log, err := newContainerLog(request.LogPath)
 	if err != nil {
 		return nil, err
 	}
 	streams := newStreams(log)
 	streams.stdinOnce = request.StdinOnce
-	c := &container{runtime: box, streams: streams, exited: make(chan struct{}), record: record{
+	c := &container{streams: streams, exited: make(chan struct{}), record: record{
 		ID: request.ID, Sandbox: request.Sandbox, LogPath: request.LogPath, Terminal: request.Terminal,
 	}}
 	for _, kind := range request.Join {
 		c.record.Joined = append(c.record.Joined, string(kind))
 	}
-	if err := s.run(c, request); err != nil {
+	if err := s.run(c, config, request); err != nil {
 		streams.discard()
 		return nil, err
 	}
@@ -99,13 +96,66 @@ func (s *Server) launch(request *wire.Start) (*container, error) {
 	return c, nil
 }
 
-// run starts the container's process and opens libcontainer's gate.
-func (s *Server) run(c *container, request *wire.Start) error {
+// run starts the container's process.
+func (s *Server) run(c *container, config *configs.Config, request *wire.Start) error {
 	process, err := newProcess(request.Spec.Process)
 	if err != nil {
 		return err
 	}
 	process.Init = true
+	child := &childFiles{}
+	if !request.Terminal {
+		if child, err = c.streams.openPipes(filepath.Join(s.pipeDir(), request.ID), request.Stdin); err != nil {
+			return err
+		}
+		defer child.close()
+		if s.runEntry(c, config, process, request, child) {
+			return nil
+		}
+	}
+	box, err := libcontainer.Create(s.libcontainerDir(), request.ID, config)
+	if err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	c.runtime = loaded(box)
+	if err := s.runLibcontainer(c, box, process, request, child); err != nil {
+		return errors.Join(err, box.Destroy())
+	}
+	return nil
+}
+
+// runEntry starts the process by the entry and tells whether that went well.
+func (s *Server) runEntry(c *container, config *configs.Config, process *libcontainer.Process, request *wire.Start, child *childFiles) bool {
+	if len(request.Volumes) > 0 {
+		return false
+	}
+	e, err := s.enterScript(config, process, request, child)
+	if errors.Is(err, errUncommon) {
+		return false
+	}
+	if err == nil {
+		defer e.close()
+		if err = s.note(c, e.pid); err == nil {
+			err = (&stage{ours: e.control, guarded: len(request.Seccomp) > 0}).arm()
+		}
+		if err == nil {
+			err = e.pass()
+		}
+		if err == nil {
+			c.runtime = s.toLoad(request.ID)
+			return true
+		}
+		e.abandon()
+	}
+	s.log.Info("leaving a container to libcontainer", "container", request.ID, "reason", err)
+	if err := s.undoEntry(config, request); err != nil {
+		s.log.Warn("an entry left something behind", "container", request.ID, "error", err)
+	}
+	return false
+}
+
+// runLibcontainer starts the process by libcontainer and opens its gate.
+func (s *Server) runLibcontainer(c *container, box *libcontainer.Container, process *libcontainer.Process, request *wire.Start, child *childFiles) error {
 	config := &stageConfig{
 		Rootfs: request.Spec.Root.Path, Overlay: &request.Rootfs,
 		VolumeDir: s.volumeDir(request.ID), Volumes: request.Volumes,
@@ -123,13 +173,13 @@ func (s *Server) run(c *container, request *wire.Start) error {
 	}
 	defer stage.close()
 	process.ExtraFiles = []*os.File{stage.theirs}
-	if err := s.connect(c, process, request); err != nil {
-		return errors.Join(err, c.runtime.Destroy())
+	if err := connect(c, box, process, request, child); err != nil {
+		return err
 	}
-	if err := s.open(c, process, stage); err != nil {
-		_ = c.runtime.Signal(os.Kill)
+	if err := s.open(c, box, process, stage); err != nil {
+		_ = box.Signal(os.Kill)
 		_, _ = process.Wait()
-		return errors.Join(err, c.runtime.Destroy())
+		return err
 	}
 	return nil
 }
@@ -148,25 +198,20 @@ func (s *Server) userNamespace(request *wire.Start) *os.File {
 }
 
 // connect gives the process its streams and starts it up to the gate.
-func (s *Server) connect(c *container, process *libcontainer.Process, request *wire.Start) error {
+func connect(c *container, box *libcontainer.Container, process *libcontainer.Process, request *wire.Start, child *childFiles) error {
 	if request.Terminal {
-		master, err := startWithTerminal(c.runtime, process)
+		master, err := startWithTerminal(box, process)
 		if err != nil {
 			return err
 		}
 		return c.streams.useTerminal(master, request.Stdin)
 	}
-	child, err := c.streams.openPipes(filepath.Join(s.pipeDir(), request.ID), request.Stdin)
-	if err != nil {
-		return err
-	}
-	defer child.close()
 	// A nil *os.File must not become an interface that is not nil.
 	if child.stdin != nil {
 		process.Stdin = child.stdin
 	}
 	process.Stdout, process.Stderr = child.stdout, child.stderr
-	return c.runtime.Start(process)
+	return box.Start(process)
 }
 
 // startWithTerminal starts a process with a new terminal and returns its master.
@@ -190,11 +235,25 @@ func startWithTerminal(box *libcontainer.Container, process *libcontainer.Proces
 }
 
 // open records the process, installs its filter and lets it execute the container's program.
-func (s *Server) open(c *container, process *libcontainer.Process, stage *stage) error {
+func (s *Server) open(c *container, box *libcontainer.Container, process *libcontainer.Process, stage *stage) error {
 	pid, err := process.Pid()
 	if err != nil {
 		return fmt.Errorf("find the container's process: %w", err)
 	}
+	if err := s.note(c, pid); err != nil {
+		return err
+	}
+	if err := stage.arm(); err != nil {
+		return err
+	}
+	if err := box.Exec(); err != nil {
+		return fmt.Errorf("start container: %w", err)
+	}
+	return nil
+}
+
+// note records the process that is about to become the container's program.
+func (s *Server) note(c *container, pid int) (err error) {
 	if c.proc, err = watchProcess(pid); err != nil {
 		return err
 	}
@@ -203,16 +262,7 @@ func (s *Server) open(c *container, process *libcontainer.Process, stage *stage)
 	}
 	c.record.PID, c.record.StartTime = c.proc.pid, c.proc.startTime
 	c.record.StartedAt = time.Now()
-	if err := s.writeRecord(&c.record, false); err != nil {
-		return err
-	}
-	if err := stage.arm(); err != nil {
-		return err
-	}
-	if err := c.runtime.Exec(); err != nil {
-		return fmt.Errorf("start container: %w", err)
-	}
-	return nil
+	return s.writeRecord(&c.record, false)
 }
 
 // complete fills in what only the keeper knows: the mount point and the namespaces to join.

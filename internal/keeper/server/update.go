@@ -21,13 +21,17 @@ func (s *Server) update(request *wire.Update) error {
 	if request.Resources == nil {
 		return invalid("update of container %s names no resources", request.ID)
 	}
-	config := c.runtime.Config()
+	box, err := c.runtime()
+	if err != nil {
+		return fmt.Errorf("update container %s: %w", request.ID, err)
+	}
+	config := box.Config()
 	resources := *config.Cgroups.Resources
 	apply(&resources, request.Resources)
 	group := *config.Cgroups
 	group.Resources = &resources
 	config.Cgroups = &group
-	if err := c.runtime.Set(config); err != nil {
+	if err := box.Set(config); err != nil {
 		return fmt.Errorf("update container %s: %w", request.ID, err)
 	}
 	return nil

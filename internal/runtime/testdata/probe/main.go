@@ -115,6 +115,8 @@ func main() {
 				}
 			}
 		}
+	case "self": // everything that a container's setup decides
+		describeSelf()
 	case "fds":
 		entries, _ := os.ReadDir("/proc/self/fd")
 		for _, entry := range entries {
