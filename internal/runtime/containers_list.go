@@ -26,37 +26,36 @@ func (rt *Runtime) StreamContainers(request *runtimeapi.StreamContainersRequest,
 
 func (rt *Runtime) listContainers(filter *runtimeapi.ContainerFilter) []*runtimeapi.Container {
 	var list []*runtimeapi.Container
-	for _, record := range rt.containerRecords() {
-		if !strings.HasPrefix(record.ID, filter.GetId()) || !strings.HasPrefix(record.SandboxID, filter.GetPodSandboxId()) ||
-			!matches(record.Config.GetLabels(), filter.GetLabelSelector()) {
-			continue
-		}
-		if filter.GetState() != nil && filter.GetState().GetState() != record.State() {
-			continue
-		}
+	for _, record := range rt.containerRecords(func(record *container.Record) bool {
+		return strings.HasPrefix(record.ID, filter.GetId()) && strings.HasPrefix(record.SandboxID, filter.GetPodSandboxId()) &&
+			matches(record.Config.GetLabels(), filter.GetLabelSelector()) &&
+			(filter.GetState() == nil || filter.GetState().GetState() == record.State())
+	}) {
 		list = append(list, record.Summary())
 	}
 	return list
 }
 
-// containerRecords returns all containers in the order of their creation.
-func (rt *Runtime) containerRecords() []*container.Record {
+// containerRecords returns the wanted containers in the order of their creation.
+func (rt *Runtime) containerRecords(wanted func(*container.Record) bool) []*container.Record {
+	var list []*container.Record
 	rt.mu.Lock()
-	all := make([]*container.Record, 0, len(rt.containers))
 	for _, st := range rt.containers {
-		all = append(all, st.record.Load())
+		if record := st.record.Load(); wanted(record) {
+			list = append(list, record)
+		}
 	}
 	rt.mu.Unlock()
-	slices.SortFunc(all, func(a, b *container.Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	return all
+	slices.SortFunc(list, func(a, b *container.Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	return list
 }
+
+func everyContainer(*container.Record) bool { return true }
 
 func (rt *Runtime) statusesOf(sandboxID string) []*runtimeapi.ContainerStatus {
 	var list []*runtimeapi.ContainerStatus
-	for _, record := range rt.containerRecords() {
-		if record.SandboxID == sandboxID {
-			list = append(list, record.Status())
-		}
+	for _, record := range rt.containerRecords(func(record *container.Record) bool { return record.SandboxID == sandboxID }) {
+		list = append(list, record.Status())
 	}
 	return list
 }

@@ -118,7 +118,7 @@ func (rt *Runtime) ImageFsInfo(context.Context, *runtimeapi.ImageFsInfoRequest) 
 		Timestamp: now, FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: rt.cfg.StateDir},
 		UsedBytes: &runtimeapi.UInt64Value{}, InodesUsed: &runtimeapi.UInt64Value{},
 	}
-	for _, record := range rt.containerRecords() {
+	for _, record := range rt.containerRecords(everyContainer) {
 		used := rt.usage.of(record.ID, rt.upperDir(record.ID))
 		own.UsedBytes.Value += used.bytes
 		own.InodesUsed.Value += used.inodes

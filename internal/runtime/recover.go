@@ -157,7 +157,7 @@ func (rt *Runtime) watchKeeper(ctx context.Context) error {
 
 // catchUp learns which containers ended before the subscription.
 func (rt *Runtime) catchUp(ctx context.Context) {
-	records := rt.containerRecords() // before the keeper is asked: what it has started by then, it knows
+	records := rt.containerRecords(everyContainer) // before the keeper is asked: what it has started by then, it knows
 	state, err := rt.keeper.State(ctx)
 	if err != nil {
 		rt.log.Warn("the keeper's state cannot be read", "error", err)

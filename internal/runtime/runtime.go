@@ -127,6 +127,9 @@ func (rt *Runtime) Images() *image.Store { return rt.images }
 // maxMessageBytes bounds a message on the socket; lists of many containers are long.
 const maxMessageBytes = 16 << 20
 
+// streamWorkers are goroutines that serve one call after the other, with stacks that have grown; further calls get a new one each.
+const streamWorkers = 8
+
 // stopPatience is how long calls in progress may take when the runtime stops.
 const stopPatience = 2 * time.Second
 
@@ -148,7 +151,7 @@ func (rt *Runtime) Serve(ctx context.Context) error {
 		return fmt.Errorf("protect %s: %w", rt.cfg.Socket, err)
 	}
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(maxMessageBytes),
-		grpc.UnaryInterceptor(rt.intercept))
+		grpc.UnaryInterceptor(rt.intercept), grpc.NumStreamWorkers(streamWorkers))
 	runtimeapi.RegisterRuntimeServiceServer(server, rt)
 	runtimeapi.RegisterImageServiceServer(server, rt)
 	registerImages(server, rt.images)

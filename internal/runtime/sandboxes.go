@@ -254,21 +254,19 @@ func (rt *Runtime) StreamPodSandboxes(request *runtimeapi.StreamPodSandboxesRequ
 }
 
 func (rt *Runtime) listSandboxes(filter *runtimeapi.PodSandboxFilter) []*runtimeapi.PodSandbox {
+	var wanted []*sandbox.Record
 	rt.mu.Lock()
-	all := make([]*sandbox.Record, 0, len(rt.sandboxes))
 	for _, st := range rt.sandboxes {
-		all = append(all, st.record.Load())
+		record := st.record.Load()
+		if strings.HasPrefix(record.ID, filter.GetId()) && matches(record.Config.GetLabels(), filter.GetLabelSelector()) &&
+			(filter.GetState() == nil || filter.GetState().GetState() == readiness(record.Ready)) {
+			wanted = append(wanted, record)
+		}
 	}
 	rt.mu.Unlock()
-	slices.SortFunc(all, func(a, b *sandbox.Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	slices.SortFunc(wanted, func(a, b *sandbox.Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	var list []*runtimeapi.PodSandbox
-	for _, record := range all {
-		if !strings.HasPrefix(record.ID, filter.GetId()) || !matches(record.Config.GetLabels(), filter.GetLabelSelector()) {
-			continue
-		}
-		if filter.GetState() != nil && filter.GetState().GetState() != readiness(record.Ready) {
-			continue
-		}
+	for _, record := range wanted {
 		list = append(list, &runtimeapi.PodSandbox{
 			Id: record.ID, Metadata: record.Config.GetMetadata(), State: readiness(record.Ready),
 			CreatedAt: record.CreatedAt.UnixNano(), Labels: record.Config.GetLabels(),

@@ -34,7 +34,7 @@ func (rt *Runtime) StreamContainerStats(request *runtimeapi.StreamContainerStats
 
 func (rt *Runtime) containerStats(filter *runtimeapi.ContainerStatsFilter) []*runtimeapi.ContainerStats {
 	var list []*runtimeapi.ContainerStats
-	for _, record := range rt.containerRecords() {
+	for _, record := range rt.containerRecords(everyContainer) {
 		if record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING ||
 			!strings.HasPrefix(record.ID, filter.GetId()) || !strings.HasPrefix(record.SandboxID, filter.GetPodSandboxId()) ||
 			!matches(record.Config.GetLabels(), filter.GetLabelSelector()) {
@@ -121,7 +121,7 @@ func (rt *Runtime) measurePod(record *sandbox.Record) *runtimeapi.PodSandboxStat
 // networkUsage reads the pod's interfaces through one of its processes.
 func (rt *Runtime) networkUsage(sandboxID string) *runtimeapi.NetworkUsage {
 	usage := &runtimeapi.NetworkUsage{Timestamp: time.Now().UnixNano()}
-	for _, record := range rt.containerRecords() {
+	for _, record := range rt.containerRecords(everyContainer) {
 		if record.SandboxID != sandboxID || record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING {
 			continue
 		}

@@ -106,6 +106,9 @@ func unmount(dir string) error {
 }
 
 func unmountTree(root string) error {
+	if !there(root) {
+		return nil
+	}
 	points, err := mountPoints(filepath.Clean(root))
 	if err != nil {
 		return err
@@ -119,6 +122,9 @@ func unmountTree(root string) error {
 
 // removeUnmounted deletes a directory tree that holds no mount.
 func removeUnmounted(dir string) error {
+	if !there(dir) {
+		return nil
+	}
 	points, err := mountPoints(dir)
 	if err != nil {
 		return err
@@ -130,6 +136,12 @@ func removeUnmounted(dir string) error {
 		return fmt.Errorf("remove a pod's directory: %w", err)
 	}
 	return nil
+}
+
+// there tells whether a path may exist. The list of mounts grows with the node's pods: it isn't read for what isn't there.
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, os.ErrNotExist)
 }
 
 // bind mounts what a path names, without following a link at its end, onto target, which exists.
