@@ -58,6 +58,9 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	defer w.ticket.Leave()
 	if err := s.authorize(r.Context(), w.attributes); err != nil {
+		if apierrors.IsForbidden(err) {
+			w.Header().Set("X-Content-Type-Options", "nosniff") // the message repeats what the client sent
+		}
 		s.fail(w, r, err)
 		return
 	}

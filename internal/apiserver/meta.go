@@ -158,7 +158,6 @@ func inheritMeta(obj, old api.Object) {
 	if grace := old.GetDeletionGracePeriodSeconds(); grace != nil && obj.GetDeletionGracePeriodSeconds() == nil {
 		obj.SetDeletionGracePeriodSeconds(grace)
 	}
-	obj.SetSelfLink("")
 }
 
 // bumpGeneration counts changes of what is desired.

@@ -73,9 +73,6 @@ func (s *Server) sendStatus(w http.ResponseWriter, r *http.Request, status *meta
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	if status.Code == http.StatusForbidden {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-	}
 	s.respond(w, r, int(status.Code), media.Format.ContentType(), body)
 }
 

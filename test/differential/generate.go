@@ -114,9 +114,9 @@ func (g *generator) storing() script {
 	r := g.resource
 	s := script{resource: r.id(), name: storing}
 	for _, obj := range r.objects {
-		s.steps = append(s.steps, step{method: http.MethodPost, path: r.path(), body: encode(obj)})
+		s.steps = append(s.steps, step{method: http.MethodPost, path: r.path(), body: encode(obj), capture: map[string]string{"version": "metadata.resourceVersion"}})
 		if obj["status"] != nil && r.subresources["status"] != nil {
-			s.steps = append(s.steps, step{method: http.MethodPut, path: r.path(objectName(obj), "status"), body: encode(obj)})
+			s.steps = append(s.steps, step{method: http.MethodPut, path: r.path(objectName(obj), "status"), body: encode(versioned(obj))})
 		}
 		s.steps = append(s.steps, step{method: http.MethodGet, path: r.path(objectName(obj))})
 	}

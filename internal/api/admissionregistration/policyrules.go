@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/google/cel-go/cel"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -123,29 +124,33 @@ func checkMutation(e *check.Errors, at *field.Path, m *admissionv1.Mutation, set
 	case "":
 		e.Required(at.Child("patchType"), "")
 	case admissionv1.PatchTypeApplyConfiguration:
-		if m.JSONPatch != nil {
-			e.Invalid(at.Child("jsonPatch"), "{}", "must not be set when patchType is ApplyConfiguration")
-		}
 		if m.ApplyConfiguration == nil {
-			e.Required(at.Child("applyConfiguration"), "must be set when patchType is ApplyConfiguration")
-			return
+			e.Required(at.Child("applyConfiguration"), "must be specified when patchType is ApplyConfiguration")
+		} else {
+			checkMutator(e, at.Child("applyConfiguration", "expression"), m.ApplyConfiguration.Expression, expression.ObjectPatch, set)
 		}
-		if _, err := set.Compile(m.ApplyConfiguration.Expression, expression.ObjectPatch); err != nil {
-			e.Invalid(at.Child("applyConfiguration", "expression"), m.ApplyConfiguration.Expression, err.Error())
+		if m.JSONPatch != nil {
+			e.Invalid(at.Child("jsonPatch"), "{jsonPatch}", "must not be specified when patchType is ApplyConfiguration")
 		}
 	case admissionv1.PatchTypeJSONPatch:
-		if m.ApplyConfiguration != nil {
-			e.Invalid(at.Child("applyConfiguration"), "{}", "must not be set when patchType is JSONPatch")
-		}
 		if m.JSONPatch == nil {
-			e.Required(at.Child("jsonPatch"), "must be set when patchType is JSONPatch")
-			return
+			e.Required(at.Child("jsonPatch"), "must be specified when patchType is JSONPatch")
+		} else {
+			checkMutator(e, at.Child("jsonPatch", "expression"), m.JSONPatch.Expression, expression.JSONPatchList, set)
 		}
-		if _, err := set.Compile(m.JSONPatch.Expression, expression.JSONPatchList); err != nil {
-			e.Invalid(at.Child("jsonPatch", "expression"), m.JSONPatch.Expression, err.Error())
+		if m.ApplyConfiguration != nil {
+			e.Invalid(at.Child("applyConfiguration"), "{applyConfiguration}", "must not be specified when patchType is JSONPatch")
 		}
 	default:
 		check.OneOf(e, at.Child("patchType"), m.PatchType, admissionv1.PatchTypeApplyConfiguration, admissionv1.PatchTypeJSONPatch)
+	}
+}
+
+func checkMutator(e *check.Errors, at *field.Path, text string, result *cel.Type, set *expression.Set) {
+	if strings.TrimSpace(text) == "" {
+		e.Required(at, "")
+	} else if _, err := set.Compile(text, result); err != nil {
+		e.Invalid(at, text, err.Error())
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 var ruleReasons = []apiextensions.FieldValueErrorReason{
-	apiextensions.FieldValueForbidden, apiextensions.FieldValueInvalid, apiextensions.FieldValueDuplicate, apiextensions.FieldValueRequired,
+	apiextensions.FieldValueDuplicate, apiextensions.FieldValueForbidden, apiextensions.FieldValueInvalid, apiextensions.FieldValueRequired,
 }
 
 // checkRuleTexts checks everything about rules except that they compile.

@@ -30,8 +30,8 @@ func reviewToken(ctx context.Context, env api.Env, o api.Object) (runtime.Object
 		return nil, apierrors.NewBadRequest("token is required for TokenReview in authentication")
 	}
 	user, audiences, ok, err := env.Authenticate(ctx, review.Spec.Token, review.Spec.Audiences)
-	out := review.DeepCopy()
-	out.Status = authenticationv1.TokenReviewStatus{Authenticated: ok}
+	out := review.DeepCopy() // the rest of a status that the client sent stays, as with upstream
+	out.Status.Authenticated = ok
 	if err != nil {
 		out.Status.Error = err.Error()
 	}

@@ -11,13 +11,14 @@ import (
 
 // Leases is the row of coordination.k8s.io/v1 Lease.
 var Leases = api.Register(&api.Resource{
-	Group:      coordinationv1.GroupName,
-	Name:       "leases",
-	Singular:   "lease",
-	Kind:       "Lease",
-	Namespaced: true,
-	Versions:   []api.Version{api.Serve[coordinationv1.Lease, coordinationv1.LeaseList]("v1")},
-	Prefix:     "leases",
+	Group:        coordinationv1.GroupName,
+	Name:         "leases",
+	Singular:     "lease",
+	Kind:         "Lease",
+	Namespaced:   true,
+	AnyFinalizer: true,
+	Versions:     []api.Version{api.Serve[coordinationv1.Lease, coordinationv1.LeaseList]("v1")},
+	Prefix:       "leases",
 
 	// Coordinated leader election is off by default upstream: its fields are dropped unless the object has them already.
 	PrepareCreate: api.On(func(l *coordinationv1.Lease) { l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil }),

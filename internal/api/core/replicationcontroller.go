@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -26,6 +27,12 @@ var ReplicationControllers = api.Register(&api.Resource{
 	ShortNames: []string{"rc"},
 	Categories: []string{"all"},
 	Namespaced: true,
+	NameRule: func(name string, prefix bool) []string {
+		if prefix {
+			return nil
+		}
+		return apivalidation.NameIsDNSSubdomain(name, false)
+	},
 	Versions:   []api.Version{api.Serve[corev1.ReplicationController, corev1.ReplicationControllerList]("v1")},
 	Prefix:     "controllers",
 

@@ -21,7 +21,6 @@ var Events = api.Register(&api.Resource{
 	Kind:       "Event",
 	ShortNames: []string{"ev"},
 	Namespaced: true,
-	LooseMeta:  true,
 	Versions:   []api.Version{version()},
 	StoredAs:   corev1.SchemeGroupVersion.WithKind("Event"),
 	Prefix:     "events",

@@ -19,6 +19,7 @@ var RuntimeClasses = api.Register(&api.Resource{
 	Singular:     "runtimeclass",
 	Kind:         "RuntimeClass",
 	MetaOnUpdate: "NU",
+	AnyFinalizer: true,
 	Versions:     []api.Version{api.Serve[nodev1.RuntimeClass, nodev1.RuntimeClassList]("v1")},
 	Prefix:       "runtimeclasses",
 
