@@ -129,36 +129,47 @@ var errMalformed = errors.New("malformed request")
 
 // newStream makes the request that a header block begins.
 func (c *conn) newStream(f *http2.MetaHeadersFrame) (*stream, error) {
-	malformed := http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeProtocol, Cause: errMalformed}
 	s := &stream{
 		conn: c, id: f.StreamID, sendWindow: c.initialWindow, recvWindow: windowBytes, declared: -1, received: f.StreamEnded(), tooLarge: f.Truncated,
 	}
-	r, scheme, err := s.readFields(f)
-	if err != nil || !s.tooLarge && (r.Method == "" || r.Method != http.MethodConnect && (r.RequestURI == "" || scheme != "https" && scheme != "http")) {
-		return nil, malformed
-	}
-	if err := s.target(r); err != nil && !s.tooLarge {
-		return nil, malformed
-	}
-	if err := s.length(r); err != nil {
-		return nil, malformed
-	}
 	ctx, cancel := context.WithCancel(c.ctx)
 	s.cancel = cancel
-	r.Proto, r.ProtoMajor, r.RemoteAddr, r.TLS = "HTTP/2.0", 2, c.remote, &c.state
+	s.request = blank.WithContext(ctx)
+	if err := s.fill(s.request, f); err != nil {
+		cancel()
+		return nil, http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeProtocol, Cause: err}
+	}
+	return s, nil
+}
+
+// blank is what requests begin as: with a context, which can only be set by copying.
+var blank http.Request
+
+// fill makes a request of a header block.
+func (s *stream) fill(r *http.Request, f *http2.MetaHeadersFrame) error {
+	scheme, err := s.readFields(r, f)
+	if err != nil || !s.tooLarge && (r.Method == "" || r.Method != http.MethodConnect && (r.RequestURI == "" || scheme != "https" && scheme != "http")) {
+		return errMalformed
+	}
+	if err := s.target(r); err != nil && !s.tooLarge {
+		return err
+	}
+	if err := s.length(r); err != nil {
+		return err
+	}
+	r.Proto, r.ProtoMajor, r.RemoteAddr, r.TLS = "HTTP/2.0", 2, s.conn.remote, &s.conn.state
 	r.Body = http.NoBody
 	if !s.received {
 		s.body = newBody(s, httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue"))
 		r.Body = s.body
 	}
-	s.request = r.WithContext(ctx)
-	return s, nil
+	return nil
 }
 
 // readFields takes a header block apart.
-func (s *stream) readFields(f *http2.MetaHeadersFrame) (r *http.Request, scheme string, err error) {
+func (s *stream) readFields(r *http.Request, f *http2.MetaHeadersFrame) (scheme string, err error) {
 	values := make([]string, len(f.Fields)) // one allocation for all headers that have one value
-	r = &http.Request{Header: make(http.Header, len(f.Fields))}
+	r.Header = make(http.Header, len(f.Fields))
 	for _, field := range f.Fields {
 		switch field.Name {
 		case ":method":
@@ -170,15 +181,15 @@ func (s *stream) readFields(f *http2.MetaHeadersFrame) (r *http.Request, scheme 
 		case ":authority":
 			r.Host = field.Value
 		case "connection", "proxy-connection", "transfer-encoding", "upgrade", "keep-alive":
-			return nil, "", errMalformed
+			return "", errMalformed
 		case "te":
 			if field.Value != "trailers" {
-				return nil, "", errMalformed
+				return "", errMalformed
 			}
 			r.Header["Te"] = []string{field.Value}
 		default:
 			if strings.HasPrefix(field.Name, ":") {
-				return nil, "", errMalformed
+				return "", errMalformed
 			}
 			key := textproto.CanonicalMIMEHeaderKey(field.Name)
 			if former := r.Header[key]; former != nil {
@@ -192,7 +203,7 @@ func (s *stream) readFields(f *http2.MetaHeadersFrame) (r *http.Request, scheme 
 	if cookies := r.Header["Cookie"]; len(cookies) > 1 {
 		r.Header["Cookie"] = []string{strings.Join(cookies, "; ")}
 	}
-	return r, scheme, nil
+	return scheme, nil
 }
 
 // target finds out what a request is about.
