@@ -16,6 +16,7 @@ import (
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/kubelet"
+	"clipper.dev/clipper/internal/kubelet/eviction"
 )
 
 // kubeletIdentity is what the kubelet's HTTPS API shows, and whom it believes.
@@ -29,6 +30,12 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 	taints, err := parseTaints(o.NodeTaints)
 	if err != nil {
 		return nil, err
+	}
+	var thresholds map[eviction.Signal]eviction.Value // nil is Kubernetes' own
+	if len(o.EvictionHard) > 0 {
+		if thresholds, err = eviction.ParseThresholds(o.EvictionHard); err != nil {
+			return nil, fmt.Errorf("--eviction-hard: %w", err)
+		}
 	}
 	endpoint := o.RuntimeEndpoint
 	if endpoint == "" {
@@ -44,7 +51,7 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 			NextProtos: []string{"h2", "http/1.1"},
 		},
 		ClusterDNS: []string{l.ServiceIP(dnsServiceIP).String()}, ClusterDomain: clusterDomain,
-		MaxPods: int(o.MaxPods), Version: KubernetesVersion,
+		MaxPods: int(o.MaxPods), Version: KubernetesVersion, EvictionHard: thresholds,
 		Logger: n.log.With("component", "kubelet"),
 	})
 	if err != nil {

@@ -119,6 +119,11 @@ func (n *node) importDemo(ctx context.Context) error {
 	if _, err := n.runtime.Images().Import(ctx, archive); err != nil {
 		return fmt.Errorf("import the demonstration image: %w", err)
 	}
+	for _, name := range demo.Images { // no registry has them, should a full disk have unused images collected
+		if err := n.runtime.Images().Pin(name); err != nil {
+			return fmt.Errorf("keep the demonstration image: %w", err)
+		}
+	}
 	return os.WriteFile(mark, nil, 0o644)
 }
 

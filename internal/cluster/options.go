@@ -22,6 +22,7 @@ type ServerOptions struct {
 
 	NodeOptions
 	WhoMayOptions
+	AtRestOptions
 	// ExtraSANs are further names and addresses for the API server's certificate.
 	ExtraSANs []string
 	// EtcdEndpoints use an outside etcd instead of the embedded one.
@@ -49,6 +50,7 @@ type NodeOptions struct {
 	RegistryConfig  string   // registries' mirrors and credentials
 	StaticPodPath   string
 	MaxPods         int32
+	EvictionHard    []string // signal<value; none is upstream's defaults
 	LogLevel        string
 }
 
@@ -70,6 +72,7 @@ type AgentOptions struct {
 func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	o.NodeOptions.addFlags(f)
 	o.WhoMayOptions.addFlags(f)
+	o.AtRestOptions.addFlags(f)
 	f.StringSliceVar(&o.ExtraSANs, "tls-san", nil, "further names and addresses for the API server's certificate")
 	f.StringSliceVar(&o.EtcdEndpoints, "etcd-endpoints", nil, "use this outside etcd instead of the embedded one")
 	f.StringVar(&o.EtcdCAFile, "etcd-cafile", "", "authority of the outside etcd")
@@ -100,6 +103,7 @@ func (o *NodeOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.RegistryConfig, "registry-config", "", "file with registries' mirrors and credentials")
 	f.StringVar(&o.StaticPodPath, "pod-manifest-path", "", "folder of static pods")
 	f.Int32Var(&o.MaxPods, "max-pods", 110, "how many pods the node takes")
+	f.StringSliceVar(&o.EvictionHard, "eviction-hard", nil, "from when on the node evicts pods: signal<value, as memory.available<100Mi or imagefs.available<15% (default: Kubernetes')")
 	f.StringVar(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 

@@ -35,9 +35,16 @@ func Purge(ctx context.Context, cfg Config) error {
 func Stop(ctx context.Context, cfg Config) error {
 	client := keeper.NewClient(filepath.Join(cfg.RunDir, "keeper"))
 	defer client.Close()
-	if _, err := client.Hello(ctx); err == nil {
+	if hello, err := client.Hello(ctx); err == nil {
+		process, err := unix.PidfdOpen(hello.PID, 0)
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("open the keeper, process %d: %w", hello.PID, err)
+		}
 		if err := endKeeper(ctx, client); err != nil {
 			return err
+		}
+		if err := awaitEnd(ctx, process); err != nil {
+			return fmt.Errorf("wait for the keeper's end: %w", err)
 		}
 	}
 	return errors.Join(UnmountBelow(cfg.RunDir), UnmountBelow(cfg.StateDir), RemoveCgroups(cfg.CgroupRoot))
@@ -60,6 +67,24 @@ func endKeeper(ctx context.Context, client *keeper.Client) error {
 		}
 	}
 	return client.End(ctx)
+}
+
+// awaitEnd waits until a process has ended, and closes its descriptor; -1 is one that had ended before.
+func awaitEnd(ctx context.Context, process int) error {
+	if process < 0 {
+		return nil
+	}
+	defer unix.Close(process)
+	for ctx.Err() == nil {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, 1000)
+		if n > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // UnmountBelow unmounts what is mounted in a folder, the innermost first. What is mounted at the folder itself is whoever's who put it there.

@@ -103,6 +103,7 @@ func rootLayer(program string) (v1.Layer, error) {
 	add(tar.Header{Name: "etc/group", Mode: 0o644}, []byte("root:x:0:\nnonroot:x:65532:\n"))
 	add(tar.Header{Name: "etc/nsswitch.conf", Mode: 0o644}, []byte(strings.Join([]string{"hosts: files dns", ""}, "\n")))
 	add(tar.Header{Name: "demo", Mode: 0o755}, data)
+	add(tar.Header{Name: "tar", Typeflag: tar.TypeSymlink, Linkname: "demo"}, nil)
 	if err != nil {
 		return nil, err
 	}

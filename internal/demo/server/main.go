@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strconv"
 	"strings"
@@ -32,12 +34,15 @@ const usage = `usage: demo [serve]            answer on $PORT (8080), TCP and UD
        demo lines [INTERVAL]    print numbered lines without end
        demo sleep DURATION      wait, then exit
        demo exit CODE [AFTER]   exit with CODE
-       demo eat MEBIBYTES       take memory and keep it
+       demo eat MEBIBYTES [AFTER]  take memory and keep it
+       demo echo                print each line of standard input
        demo terminal            print the terminal's size, and again whenever it changes`
 
 func main() {
 	verb, args := "serve", os.Args[1:]
-	if len(args) > 0 {
+	if filepath.Base(os.Args[0]) == "tar" { // what "kubectl cp" asks a container for
+		verb = "tar"
+	} else if len(args) > 0 {
 		verb, args = args[0], args[1:]
 	}
 	if err := run(verb, args); err != nil {
@@ -80,7 +85,14 @@ func run(verb string, args []string) error {
 		}
 		os.Exit(code)
 	case "eat":
-		return eat(ctx, at(0, "64"))
+		if err := sleep(ctx, at(1, "0s")); err != nil {
+			return err
+		}
+		return eat(at(0, "64"))
+	case "echo":
+		return echo(os.Stdin, os.Stdout)
+	case "tar":
+		return archive(args, os.Stdin, os.Stdout)
 	case "terminal":
 		return terminal(ctx)
 	}
@@ -255,7 +267,8 @@ func sleep(ctx context.Context, duration string) error {
 	return nil
 }
 
-func eat(ctx context.Context, mebibytes string) error {
+// eat ignores the signal that may have woken it: who has eaten keeps it until he is killed.
+func eat(mebibytes string) error {
 	n, err := strconv.Atoi(mebibytes)
 	if err != nil {
 		return err
@@ -268,8 +281,19 @@ func eat(ctx context.Context, mebibytes string) error {
 		}
 	}
 	fmt.Println("holding", len(food), "MiB")
-	<-ctx.Done()
-	return nil
+	for {
+		time.Sleep(time.Hour)
+		runtime.KeepAlive(food)
+	}
+}
+
+func echo(in io.Reader, out io.Writer) error {
+	fmt.Fprintln(out, "listening")
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		fmt.Fprintf(out, "heard %s\n", lines.Text())
+	}
+	return lines.Err()
 }
 
 func terminal(ctx context.Context) error {

@@ -52,6 +52,28 @@ func (v Value) Of(capacity int64) int64 {
 	return int64(v.Percentage * float64(capacity))
 }
 
+// ParseThresholds reads "memory.available<100Mi", one for each signal.
+func ParseThresholds(all []string) (map[Signal]Value, error) {
+	out := map[Signal]Value{}
+	for _, text := range all {
+		name, value, ok := strings.Cut(text, "<")
+		signal := Signal(name)
+		switch signal {
+		case MemoryAvailable, NodeFSAvailable, NodeFSInodesFree, ImageFSAvailable, ImageFSInodesFree, PIDAvailable:
+		default:
+			return nil, fmt.Errorf("eviction threshold %q: there is no signal %q", text, name)
+		}
+		if !ok {
+			return nil, fmt.Errorf("eviction threshold %q: write signal<value", text)
+		}
+		var err error
+		if out[signal], err = ParseValue(value); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // DefaultHard returns upstream's thresholds.
 func DefaultHard() map[Signal]Value {
 	memory := resource.MustParse("100Mi")
