@@ -29,12 +29,17 @@ func (s *Store) compactRegularly(ctx context.Context) {
 	defer every.Stop()
 	started := time.NewTimer(startedAfter)
 	defer started.Stop()
+	pages := time.NewTicker(pagesEvery)
+	defer pages.Stop()
 	var turn compactTurn
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-started.C:
+			s.letGoOfPages()
+			continue
+		case <-pages.C:
 			s.letGoOfPages()
 			continue
 		case <-every.C:
@@ -52,6 +57,9 @@ func (s *Store) compactRegularly(ctx context.Context) {
 
 // startedAfter is when a server's start is surely over, and with it the reading of the whole database.
 const startedAfter = 15 * time.Second
+
+// pagesEvery is how often pages that writes have touched are let go of.
+const pagesEvery = time.Minute
 
 func (s *Store) letGoOfPages() {
 	if err := s.backend.trim(); err != nil {
