@@ -47,6 +47,7 @@ var stages = []stage{
 			{[]string{"watch"}, withClient(true, measureWatch)},
 			{[]string{"memory"}, measureMemory},
 			{[]string{"scheduler"}, withClient(true, measureScheduling)},
+			{[]string{"stored"}, withClient(true, measureStored)},
 		},
 	},
 }
