@@ -1,47 +1,185 @@
 package apiserver
 
 import (
-	"context"
-	"net"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"mime"
 	"net/http"
-	"time"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/audit"
+	"clipper.dev/clipper/internal/apiserver/negotiate"
+	"clipper.dev/clipper/internal/apiserver/request"
+	"clipper.dev/clipper/internal/authn"
 )
 
-// The levels of an audit that say which bodies it wants.
-const (
-	auditNone     = "None"
-	auditRequests = "Request"
-	auditAnswers  = "RequestResponse"
-)
+// maxAudited bounds the bodies that are kept for the audit. A longer one is not recorded.
+const maxAudited = 32 << 20
 
-// maxAudited bounds the bodies that are kept for the audit. Streams are longer: what is beyond is not recorded.
-const maxAudited = 4 << 20
-
-// beginAudit asks how much of a request is to be recorded.
-func (s *Server) beginAudit(w *response, c *call) {
+// audited lets the parts that authenticate annotate what the audit records, if there is one.
+func (s *Server) audited(r *http.Request, c *call) *http.Request {
 	if s.cfg.Auditor == nil {
+		return r
+	}
+	return r.WithContext(authn.WithAnnotations(r.Context(), func(key, value string) { c.annotate(map[string]string{key: value}) }))
+}
+
+// beginAudit starts the record of a request, unless the policy doesn't want it.
+func (s *Server) beginAudit(w *response, r *http.Request, info *request.Info) error {
+	if s.cfg.Auditor == nil {
+		return nil
+	}
+	record, err := s.cfg.Auditor.Begin(audit.RequestOf(r, w.attributes, w.auditID, w.received))
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	w.record, w.call.record, w.long = record, record, longRunning(info)
+	wantsBody, wantsAnswer := record.Wants()
+	w.call.keepBody, w.keepAnswer = wantsBody, wantsAnswer && !w.long
+	return nil
+}
+
+// auditStranger records a request by somebody who could not be authenticated.
+func (s *Server) auditStranger(w *response, r *http.Request, info *request.Info) {
+	w.attributes = attributesOf(info, nil)
+	if s.beginAudit(w, r, info) != nil || w.record == nil {
 		return
 	}
-	w.level = s.cfg.Auditor.Level(w.attributes)
-	c.keepBody = w.level == auditRequests || w.level == auditAnswers
+	w.record.Annotate(w.call.takeAnnotations())
+	w.record.Started(audit.Answer{Code: http.StatusUnauthorized, Status: &metav1.Status{Message: attempted(r)}})
+	w.record = nil // the record has no other end
+}
+
+// attempted says which credentials a request had.
+func attempted(r *http.Request) string {
+	var methods []string
+	if _, _, ok := r.BasicAuth(); ok {
+		methods = append(methods, "basic")
+	}
+	if scheme, _, ok := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " "); ok && strings.EqualFold(scheme, "bearer") {
+		methods = append(methods, "bearer")
+	}
+	if strings.TrimSpace(r.URL.Query().Get("access_token")) != "" {
+		methods = append(methods, "access_token")
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		methods = append(methods, "x509")
+	}
+	if len(methods) == 0 {
+		return "Authentication failed, no credentials provided"
+	}
+	return "Authentication failed, attempted: " + strings.Join(methods, ", ")
+}
+
+// auditDecision records why a request was let in or not.
+func (w *response) auditDecision(reason string, err error) {
+	if w.record == nil {
+		return
+	}
+	switch {
+	case err == nil:
+		w.record.Annotate(map[string]string{"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": reason})
+	case apierrors.IsForbidden(err):
+		w.record.Annotate(map[string]string{"authorization.k8s.io/decision": "forbid", "authorization.k8s.io/reason": reason})
+	default:
+		w.record.Annotate(map[string]string{"authorization.k8s.io/reason": "internal error"})
+	}
+}
+
+// auditStart records that a response that lasts long begins.
+func (w *response) auditStart() {
+	if w.record != nil && w.long && !w.auditStarted {
+		w.auditStarted = true
+		w.record.Annotate(w.call.takeAnnotations())
+		w.record.Started(audit.Answer{Code: w.code, Status: w.call.status})
+	}
 }
 
 // endAudit records a request that has been served.
-func (s *Server) endAudit(w *response, r *http.Request) {
-	if s.cfg.Auditor == nil || w.level == "" || w.level == auditNone {
+func (s *Server) endAudit(w *response) {
+	if w.record == nil {
 		return
 	}
 	c := w.call
-	c.mu.Lock()
-	annotations := c.annotations
-	c.mu.Unlock()
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
+	if c.body != nil {
+		w.record.Object(nil, s.bodyJSON(c.body, c.bodyType))
 	}
-	s.cfg.Auditor.Record(context.WithoutCancel(r.Context()), AuditRecord{
-		Level: w.level, ID: w.auditID, Attributes: w.attributes, RequestURI: r.RequestURI, SourceIPs: []string{host}, UserAgent: r.UserAgent(),
-		ImpersonatedBy: w.impersonator, Code: w.code, Received: w.received, Done: time.Now(), Annotations: annotations,
-		Request: c.body, Answer: w.answer,
-	})
+	w.record.Annotate(c.takeAnnotations())
+	w.auditStart()
+	var answer []byte
+	if w.keepAnswer {
+		answer = s.answerJSON(w)
+	}
+	w.record.Complete(audit.Answer{Code: w.code, Status: c.status, JSON: answer})
+}
+
+// auditObject records the object that a request brings, as its version shows it.
+func (c *call) auditObject(v *version, hub api.Object) error {
+	if c.record == nil {
+		return nil
+	}
+	var body []byte
+	if c.keepBody {
+		o, err := v.fromHub(hub)
+		if err != nil {
+			return err
+		}
+		if body, err = encodeObject(typed(o, v.gvk), negotiate.Media{}); err != nil {
+			return fmt.Errorf("encode the %s for the audit: %w", v.gvk.Kind, err)
+		}
+	}
+	c.record.Object(hub, body)
+	c.body = nil
+	return nil
+}
+
+// answerJSON is a response's body, if it was an object.
+func (s *Server) answerJSON(w *response) []byte {
+	body := w.answer
+	if w.Header().Get("Content-Encoding") == "gzip" {
+		z, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			return nil
+		}
+		if body, err = io.ReadAll(io.LimitReader(z, maxAudited)); err != nil {
+			return nil
+		}
+	}
+	return s.bodyJSON(body, w.Header().Get("Content-Type"))
+}
+
+// bodyJSON makes JSON of a body. YAML passes: package audit converts it.
+func (s *Server) bodyJSON(body []byte, contentType string) []byte {
+	media, _, err := mime.ParseMediaType(contentType)
+	switch {
+	case contentType == "" || err == nil && (strings.HasSuffix(media, "json") || strings.HasSuffix(media, "yaml")):
+		return body
+	case media != runtime.ContentTypeProtobuf:
+		return nil
+	}
+	o, gvk, err := decoder(s.catalog.Load().scheme, negotiate.Protobuf, false).Decode(body, nil, nil)
+	if err != nil {
+		return nil
+	}
+	text, err := encodeObject(typed(o, *gvk), negotiate.Media{})
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
+// keep remembers what is sent, for the audit.
+func (w *response) keep(b []byte) {
+	if len(w.answer)+len(b) > maxAudited {
+		w.keepAnswer, w.answer = false, nil
+		return
+	}
+	w.answer = append(w.answer, b...)
 }

@@ -5,7 +5,10 @@ import (
 	"slices"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/audit"
 	"clipper.dev/clipper/internal/apiserver/fairness"
 )
 
@@ -16,8 +19,11 @@ type call struct {
 	internal bool             // made inside the process
 	ticket   *fairness.Ticket // of the request's seat; nil inside the process
 
-	keepBody bool   // the audit wants the request's body
-	body     []byte // as received, if kept
+	record   *audit.Record  // of the request, if it is audited
+	status   *metav1.Status // that was sent, if one was
+	keepBody bool           // the audit wants the request's body
+	body     []byte         // as received, if kept
+	bodyType string
 
 	mu          sync.Mutex
 	warnings    []string
@@ -61,6 +67,15 @@ func (c *call) annotate(all map[string]string) {
 	for k, v := range all {
 		c.annotations[k] = v
 	}
+}
+
+// takeAnnotations returns the annotations that nobody has taken yet.
+func (c *call) takeAnnotations() map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.annotations
+	c.annotations = nil
+	return out
 }
 
 func (c *call) takeWarnings() []string {

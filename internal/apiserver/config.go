@@ -17,6 +17,7 @@ import (
 
 	"clipper.dev/clipper/internal/admission"
 	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/apiserver/audit"
 	"clipper.dev/clipper/internal/store"
 )
 
@@ -37,8 +38,8 @@ type Config struct {
 	Proxy func(ctx context.Context, network, address string) (net.Conn, error)
 	// Tracker keeps managedFields; nil tracks nothing and refuses server-side apply.
 	Tracker FieldTracker
-	// Auditor is told of every request; nil is none.
-	Auditor Auditor
+	// Auditor records requests; nil records none.
+	Auditor *audit.Auditor
 	// Address is this server's own, as clients outside reach it; discovery shows it.
 	Address string
 
@@ -75,28 +76,6 @@ type Kubelets interface {
 	Endpoint(ctx context.Context, node string) (base string, rt http.RoundTripper, err error)
 	// Dial opens a connection to a node's kubelet, TLS included, for requests that upgrade.
 	Dial(ctx context.Context, node string) (net.Conn, error)
-}
-
-// An Auditor is told of every request once its response is complete (streams: when they end).
-type Auditor interface {
-	// Level says how much of a request is to be recorded before it is served: "None", "Metadata", "Request" or "RequestResponse".
-	Level(a authorizer.Attributes) string
-	Record(ctx context.Context, r AuditRecord)
-}
-
-// AuditRecord is one served request.
-type AuditRecord struct {
-	Level           string
-	ID              string // the request's Audit-Id
-	Attributes      authorizer.Attributes
-	RequestURI      string
-	SourceIPs       []string
-	UserAgent       string
-	ImpersonatedBy  user.Info // who really asked, when the attributes' user is impersonated
-	Code            int
-	Received, Done  time.Time
-	Annotations     map[string]string
-	Request, Answer []byte // bodies as sent and received, if the level asks for them
 }
 
 func (c Config) withDefaults() Config {

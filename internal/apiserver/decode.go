@@ -41,7 +41,7 @@ func (s *Server) readBody(r *http.Request) ([]byte, error) {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", limit))
 	}
 	if c := callOf(r.Context()); c.keepBody {
-		c.body = body
+		c.body, c.bodyType = body, r.Header.Get("Content-Type")
 	}
 	return body, nil
 }
@@ -135,7 +135,11 @@ func (s *Server) decodeObject(c *call, v *version, body []byte, format negotiate
 	if err != nil {
 		return nil, err
 	}
-	return v.acceptChecked(c, obj.(api.Object), directive, v.unknownInBody)
+	hub, err := v.acceptChecked(c, obj.(api.Object), directive, v.unknownInBody)
+	if err != nil {
+		return nil, err
+	}
+	return hub, c.auditObject(v, hub)
 }
 
 // accept turns an object of a version, which it may keep, into a defaulted hub object.

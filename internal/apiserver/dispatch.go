@@ -31,7 +31,9 @@ func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
 		return
 	}
 	if v.api.Deprecated != "" {
-		callOf(r.Context()).warn(v.api.Deprecated)
+		c := callOf(r.Context())
+		c.warn(v.api.Deprecated)
+		c.annotate(map[string]string{"k8s.io/deprecated": "true"})
 	}
 	if info.Namespace != "" && !v.row.Namespaced && info.Resource != "namespaces" {
 		s.fail(w, r, errUnserved)

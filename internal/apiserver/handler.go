@@ -14,10 +14,10 @@ import (
 
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"clipper.dev/clipper/internal/apiserver/audit"
 	"clipper.dev/clipper/internal/apiserver/fairness"
 	"clipper.dev/clipper/internal/apiserver/request"
 )
@@ -44,20 +44,19 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Audit-Id", w.auditID)
 	c := &call{agent: r.UserAgent()}
 	w.call, c.ticket = c, &w.ticket
-	r = r.WithContext(withCall(r.Context(), c))
-	u, err := s.authenticate(w, r)
+	r = s.audited(r.WithContext(withCall(r.Context(), c)), c)
+	u, err := s.recognize(w, r, info)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	c.user = userOf(u)
-	w.attributes = attributesOf(info, u)
-	s.beginAudit(w, c)
 	if !s.seat(w, r, info, u) {
 		return
 	}
 	defer w.ticket.Leave()
-	if err := s.authorize(r.Context(), w.attributes); err != nil {
+	reason, err := s.decide(r.Context(), w.attributes)
+	w.auditDecision(reason, err)
+	if err != nil {
 		if apierrors.IsForbidden(err) {
 			w.Header().Set("X-Content-Type-Options", "nosniff") // the message repeats what the client sent
 		}
@@ -76,8 +75,26 @@ func newAuditID() string {
 	return id.String()
 }
 
-// authenticate finds out who asks, and for whom.
-func (s *Server) authenticate(w *response, r *http.Request) (user.Info, error) {
+// recognize finds out who asks, and for whom, and begins the request's record.
+func (s *Server) recognize(w *response, r *http.Request, info *request.Info) (user.Info, error) {
+	u, err := s.authenticate(r)
+	if err != nil {
+		s.auditStranger(w, r, info)
+		return nil, err
+	}
+	w.attributes = attributesOf(info, u)
+	if err := s.beginAudit(w, r, info); err != nil {
+		return nil, err
+	}
+	if u, err = s.impersonate(w, r, u); err != nil {
+		return nil, err
+	}
+	w.attributes.User, w.call.user = u, userOf(u)
+	return u, nil
+}
+
+// authenticate finds out who asks.
+func (s *Server) authenticate(r *http.Request) (user.Info, error) {
 	sec := s.security.Load()
 	if sec.Authenticator == nil {
 		return nil, apierrors.NewUnauthorized("Unauthorized")
@@ -93,18 +110,20 @@ func (s *Server) authenticate(w *response, r *http.Request) (user.Info, error) {
 	s.metrics.authentication("success")
 	// Tokens go no further: proxies pass headers on.
 	r.Header.Del("Authorization")
-	return s.impersonate(sec, w, r, answer)
+	return answer.User, nil
 }
 
-func (s *Server) impersonate(sec *security, w *response, r *http.Request, answer *authenticator.Response) (user.Info, error) {
+// impersonate finds out for whom.
+func (s *Server) impersonate(w *response, r *http.Request, requestor user.Info) (user.Info, error) {
+	sec := s.security.Load()
 	if sec.Impersonate == nil || !impersonates(r.Header) {
-		return answer.User, nil
+		return requestor, nil
 	}
-	u, err := sec.Impersonate(r.Context(), r, answer.User)
+	u, err := sec.Impersonate(r.Context(), r, requestor)
 	if err != nil {
 		return nil, err
 	}
-	w.impersonator = answer.User
+	w.record.Impersonated(u)
 	for name := range r.Header {
 		if strings.HasPrefix(name, "Impersonate-") {
 			delete(r.Header, name)
@@ -128,29 +147,34 @@ func (s *Server) finish(w *response, r *http.Request, info *request.Info) {
 		if v == http.ErrAbortHandler { //nolint:errorlint // net/http panics with this very value
 			panic(v)
 		}
+		w.record.Panicked(v)
+		w.record = nil
 		s.cfg.Logger.Error("request handler panicked", "method", r.Method, "uri", r.RequestURI, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		if !w.wrote {
 			s.fail(w, r, apierrors.NewInternalError(errors.New("This request caused apiserver to panic. Look in the logs for details."))) //nolint:staticcheck // upstream's words
 		}
 	}
 	s.metrics.request(info, s.knows(info), strings.Contains(r.URL.RawQuery, "dryRun=All"), w)
-	s.endAudit(w, r)
+	s.endAudit(w)
 }
 
 // A response notes what happens to it.
 type response struct {
 	http.ResponseWriter
-	received     time.Time
-	code         int
-	bytes        int64
-	wrote        bool
-	hijacked     bool
-	auditID      string
-	attributes   authorizer.AttributesRecord
-	impersonator user.Info
-	call         *call
-	ticket       fairness.Ticket
-	level        string // of the audit
+	received   time.Time
+	code       int
+	bytes      int64
+	wrote      bool
+	hijacked   bool
+	auditID    string
+	attributes authorizer.AttributesRecord
+	call       *call
+	ticket     fairness.Ticket
+
+	record       *audit.Record // nil unless the request is audited
+	long         bool
+	auditStarted bool
+	keepAnswer   bool
 	answer       []byte // as sent, if the audit wants it
 }
 
@@ -160,6 +184,7 @@ func (w *response) WriteHeader(code int) {
 		return
 	}
 	w.wrote, w.code = true, code
+	w.auditStart()
 	w.ResponseWriter.WriteHeader(code)
 }
 
@@ -170,8 +195,8 @@ func (w *response) Write(b []byte) (int, error) {
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
-	if w.level == auditAnswers && len(w.answer)+n <= maxAudited {
-		w.answer = append(w.answer, b[:n]...)
+	if w.keepAnswer {
+		w.keep(b[:n])
 	}
 	return n, err
 }
@@ -187,6 +212,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buf, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
 		w.wrote, w.hijacked, w.code = true, true, http.StatusSwitchingProtocols
+		w.auditStart()
 	}
 	return conn, buf, err
 }

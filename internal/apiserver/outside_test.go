@@ -6,16 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
-
-	"clipper.dev/clipper/internal/api"
-	"clipper.dev/clipper/internal/api/core"
-	"clipper.dev/clipper/internal/apiserver"
-	"clipper.dev/clipper/internal/store/storetest"
 )
 
 func TestHealthTellsWhatFails(t *testing.T) {
@@ -59,34 +50,6 @@ func fetch(t *testing.T, f *fixture, path string) (int, string) {
 		t.Fatal(err)
 	}
 	return answer.StatusCode, body.String()
-}
-
-// recorder is an auditor that wants everything.
-type recorder struct {
-	mu      sync.Mutex
-	records []apiserver.AuditRecord
-}
-
-func (r *recorder) Level(authorizer.Attributes) string { return "RequestResponse" }
-func (r *recorder) Record(_ context.Context, a apiserver.AuditRecord) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.records = append(r.records, a)
-}
-
-func TestTheAuditorIsToldOfEveryRequest(t *testing.T) {
-	rec := &recorder{}
-	f := newFixtureOver(t, apiserver.Config{Store: storetest.New(t), Rows: []*api.Resource{core.ConfigMaps}, Security: admin(), Auditor: rec})
-	must(f.clients(t, "").CoreV1().ConfigMaps("default").Create(context.Background(), cm("a", nil), metav1.CreateOptions{}))(t)
-	f.http.Close() // waits for the handlers
-	if len(rec.records) != 1 {
-		t.Fatalf("got %+v", rec.records)
-	}
-	a := rec.records[0]
-	if a.Code != 201 || a.Attributes.GetVerb() != "create" || a.Attributes.GetUser().GetName() != "admin" || a.ID == "" ||
-		!strings.Contains(string(a.Request), `"name":"a"`) || !strings.Contains(string(a.Answer), `"uid"`) {
-		t.Errorf("got %+v", a)
-	}
 }
 
 func TestHostileInputIsRefusedPromptly(t *testing.T) {

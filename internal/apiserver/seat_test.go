@@ -14,6 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 
 	"clipper.dev/clipper/internal/api"
@@ -200,11 +201,20 @@ func TestMandatoryAndSuggestedObjectsAreKept(t *testing.T) {
 	ctx, c := t.Context(), f.clients(t, "")
 	engine := f.Client(api.UserInfo{Name: user.APIServerUser, Groups: []string{user.SystemPrivilegedGroup}})
 	schemas := c.FlowcontrolV1().FlowSchemas()
+	for _, name := range []string{"service-accounts", "global-default", "exempt"} {
+		untilDangling(t, c, name, flowcontrolv1.ConditionFalse) // nobody writes them from now on
+	}
 	change := func(name string, fn func(*flowcontrolv1.FlowSchema)) {
 		t.Helper()
-		s := must(schemas.Get(ctx, name, metav1.GetOptions{}))(t)
-		fn(s)
-		must(schemas.Update(ctx, s, metav1.UpdateOptions{}))(t)
+		err := retry.RetryOnConflict(retry.DefaultRetry, func() error { // with the conditions that are being written
+			s := must(schemas.Get(ctx, name, metav1.GetOptions{}))(t)
+			fn(s)
+			_, err := schemas.Update(ctx, s, metav1.UpdateOptions{})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	change("service-accounts", func(s *flowcontrolv1.FlowSchema) { s.Spec.MatchingPrecedence = 8999 })
 	change("global-default", func(s *flowcontrolv1.FlowSchema) {

@@ -40,18 +40,24 @@ func newSecurity(sec Security) *security {
 
 // authorize returns nil or upstream's Forbidden.
 func (s *Server) authorize(ctx context.Context, a authorizer.Attributes) error {
+	_, err := s.decide(ctx, a)
+	return err
+}
+
+// decide is authorize that also tells why.
+func (s *Server) decide(ctx context.Context, a authorizer.Attributes) (reason string, err error) {
 	sec := s.security.Load()
 	if sec.Authorizer == nil {
-		return forbidden(a, "no authorizer is installed yet")
+		return "", forbidden(a, "no authorizer is installed yet")
 	}
 	decision, reason, err := sec.Authorizer.Authorize(ctx, a)
 	if decision == authorizer.DecisionAllow {
-		return nil
+		return reason, nil
 	}
 	if err != nil {
-		return apierrors.NewInternalError(err)
+		return reason, apierrors.NewInternalError(err)
 	}
-	return forbidden(a, reason)
+	return reason, forbidden(a, reason)
 }
 
 // htmlSafe keeps error texts, which contain what the client sent, from looking like HTML.

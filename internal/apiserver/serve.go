@@ -256,7 +256,9 @@ func (s *Server) serveDelete(w http.ResponseWriter, r *http.Request, t target) e
 	if err != nil {
 		return err
 	}
-	body, err := encodeObject(deletedStatus(t, hub.GetUID()), plain(media))
+	status := deletedStatus(t, hub.GetUID())
+	callOf(r.Context()).status = status
+	body, err := encodeObject(status, plain(media))
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type issuer struct {
 
 // IssueToken signs a bound service account token. It serves api.Env: who asks for it was authorized, and what it is bound to was
 // looked up, before.
-func (a *Authenticator) IssueToken(_ context.Context, req api.TokenRequest) (token string, expires time.Time, err error) {
+func (a *Authenticator) IssueToken(ctx context.Context, req api.TokenRequest) (token string, expires time.Time, err error) {
 	if a.issuer.key.signer == nil {
 		return "", time.Time{}, errors.New("this server has no key to sign service account tokens with")
 	}
@@ -55,6 +55,7 @@ func (a *Authenticator) IssueToken(_ context.Context, req api.TokenRequest) (tok
 		warn := seconds(now.Add(req.WarnAfter).Unix())
 		claims.Kubernetes.WarnAfter = &warn
 	}
+	annotate(ctx, serviceaccount.IssuedCredentialIDAuditAnnotationKey, credentialID(claims.ID))
 	token, err = a.issuer.key.sign(claims)
 	return token, time.Unix(int64(until), 0).UTC(), err
 }

@@ -73,6 +73,9 @@ func (t *serviceAccountTokens) AuthenticateToken(ctx context.Context, token stri
 	if err != nil {
 		return nil, false, err
 	}
+	if w := claims.Kubernetes.WarnAfter; w != nil && *w != 0 && t.now().Unix() > int64(*w) {
+		annotate(ctx, "authentication.k8s.io/stale-token", fmt.Sprintf("subject: %s, seconds after warning threshold: %d", claims.Subject, t.now().Unix()-int64(*w)))
+	}
 	return &authenticator.Response{User: info.UserInfo(), Audiences: auds}, true, nil
 }
 

@@ -25,6 +25,7 @@ import (
 	_ "clipper.dev/clipper/internal/api/all" // every kind
 	"clipper.dev/clipper/internal/apiserver"
 	"clipper.dev/clipper/internal/apiserver/aggregator"
+	"clipper.dev/clipper/internal/apiserver/audit"
 	"clipper.dev/clipper/internal/apiserver/crd"
 	"clipper.dev/clipper/internal/apiserver/fairness"
 	"clipper.dev/clipper/internal/apiserver/managed"
@@ -60,6 +61,7 @@ type controlPlane struct {
 	whoMay  whoMay
 	crds    *crd.Manager
 	remote  *aggregator.Manager // servers of further groups
+	audit   *audit.Auditor      // nil unless requests are recorded
 	ledger  *quota.Ledger       // what requests under way have reserved of quotas
 	fair    fairness.Objects    // flow schemas and priority levels of every cluster
 }
@@ -146,9 +148,14 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open field management: %w", err)
 	}
+	p.audit, err = audit.Open(p.opts.Audit, audit.NewMetrics(p.metrics), p.log.With("component", "audit"))
+	if err != nil {
+		return fmt.Errorf("open the audit: %w", err)
+	}
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
 		Store: p.store, Metrics: p.metrics, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformers: secrets.Transformers(resources()),
 		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: tracker, MaxInFlight: p.opts.MaxInFlight, MaxMutatingInFlight: p.opts.MaxMutatingInFlight,
+		Auditor: p.audit,
 	})
 	if err != nil {
 		return fmt.Errorf("open the API server: %w", err)

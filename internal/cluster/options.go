@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"clipper.dev/clipper/internal/apiserver/audit"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -32,6 +34,8 @@ type ServerOptions struct {
 	EtcdKeyFile   string
 	// MaxInFlight and MaxMutatingInFlight are, in sum, the requests that are served at once.
 	MaxInFlight, MaxMutatingInFlight int
+	// Audit says which requests are recorded, and where.
+	Audit audit.Options
 	// NoNode runs the control plane alone.
 	NoNode bool
 	// APIOnly runs the API server alone, without controllers, scheduler and node.
@@ -80,6 +84,7 @@ func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.EtcdKeyFile, "etcd-keyfile", "", "key of that certificate")
 	f.IntVar(&o.MaxInFlight, "max-requests-inflight", 400, "with --max-mutating-requests-inflight: how many requests are served at once, shared by priority")
 	f.IntVar(&o.MaxMutatingInFlight, "max-mutating-requests-inflight", 200, "with --max-requests-inflight: how many requests are served at once, shared by priority")
+	addAuditFlags(f, &o.Audit)
 	f.BoolVar(&o.NoNode, "no-node", false, "run the control plane alone, without a node")
 	f.BoolVar(&o.APIOnly, "api-only", false, "run the API server alone, without controllers, scheduler and node")
 }

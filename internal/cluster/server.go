@@ -101,6 +101,9 @@ func (s *server) openPlane(ctx context.Context) (err error) {
 
 // close gives up what is left, whatever err is.
 func (s *server) close(err error) error {
+	if s.plane != nil {
+		err = errors.Join(err, s.plane.audit.Close())
+	}
 	if s.plane != nil && s.plane.store != nil {
 		err = errors.Join(err, s.plane.store.Close())
 	}
