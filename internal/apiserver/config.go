@@ -30,8 +30,8 @@ type Config struct {
 	Metrics *prometheus.Registry
 	// Version is what /version tells; zero is v1.36.3 of this platform.
 	Version apiversion.Info
-	// Transformers encrypt the values of resources at rest.
-	Transformers map[schema.GroupResource]store.Transformer
+	// Transformer returns what encrypts a resource's values at rest; nil, also as an answer, is nothing.
+	Transformer func(schema.GroupResource) store.Transformer
 	// Kubelets reaches the nodes' kubelets for log, exec, attach, portforward and proxy. Nil answers these with an error.
 	Kubelets Kubelets
 	// Proxy dials pods and services for their proxy subresources; nil is a net.Dialer.

@@ -123,8 +123,10 @@ func foreign(row *api.Resource) int {
 func (s *Server) openTable(ctx context.Context, prefix string, sharers []*resource) (*store.Table, error) {
 	cfg := store.TableConfig{Prefix: prefix, Kind: sharers[0].kind}
 	for _, r := range sharers {
-		if t := s.cfg.Transformers[r.gr()]; t != nil {
-			cfg.Transformer = t
+		if s.cfg.Transformer != nil {
+			if t := s.cfg.Transformer(r.gr()); t != nil {
+				cfg.Transformer = t
+			}
 		}
 		for _, index := range r.row.Indexed {
 			if !slices.Contains(cfg.Indexes, index) {

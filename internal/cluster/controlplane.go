@@ -11,13 +11,11 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"clipper.dev/clipper/internal/admission/plugins"
@@ -59,6 +57,7 @@ type controlPlane struct {
 	rbac    *rbac.Authorizer
 	authz   *authz.Current
 	whoMay  whoMay
+	atRest  *encryption.Current
 	crds    *crd.Manager
 	remote  *aggregator.Manager // servers of further groups
 	audit   *audit.Auditor      // nil unless requests are recorded
@@ -140,9 +139,8 @@ func clientTLS(ca, cert, key string) (*tls.Config, error) {
 // openEngine makes the API server and everything that decides who may do what. It serves nobody yet.
 func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	l := p.opts.Layout
-	secrets, err := encryption.OpenOrCreate(filepath.Join(l.PKIDir(), "encryption.yaml"))
-	if err != nil {
-		return fmt.Errorf("open the encryption of Secrets: %w", err)
+	if err := p.openEncryption(ctx); err != nil {
+		return fmt.Errorf("open encryption at rest: %w", err)
 	}
 	tracker, err := managed.New(api.Registered(), p.log.With("component", "apiserver"))
 	if err != nil {
@@ -153,12 +151,15 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		return fmt.Errorf("open the audit: %w", err)
 	}
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
-		Store: p.store, Metrics: p.metrics, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformers: secrets.Transformers(resources()),
+		Store: p.store, Metrics: p.metrics, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformer: p.atRest.For,
 		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: tracker, MaxInFlight: p.opts.MaxInFlight, MaxMutatingInFlight: p.opts.MaxMutatingInFlight,
 		Auditor: p.audit,
 	})
 	if err != nil {
 		return fmt.Errorf("open the API server: %w", err)
+	}
+	for _, c := range p.atRest.Checks() {
+		p.engine.AddCheck(c.Name, true, c.Do)
 	}
 	self := p.engine.Client(engineUser)
 	services, err := hook.NewResolver(ctx, self)
@@ -234,15 +235,6 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	return nil
 }
 
-// resources lists every kind that is stored.
-func resources() []schema.GroupResource {
-	var out []schema.GroupResource
-	for _, row := range api.Registered() {
-		out = append(out, schema.GroupResource{Group: row.Group, Resource: row.Name})
-	}
-	return out
-}
-
 func (p *controlPlane) serveDocument(path, contentType string, document func() ([]byte, error)) {
 	p.engine.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		data, err := document()
@@ -275,6 +267,7 @@ func (p *controlPlane) serve(ctx context.Context, listener net.Listener) error {
 		}
 		return nil
 	})
+	g.Go(func() error { return p.atRest.Run(ctx) })
 	for _, f := range p.whoMay.follow {
 		g.Go(func() error { return f.Run(ctx) })
 	}

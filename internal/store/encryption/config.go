@@ -11,49 +11,23 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/apiserver/pkg/apis/apiserver/install"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	"k8s.io/apiserver/pkg/apis/apiserver/validation"
 	"sigs.k8s.io/yaml"
 
 	"clipper.dev/clipper/internal/store"
 )
 
-// The file's form, as upstream defines it.
-type fileConfig struct {
-	Kind       string         `json:"kind"`
-	APIVersion string         `json:"apiVersion"`
-	Resources  []fileResource `json:"resources"`
-}
-
-type fileResource struct {
-	Resources []string       `json:"resources"`
-	Providers []fileProvider `json:"providers"`
-}
-
-type fileProvider struct {
-	AESGCM    *fileKeys `json:"aesgcm,omitempty"`
-	AESCBC    *fileKeys `json:"aescbc,omitempty"`
-	Secretbox *fileKeys `json:"secretbox,omitempty"`
-	Identity  *struct{} `json:"identity,omitempty"`
-	KMS       *any      `json:"kms,omitempty"`
-}
-
-type fileKeys struct {
-	Keys []fileKey `json:"keys"`
-}
-
-type fileKey struct {
-	Name   string `json:"name"`
-	Secret string `json:"secret"`
-}
-
-const (
-	configKind    = "EncryptionConfiguration"
-	configVersion = "apiserver.config.k8s.io/v1"
-)
-
 // Config says how resources are encrypted. Read-only after it was read.
 type Config struct {
-	rules []rule // the first that matches a resource counts
+	rules   []rule // the first that matches a resource counts
+	plugins []*plugin
 }
 
 type rule struct {
@@ -61,8 +35,8 @@ type rule struct {
 	transformer store.Transformer
 }
 
-// OpenOrCreate reads a configuration; if the file is missing, it makes one that encrypts Secrets with a new key.
-func OpenOrCreate(path string) (*Config, error) {
+// readOrCreate reads a configuration file; if it is missing, it makes one that encrypts Secrets with a new key.
+func readOrCreate(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if data, err = newConfig(); err == nil {
@@ -72,11 +46,7 @@ func OpenOrCreate(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the encryption configuration: %w", err)
 	}
-	cfg, err := Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("read the encryption configuration %s: %w", path, err)
-	}
-	return cfg, nil
+	return data, nil
 }
 
 // writeFile writes a file for its owner alone. It appears whole or not at all.
@@ -101,33 +71,38 @@ func newConfig() ([]byte, error) {
 	if _, err := rand.Read(key); err != nil {
 		return nil, fmt.Errorf("make an encryption key: %w", err)
 	}
-	return yaml.Marshal(fileConfig{
-		Kind:       configKind,
-		APIVersion: configVersion,
-		Resources: []fileResource{{
+	return yaml.Marshal(apiserverv1.EncryptionConfiguration{
+		TypeMeta: metav1.TypeMeta{Kind: "EncryptionConfiguration", APIVersion: apiserverv1.SchemeGroupVersion.String()},
+		Resources: []apiserverv1.ResourceConfiguration{{
 			Resources: []string{"secrets"},
-			Providers: []fileProvider{
-				{Secretbox: &fileKeys{Keys: []fileKey{{Name: "key1", Secret: base64.StdEncoding.EncodeToString(key)}}}},
-				{Identity: &struct{}{}},
+			Providers: []apiserverv1.ProviderConfiguration{
+				{Secretbox: &apiserverv1.SecretboxConfiguration{Keys: []apiserverv1.Key{{Name: "key1", Secret: base64.StdEncoding.EncodeToString(key)}}}},
+				{Identity: &apiserverv1.IdentityConfiguration{}},
 			},
 		}},
 	})
 }
 
-// Parse reads a configuration in YAML or JSON.
-func Parse(data []byte) (*Config, error) {
-	var f fileConfig
-	if err := yaml.UnmarshalStrict(data, &f); err != nil {
+// parse reads a configuration in YAML or JSON. Its plugins are not asked anything yet, so that nothing is read or written with them.
+func (env environment) parse(data []byte) (*Config, error) {
+	scheme := runtime.NewScheme()
+	install.Install(scheme)
+	o, err := runtime.Decode(serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDecoder(), data)
+	if err != nil {
 		return nil, err
 	}
-	if f.Kind != configKind || f.APIVersion != configVersion {
-		return nil, fmt.Errorf("the file is a %s of %s, not an %s of %s", f.Kind, f.APIVersion, configKind, configVersion)
+	file, ok := o.(*apiserver.EncryptionConfiguration)
+	if !ok {
+		return nil, fmt.Errorf("got unexpected config type: %T", o)
+	}
+	if errs := validation.ValidateEncryptionConfiguration(file, env.reload); len(errs) > 0 {
+		return nil, errs.ToAggregate()
 	}
 	cfg := &Config{}
-	for i, r := range f.Resources {
-		t, err := r.transformer()
+	for i, r := range file.Resources {
+		t, err := cfg.providers(r.Providers, env)
 		if err != nil {
-			return nil, fmt.Errorf("resources[%d]: %w", i, err)
+			return nil, errors.Join(fmt.Errorf("resources[%d]: %w", i, err), cfg.close())
 		}
 		rule := rule{transformer: t}
 		for _, name := range r.Resources {
@@ -158,61 +133,38 @@ func (c *Config) For(gr schema.GroupResource) store.Transformer {
 	return nil
 }
 
-// Transformers returns what encrypts each of the resources, without those that are stored as they are.
-func (c *Config) Transformers(resources []schema.GroupResource) map[schema.GroupResource]store.Transformer {
-	out := map[schema.GroupResource]store.Transformer{}
-	for _, gr := range resources {
-		if t := c.For(gr); t != nil {
-			out[gr] = t
-		}
-	}
-	return out
-}
-
-// transformer makes the providers of one entry, each key one of its own.
-func (r fileResource) transformer() (store.Transformer, error) {
-	if len(r.Resources) == 0 || len(r.Providers) == 0 {
-		return nil, errors.New("an entry names resources and providers")
-	}
+// providers makes what decrypts and encrypts by one entry of the file: each key is one, as is each plugin.
+func (c *Config) providers(all []apiserver.ProviderConfiguration, env environment) (prefixed, error) {
 	var out prefixed
-	for i, p := range r.Providers {
-		more, err := p.transformers()
+	for i, p := range all {
+		var err error
+		switch {
+		case p.Identity != nil:
+			out = append(out, provided{transformer: identity{}})
+		case p.Secretbox != nil:
+			out, err = withKeys(out, "secretbox", p.Secretbox.Keys, newSecretbox)
+		case p.AESGCM != nil:
+			out, err = withKeys(out, "aesgcm", p.AESGCM.Keys, newGCM)
+		case p.AESCBC != nil:
+			out, err = withKeys(out, "aescbc", p.AESCBC.Keys, newCBC)
+		case p.KMS != nil:
+			var k *plugin
+			if k, err = c.plugin(p.KMS, env); err == nil {
+				out = append(out, provided{prefix: "k8s:enc:kms:v2:" + p.KMS.Name + ":", transformer: k})
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("providers[%d]: %w", i, err)
 		}
-		out = append(out, more...)
 	}
 	return out, nil
 }
 
-func (p fileProvider) transformers() (prefixed, error) {
-	switch {
-	case p.Identity != nil:
-		return prefixed{{transformer: identity{}}}, nil
-	case p.Secretbox != nil:
-		return p.Secretbox.transformers("secretbox", newSecretbox)
-	case p.AESGCM != nil:
-		return p.AESGCM.transformers("aesgcm", newGCM)
-	case p.AESCBC != nil:
-		return p.AESCBC.transformers("aescbc", newCBC)
-	case p.KMS != nil:
-		return nil, errors.New("this server has no kms provider")
-	}
-	return nil, errors.New("a provider is one of secretbox, aesgcm, aescbc and identity")
-}
-
-func (k fileKeys) transformers(provider string, make func(key []byte) (store.Transformer, error)) (prefixed, error) {
-	if len(k.Keys) == 0 {
-		return nil, fmt.Errorf("%s needs at least one key", provider)
-	}
-	var out prefixed
-	for _, key := range k.Keys {
-		if key.Name == "" || strings.Contains(key.Name, ":") {
-			return nil, fmt.Errorf("%s: a key needs a name, without colons", provider)
-		}
+func withKeys(out prefixed, provider string, keys []apiserver.Key, make func(key []byte) (store.Transformer, error)) (prefixed, error) {
+	for _, key := range keys {
 		secret, err := base64.StdEncoding.DecodeString(key.Secret)
 		if err != nil {
-			return nil, fmt.Errorf("%s: the secret of key %s is not base64", provider, key.Name)
+			return nil, fmt.Errorf("could not obtain secret for named key %s: %w", key.Name, err)
 		}
 		t, err := make(secret)
 		if err != nil {
@@ -221,4 +173,26 @@ func (k fileKeys) transformers(provider string, make func(key []byte) (store.Tra
 		out = append(out, provided{prefix: "k8s:enc:" + provider + ":v1:" + key.Name + ":", transformer: t})
 	}
 	return out, nil
+}
+
+// plugin connects to a KMS plugin.
+func (c *Config) plugin(cfg *apiserver.KMSConfiguration, env environment) (*plugin, error) {
+	if cfg.APIVersion != "v2" {
+		return nil, errors.New("KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.  Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature.") //nolint:revive,staticcheck // upstream's words
+	}
+	p, err := newPlugin(cfg, env)
+	if err != nil {
+		return nil, fmt.Errorf("could not configure KMSv2-Plugin's probe %q: %w", cfg.Name, err)
+	}
+	c.plugins = append(c.plugins, p)
+	return p, nil
+}
+
+// close gives up the connections to plugins.
+func (c *Config) close() error {
+	var errs []error
+	for _, p := range c.plugins {
+		errs = append(errs, p.conn.Close())
+	}
+	return errors.Join(errs...)
 }

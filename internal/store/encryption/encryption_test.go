@@ -21,7 +21,7 @@ const (
 
 func parse(t *testing.T, resource, providers string) *Config {
 	t.Helper()
-	cfg, err := Parse([]byte("kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n- resources: [\"" + resource + "\"]\n  providers: [" + providers + "]\n"))
+	cfg, err := environment{}.parse([]byte("kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n- resources: [\"" + resource + "\"]\n  providers: [" + providers + "]\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestResourcesAreMatchedInOrder(t *testing.T) {
 
 func TestTheFirstStartMakesAKeyAndLaterOnesKeepIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "encryption.yaml")
-	first, err := OpenOrCreate(path)
+	first, err := Open(t.Context(), Options{Path: path, Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestTheFirstStartMakesAKeyAndLaterOnesKeepIt(t *testing.T) {
 	if err != nil || !bytes.HasPrefix(stored, []byte("k8s:enc:secretbox:v1:key1:")) {
 		t.Fatalf("got %q, %v", stored, err)
 	}
-	second, err := OpenOrCreate(path)
+	second, err := Open(t.Context(), Options{Path: path, Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestMalformedFilesAreRefused(t *testing.T) {
 		"no provider":       "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources: [{resources: [secrets], providers: []}]\n",
 		"an empty provider": "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources: [{resources: [secrets], providers: [{}]}]\n",
 	} {
-		if _, err := Parse([]byte(text)); err == nil {
+		if _, err := (environment{}).parse([]byte(text)); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}

@@ -100,27 +100,31 @@ func startEtcd(t *testing.T) (string, *clientv3.Client) {
 type side struct {
 	name   string
 	config func(t *testing.T) *rest.Config
-	run    func(t *testing.T, etcd string) *process
+	run    func(t *testing.T, etcd string, flags ...string) *process
 }
 
 var sides = map[string]side{
 	"Clipper": {
 		name: "Clipper",
-		run: func(t *testing.T, etcd string) *process {
-			return start(t, "clipper", *clipperPath, "server", "--api-only", "--name", clusterName, "--etcd-endpoints", etcd)
+		run: func(t *testing.T, etcd string, flags ...string) *process {
+			return start(t, "clipper", *clipperPath, append([]string{"server", "--api-only", "--name", clusterName, "--etcd-endpoints", etcd}, flags...)...)
 		},
 		config: func(t *testing.T) *rest.Config { return kubeconfig(t) },
 	},
 	"kube-apiserver": {
 		name: "kube-apiserver",
-		run: func(t *testing.T, etcd string) *process {
+		run: func(t *testing.T, etcd string, flags ...string) *process {
 			pki := func(name string) string { return filepath.Join(dataDir, "pki", name) }
-			return start(t, "kube-apiserver", *apiserverPath, "--etcd-servers", etcd, "--secure-port", strconv.Itoa(upstreamPort), "--bind-address", "127.0.0.1",
+			args := []string{"--etcd-servers", etcd, "--secure-port", strconv.Itoa(upstreamPort), "--bind-address", "127.0.0.1",
 				"--client-ca-file", pki("ca.crt"), "--tls-cert-file", pki("apiserver.crt"), "--tls-private-key-file", pki("apiserver.key"),
 				"--service-account-key-file", pki("sa.pub"), "--service-account-signing-key-file", pki("sa.key"),
 				"--service-account-issuer", "https://kubernetes.default.svc.cluster.local", "--authorization-mode", "Node,RBAC",
 				"--service-cluster-ip-range", serviceRange, "--enable-admission-plugins", "NodeRestriction", "--advertise-address", "127.0.0.1",
-				"--encryption-provider-config", pki("encryption.yaml"), "--endpoint-reconciler-type", "none")
+				"--endpoint-reconciler-type", "none"}
+			if len(flags) == 0 {
+				flags = []string{"--encryption-provider-config", pki("encryption.yaml")}
+			}
+			return start(t, "kube-apiserver", *apiserverPath, append(args, flags...)...)
 		},
 		config: func(t *testing.T) *rest.Config {
 			c := kubeconfig(t)
@@ -145,10 +149,10 @@ func kubeconfig(t *testing.T) *rest.Config {
 	return c
 }
 
-// up starts a server on an etcd and waits until it is ready.
-func (s side) up(t *testing.T, etcd string) *server {
+// up starts a server on an etcd and waits until it is ready. Flags replace what they share of encryption.
+func (s side) up(t *testing.T, etcd string, flags ...string) *server {
 	t.Helper()
-	p := s.run(t, etcd)
+	p := s.run(t, etcd, flags...)
 	deadline := time.Now().Add(time.Minute)
 	for {
 		select {
