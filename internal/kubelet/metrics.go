@@ -57,7 +57,7 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 
 // describe adds gauges that are read from the kubelet when somebody asks.
 func (m *metrics) describe(k *Kubelet) {
-	m.registry.MustRegister(&runningCollector{k: k},
+	m.registry.MustRegister(&runningCollector{k: k}, &volumeCollector{k: k},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kubelet_node_name", Help: "The node's name. The count is always 1.", ConstLabels: prometheus.Labels{"node": k.cfg.NodeName}}, func() float64 { return 1 }))
 }
 

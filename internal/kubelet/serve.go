@@ -52,7 +52,7 @@ func (k *Kubelet) settings() map[string]any {
 func (k *Kubelet) serve(ctx context.Context) error {
 	return server.Run(ctx, server.Config{
 		Address: k.cfg.Listen, TLS: k.cfg.TLS, Client: k.cfg.Client, NodeName: k.cfg.NodeName, Backend: served{k}, Runtime: k.cri, Tree: k.tree,
-		RootDir: k.cfg.RootDir, NodeLogDir: k.cfg.NodeLogDir, Capacity: k.capacity, Metrics: k.metrics.registry, Probes: k.metrics.probes,
+		RootDir: k.cfg.RootDir, NodeLogDir: k.cfg.NodeLogDir, Capacity: k.capacity, Metrics: k.metrics.registry, Probes: k.metrics.probes, Volumes: k.volumeStats,
 		Settings: k.settings(), Logger: k.logger,
 	})
 }

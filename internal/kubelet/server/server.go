@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/kubelet/cgroups"
@@ -56,6 +57,8 @@ type Config struct {
 	Capacity            corev1.ResourceList
 	// Metrics and Probes are served at /metrics and /metrics/probes.
 	Metrics, Probes prometheus.Gatherer
+	// Volumes returns the numbers of a pod's volumes, those of emptyDirs apart.
+	Volumes func(ctx context.Context, uid types.UID) []stats.VolumeStats
 	// Settings are shown at /configz.
 	Settings any
 	Logger   *slog.Logger

@@ -27,7 +27,11 @@ func (s *server) serveSummary(w http.ResponseWriter, r *http.Request) {
 	read, rates := s.meter.readRates(r.Context())
 	summary := stats.Summary{Node: s.nodeStats(r.Context(), &read, rates, !onlyCPUAndMemory), Pods: []stats.PodStats{}}
 	for i := range read.pods {
-		summary.Pods = append(summary.Pods, s.podStats(&read, &read.pods[i], rates, !onlyCPUAndMemory))
+		one := s.podStats(&read, &read.pods[i], rates, !onlyCPUAndMemory)
+		if !onlyCPUAndMemory && s.Volumes != nil {
+			one.VolumeStats = append(one.VolumeStats, s.Volumes(r.Context(), read.pods[i].pod.UID)...)
+		}
+		summary.Pods = append(summary.Pods, one)
 	}
 	slices.SortFunc(summary.Pods, func(a, b stats.PodStats) int {
 		return cmp.Or(cmp.Compare(a.PodRef.Namespace, b.PodRef.Namespace), cmp.Compare(a.PodRef.Name, b.PodRef.Name))
@@ -61,7 +65,7 @@ func (s *server) nodeStats(ctx context.Context, r *reading, rates map[string]uin
 	if !all {
 		return out
 	}
-	out.Fs = fsStats(s.RootDir, r.at)
+	out.Fs = FileSystem(s.RootDir, r.at)
 	out.Runtime = &stats.RuntimeStats{ImageFs: s.imageStats(ctx, r.at)}
 	out.Runtime.ContainerFs = out.Runtime.ImageFs
 	out.Rlimit = rlimitStats(r.at)
@@ -86,7 +90,7 @@ func (s *server) imageStats(ctx context.Context, at time.Time) *stats.FsStats {
 		return nil
 	}
 	fs := info.ImageFilesystems[0]
-	out := fsStats(fs.GetFsId().GetMountpoint(), at)
+	out := FileSystem(fs.GetFsId().GetMountpoint(), at)
 	if out == nil {
 		return nil
 	}
@@ -95,7 +99,8 @@ func (s *server) imageStats(ctx context.Context, at time.Time) *stats.FsStats {
 	return out
 }
 
-func fsStats(path string, at time.Time) *stats.FsStats {
+// FileSystem returns the numbers of the file system that a path lies on; nil if they can't be read.
+func FileSystem(path string, at time.Time) *stats.FsStats {
 	var st unix.Statfs_t
 	if path == "" || unix.Statfs(path, &st) != nil {
 		return nil
@@ -153,7 +158,7 @@ func (s *server) podStats(r *reading, p *podReading, rates map[string]uint64, al
 	}
 	out.Network = networkStats(p.network, r.at)
 	storage += s.addVolumes(&out, p, r.at)
-	out.EphemeralStorage = fsStats(s.RootDir, r.at)
+	out.EphemeralStorage = FileSystem(s.RootDir, r.at)
 	if out.EphemeralStorage != nil {
 		out.EphemeralStorage.UsedBytes = &storage
 	}
@@ -214,7 +219,7 @@ func (s *server) addVolumes(out *stats.PodStats, p *podReading, at time.Time) ui
 			continue
 		}
 		dir := filepath.Join(s.RootDir, "pods", string(p.pod.UID), "volumes", "kubernetes.io~empty-dir", v.Name)
-		fs := fsStats(dir, at)
+		fs := FileSystem(dir, at)
 		if fs == nil {
 			continue
 		}

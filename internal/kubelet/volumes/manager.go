@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,6 +44,34 @@ type Config struct {
 // Manager mounts and unmounts the volumes of pods. Its methods may be called concurrently for different pods.
 type Manager struct {
 	cfg Config
+
+	mu     sync.Mutex
+	placed map[types.UID]map[string]Placed
+}
+
+// Placed is a volume that is there for a pod.
+type Placed struct {
+	Volume string // the pod's name for it
+	Plugin string
+	Dir    string
+	Mounted
+	Claim *corev1.PersistentVolumeClaim // nil if there is none behind it
+}
+
+// Placed lists the volumes that have been mounted for a pod since the manager was made.
+func (m *Manager) Placed(uid types.UID) []Placed {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.SortedFunc(maps.Values(m.placed[uid]), func(a, b Placed) int { return strings.Compare(a.Volume, b.Volume) })
+}
+
+func (m *Manager) place(uid types.UID, p Placed) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.placed[uid] == nil {
+		m.placed[uid] = map[string]Placed{}
+	}
+	m.placed[uid][p.Volume] = p
 }
 
 // New returns a manager. The shared memory file system is mounted if it isn't.
@@ -50,7 +80,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Plugins = builtin(&cfg)
 	}
 	cfg.Plugins = slices.Concat(cfg.Further, cfg.Plugins)
-	m := &Manager{cfg: cfg}
+	m := &Manager{cfg: cfg, placed: map[types.UID]map[string]Placed{}}
 	for _, dir := range []string{filepath.Join(cfg.Root, podsDir), filepath.Join(cfg.Root, memoryDir)} {
 		if err := os.MkdirAll(dir, dirMode); err != nil {
 			return nil, fmt.Errorf("make the volumes' directory: %w", err)
@@ -163,6 +193,7 @@ func (m *Manager) mountOne(ctx context.Context, pod *corev1.Pod, v *corev1.Volum
 		return Mounted{}, &MountError{name, err}
 	}
 	mounted.ReadOnly = mounted.ReadOnly || src.ReadOnly
+	m.place(pod.UID, Placed{Volume: v.Name, Plugin: p.Name(), Dir: r.Dir, Mounted: mounted, Claim: src.Claim})
 	return mounted, nil
 }
 
@@ -257,6 +288,9 @@ func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
 	if uid == "" || strings.ContainsAny(string(uid), "/\x00") || strings.HasPrefix(string(uid), ".") {
 		return fmt.Errorf("unmount the volumes of pod %q: not a UID", uid)
 	}
+	m.mu.Lock()
+	delete(m.placed, uid)
+	m.mu.Unlock()
 	errs := []error{m.unmountSubPaths(uid)}
 	for _, base := range []string{filepath.Join(m.PodDir(uid), volumesDir), filepath.Join(m.cfg.Root, memoryDir, string(uid))} {
 		errs = append(errs, m.unmountBelow(ctx, base))
