@@ -174,6 +174,7 @@ func (s *Server) createSub(ctx context.Context, t target, sub *api.Subresource, 
 		if err := placeInNamespace(t.v, t.namespace, meta); err != nil {
 			return nil, err
 		}
+		dedupOwners(callOf(ctx), meta, false)
 	}
 	dry := dryRun(o.DryRun)
 	request := t.admission(ctx, admission.Create, body, nil, o, dry)
@@ -276,6 +277,7 @@ func (s *Server) createVirtual(ctx context.Context, t target, obj api.Object, o 
 	}
 	t.name = obj.GetName()
 	wipeSystemFields(obj)
+	dedupOwners(callOf(ctx), obj, false)
 	s.track(t, nil, obj, managerOf(o.FieldManager, callOf(ctx).agent))
 	dry := dryRun(o.DryRun)
 	request := t.admission(ctx, admission.Create, obj, nil, o, dry)

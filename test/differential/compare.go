@@ -39,6 +39,10 @@ func compare(b *sides, s script, st step, vars [2]map[string]string, answers [2]
 		return c.found
 	}
 	c.headers(u.header, k.header)
+	if st.unordered && u.code == http.StatusOK {
+		c.rows(u.body, k.body)
+		return c.found
+	}
 	c.bodies(u.body, k.body)
 	return c.found
 }
@@ -119,6 +123,15 @@ func (c *comparison) bodies(u, k []byte) {
 		return
 	}
 	c.trees(a, b, "")
+}
+
+// rows compares what watches said.
+func (c *comparison) rows(u, k []byte) {
+	a, b := c.norm[0].rows(u), c.norm[1].rows(k)
+	missing, extra := without(a, b), without(b, a)
+	for i := range max(len(missing), len(extra)) {
+		c.add("event", at(missing, i), at(extra, i))
+	}
 }
 
 func asStatus(v any) map[string]any {

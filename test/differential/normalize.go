@@ -102,6 +102,18 @@ func (n normalizer) field(key string, v any, path string) any {
 	return n.tree(v, path)
 }
 
+// rows normalizes each of several values.
+func (n normalizer) rows(body []byte) (out []string) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	for {
+		var v any
+		if d.Decode(&v) != nil {
+			return out
+		}
+		out = append(out, string(encode(n.tree(v, ""))))
+	}
+}
+
 func number(f float64) string {
 	data, _ := json.Marshal(f)
 	return string(data)

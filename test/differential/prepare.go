@@ -33,6 +33,9 @@ func prepare(ctx context.Context, o options, b *sides) ([][]script, error) {
 		}
 	}
 	random := rand.New(rand.NewPCG(o.seed, 0))
+	if o.kinds.MatchString("documents") {
+		creates = append(creates, documents(resources, random)...)
+	}
 	creates, changes = chosen(creates, o, random), chosen(changes, o, random)
 	return [][]script{creates, stores, changes}, nil
 }

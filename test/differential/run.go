@@ -29,7 +29,12 @@ func (f *findings) add(requests, differing int, d []difference) {
 // what was found until then is returned with the error.
 func runAll(ctx context.Context, b *sides, phases [][]script, clients int) (*findings, error) {
 	found := &findings{}
-	for _, scripts := range phases {
+	for i, scripts := range phases {
+		if i == len(phases)-1 {
+			if err := sleep(ctx, settled); err != nil {
+				return found, err
+			}
+		}
 		g, ctx := errgroup.WithContext(ctx)
 		g.SetLimit(clients)
 		for _, s := range scripts {

@@ -26,6 +26,7 @@ type step struct {
 	body         []byte
 	capture      map[string]string // variable: where it stands in the answer, "metadata.resourceVersion"
 	silent       bool              // what follows depends on it, but the answers are not compared
+	unordered    bool              // the answer is a row of JSON values: those of a watch from the start come in any order
 }
 
 // answer is what a side said.

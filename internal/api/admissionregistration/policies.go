@@ -30,7 +30,8 @@ var ValidatingAdmissionPolicies = api.Register(&api.Resource{
 	ValidateUpdate: api.CheckSame(validateValidatingPolicy),
 	HasGeneration:  true,
 	Status: &api.Status{
-		PrepareUpdate: api.OnUpdate(func(p, old *admissionv1.ValidatingAdmissionPolicy) { old.Spec.DeepCopyInto(&p.Spec) }),
+		PrepareUpdate:  api.OnUpdate(func(p, old *admissionv1.ValidatingAdmissionPolicy) { old.Spec.DeepCopyInto(&p.Spec) }),
+		ValidateUpdate: api.CheckSame(validatePolicyStatus),
 	},
 	Columns: []metav1.TableColumnDefinition{
 		api.NameColumn, api.Column("Validations", "integer", "Validations indicates the number of validation rules defined in this configuration"),

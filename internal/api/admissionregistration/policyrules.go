@@ -8,9 +8,11 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/util/jsonpath"
 
 	"clipper.dev/clipper/internal/api/check"
 	"clipper.dev/clipper/internal/expression"
@@ -97,14 +99,7 @@ func validateMutatingPolicy(p *admissionv1.MutatingAdmissionPolicy) (e check.Err
 	if set == nil {
 		return e
 	}
-	if m := p.Spec.MatchConstraints; m != nil {
-		for i, r := range m.ResourceRules {
-			for j, op := range r.Operations {
-				check.OneOf(&e, spec.Child("matchConstraints", "resourceRules").Index(i).Child("operations").Index(j), op,
-					admissionv1.OperationAll, admissionv1.Connect, admissionv1.Create, admissionv1.Update)
-			}
-		}
-	}
+	checkMutable(&e, spec.Child("matchConstraints"), p.Spec.MatchConstraints)
 	if len(p.Spec.Mutations) == 0 {
 		e.Required(spec.Child("mutations"), "mutations must contain at least one item")
 	}
@@ -117,6 +112,18 @@ func validateMutatingPolicy(p *admissionv1.MutatingAdmissionPolicy) (e check.Err
 		check.OneOf(&e, spec.Child("reinvocationPolicy"), p.Spec.ReinvocationPolicy, admissionv1.IfNeededReinvocationPolicy, admissionv1.NeverReinvocationPolicy)
 	}
 	return e
+}
+
+// checkMutable refuses operations whose objects nothing can change. Upstream's path of them counts nothing.
+func checkMutable(e *check.Errors, at *field.Path, m *admissionv1.MatchResources) {
+	if m == nil {
+		return
+	}
+	for _, r := range m.ResourceRules {
+		for _, op := range r.Operations {
+			check.OneOf(e, at.Child("resourceRules", "operations"), op, admissionv1.OperationAll, admissionv1.Connect, admissionv1.Create, admissionv1.Update)
+		}
+	}
 }
 
 func checkMutation(e *check.Errors, at *field.Path, m *admissionv1.Mutation, set *expression.Set) {
@@ -250,16 +257,21 @@ func checkParamRef(e *check.Errors, at *field.Path, r *admissionv1.ParamRef) {
 	if r == nil {
 		return
 	}
-	switch {
-	case r.Name != "" && r.Selector != nil:
-		e.Forbidden(at.Child("name"), "name and selector are mutually exclusive")
-	case r.Name == "" && r.Selector == nil:
-		e.Required(at, "one of name or selector must be specified")
-	case r.Name != "":
+	const exclusive = "name and selector are mutually exclusive"
+	if r.Name != "" {
 		e.Messages(at.Child("name"), r.Name, path.IsValidPathSegmentName(r.Name))
+		if r.Selector != nil {
+			e.Forbidden(at.Child("name"), exclusive)
+		}
 	}
 	checkSelector(e, at.Child("selector"), r.Selector)
-	if r.ParameterNotFoundAction == nil {
+	switch {
+	case r.Name != "" && r.Selector != nil:
+		e.Forbidden(at.Child("selector"), exclusive)
+	case r.Name == "" && r.Selector == nil:
+		e.Required(at, "one of name or selector must be specified")
+	}
+	if r.ParameterNotFoundAction == nil || *r.ParameterNotFoundAction == "" {
 		e.Required(at.Child("parameterNotFoundAction"), "")
 	} else {
 		check.OneOf(e, at.Child("parameterNotFoundAction"), *r.ParameterNotFoundAction, admissionv1.DenyAction, admissionv1.AllowAction)
@@ -271,7 +283,7 @@ func checkPolicyName(e *check.Errors, at *field.Path, name string) {
 		e.Required(at, "")
 		return
 	}
-	e.Messages(at, name, path.IsValidPathSegmentName(name))
+	e.Subdomain(at, name)
 }
 
 func validateValidatingBinding(b *admissionv1.ValidatingAdmissionPolicyBinding) (e check.Errors) {
@@ -302,5 +314,24 @@ func validateMutatingBinding(b *admissionv1.MutatingAdmissionPolicyBinding) (e c
 	checkPolicyName(&e, spec.Child("policyName"), b.Spec.PolicyName)
 	checkParamRef(&e, spec.Child("paramRef"), b.Spec.ParamRef)
 	checkMatch(&e, spec.Child("matchResources"), b.Spec.MatchResources)
+	checkMutable(&e, spec.Child("matchResources"), b.Spec.MatchResources)
+	return e
+}
+
+func validatePolicyStatus(p *admissionv1.ValidatingAdmissionPolicy) (e check.Errors) {
+	at := field.NewPath("status")
+	if t := p.Status.TypeChecking; t != nil {
+		for i, w := range t.ExpressionWarnings {
+			at := at.Child("typeChecking", "expressionWarnings").Index(i)
+			e.NonEmpty(at.Child("warning"), w.Warning)
+			ref := strings.TrimSpace(w.FieldRef)
+			if ref == "" {
+				e.Required(at.Child("fieldRef"), "")
+			} else if err := jsonpath.New("spec").Parse("{" + ref + "}"); err != nil {
+				e.Invalidf(at.Child("fieldRef"), ref, "invalid JSONPath: %v", err)
+			}
+		}
+	}
+	e.Add(metav1validation.ValidateConditions(p.Status.Conditions, at.Child("conditions"))...)
 	return e
 }

@@ -174,7 +174,8 @@ func (h *hook) check(e *check.Errors, path *field.Path, seen map[string]bool) {
 	case c.URL != nil:
 		e.Add(webhooks.URL(at.Child("url"), *c.URL)...)
 	default:
-		e.Add(webhooks.Service(at.Child("service"), c.Service.Namespace, c.Service.Name, c.Service.Path, *c.Service.Port)...)
+		// Upstream has the two the wrong way round here, and reports the absence of one as the other's.
+		e.Add(webhooks.Service(at.Child("service"), c.Service.Name, c.Service.Namespace, c.Service.Path, *c.Service.Port)...)
 	}
 	checkConditions(e, path.Child("matchConditions"), h.conditions, false)
 	h.checkVersions(e, path.Child("admissionReviewVersions"))

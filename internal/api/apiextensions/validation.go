@@ -43,8 +43,10 @@ func validateDefinition(d *apiextensionsv1.CustomResourceDefinition) (e check.Er
 	if in == nil {
 		return e
 	}
-	if d.Name != in.Spec.Names.Plural+"."+in.Spec.Group {
-		e.Invalid(field.NewPath("metadata", "name"), d.Name, `must be spec.names.plural+"."+spec.group`)
+	for _, name := range []struct{ field, text string }{{"generateName", d.GenerateName}, {"name", d.Name}} {
+		if name.text != "" && name.text != in.Spec.Names.Plural+"."+in.Spec.Group {
+			e.Invalid(field.NewPath("metadata", name.field), name.text, `must be spec.names.plural+"."+spec.group`)
+		}
 	}
 	e.Add(checkSpec(in, scope{})...)
 	e.Add(checkAround(in, scope{})...)

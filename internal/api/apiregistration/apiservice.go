@@ -76,8 +76,11 @@ func cells(s *registrationv1.APIService, p api.PrintOptions) []any {
 
 func validateService(s *registrationv1.APIService) (e check.Errors) {
 	spec := field.NewPath("spec")
-	if want := s.Spec.Version + "." + s.Spec.Group; s.Name != want && len(path.IsValidPathSegmentName(s.Name)) == 0 {
-		e.Invalidf(field.NewPath("metadata", "name"), s.Name, "must be `spec.version+\".\"+spec.group`: %q", want)
+	want := s.Spec.Version + "." + s.Spec.Group
+	for _, name := range []struct{ field, text string }{{"generateName", s.GenerateName}, {"name", s.Name}} {
+		if name.text != "" && name.text != want && len(path.IsValidPathSegmentName(name.text)) == 0 {
+			e.Invalidf(field.NewPath("metadata", name.field), name.text, "must be `spec.version+\".\"+spec.group`: %q", want)
+		}
 	}
 	if s.Spec.Group == "" && s.Spec.Version != "v1" {
 		e.Required(spec.Child("group"), "only v1 may have an empty group and it better be legacy kube")

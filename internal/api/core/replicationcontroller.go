@@ -33,8 +33,8 @@ var ReplicationControllers = api.Register(&api.Resource{
 		}
 		return apivalidation.NameIsDNSSubdomain(name, false)
 	},
-	Versions:   []api.Version{api.Serve[corev1.ReplicationController, corev1.ReplicationControllerList]("v1")},
-	Prefix:     "controllers",
+	Versions: []api.Version{api.Serve[corev1.ReplicationController, corev1.ReplicationControllerList]("v1")},
+	Prefix:   "controllers",
 
 	Default: api.On(defaultReplicationController),
 	PrepareCreate: api.On(func(rc *corev1.ReplicationController) {

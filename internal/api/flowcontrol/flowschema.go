@@ -94,7 +94,10 @@ func validateFlowSchema(f *flowcontrolv1.FlowSchema) (e check.Errors) {
 		e.Invalid(at, n, "only the schema named 'exempt' may have matchingPrecedence 1")
 	}
 	if m := s.DistinguisherMethod; m != nil {
-		check.OneOf(&e, spec.Child("distinguisherMethod", "type"), m.Type, flowcontrolv1.FlowDistinguisherMethodByNamespaceType, flowcontrolv1.FlowDistinguisherMethodByUserType)
+		methods := []flowcontrolv1.FlowDistinguisherMethodType{flowcontrolv1.FlowDistinguisherMethodByNamespaceType, flowcontrolv1.FlowDistinguisherMethodByUserType}
+		if !slices.Contains(methods, m.Type) {
+			e.Add(field.NotSupported(spec.Child("distinguisherMethod", "type"), m, methods))
+		}
 	}
 	if at, name := spec.Child("priorityLevelConfiguration", "name"), s.PriorityLevelConfiguration.Name; name == "" {
 		e.Required(at, "must reference a priority level")

@@ -140,7 +140,7 @@ func validateDeviceStatus(s *resourcev1.AllocatedDeviceStatus, has map[device]bo
 		e.Add(validateUID(*s.ShareID, at.Child("shareID"))...)
 	}
 	if d := statusDevice(s); !has[d] {
-		e.Invalid(at, d.String(), "must be an allocated device in the claim")
+		e.Invalid(at, d, "must be an allocated device in the claim")
 	}
 	if most := resourcev1.AllocatedDeviceStatusMaxConditions; len(s.Conditions) > most {
 		e.TooMany(at.Child("conditions"), len(s.Conditions), most)

@@ -48,8 +48,12 @@ func applyText(kind types.PatchType, original runtime.Object, patch []byte, out 
 	if err != nil {
 		return nil, "", err
 	}
-	if err := checkKind(after, original, out); err != nil {
+	known, err := checkKind(after, original, out)
+	if err != nil {
 		return nil, "", Invalid(string(after), err)
+	}
+	if !known { // nothing is taken from it, not even the name, which is complained of then
+		return nil, "", nil
 	}
 	unknown, err := kjson.UnmarshalStrict(after, out)
 	if err != nil {
@@ -61,23 +65,23 @@ func applyText(kind types.PatchType, original runtime.Object, patch []byte, out 
 	return strict, string(after), nil
 }
 
-// checkKind refuses what a patch has made another kind's.
-func checkKind(after []byte, original, out runtime.Object) error {
+// checkKind refuses what a patch has made another kind's. What has no version any more isn't known.
+func checkKind(after []byte, original, out runtime.Object) (known bool, err error) {
 	if _, text := out.(*unstructured.Unstructured); text {
-		return nil
+		return true, nil
 	}
 	got, err := serializer.DefaultMetaFactory.Interpret(after)
 	if err != nil {
-		return err
+		return false, err
 	}
 	want := original.GetObjectKind().GroupVersionKind()
 	if got.Kind == "" {
 		got.Kind = want.Kind
 	}
 	if got.Version != "" && *got != want {
-		return runtime.NewNotRegisteredErrForKind(schemeName, *got)
+		return false, runtime.NewNotRegisteredErrForKind(schemeName, *got)
 	}
-	return nil
+	return got.Version != "", nil
 }
 
 // schemeName is how upstream's messages call all that it knows.
