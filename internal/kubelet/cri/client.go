@@ -23,6 +23,7 @@ const (
 	CallTimeout    = 2 * time.Minute
 	maxMessageSize = 16 << 20
 	maxRedialDelay = 3 * time.Second
+	connectTimeout = 10 * time.Second // a busy machine's runtime may be slow to greet; without it the first back-off is the limit
 	runtimeAPI     = "v1"
 )
 
@@ -49,7 +50,7 @@ func Dial(endpoint, owner string, logger *slog.Logger) (*Client, error) {
 	conn, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageSize)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: connectTimeout}),
 		grpc.WithUnaryInterceptor(boundCalls))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the container runtime at %s: %w", endpoint, err)
