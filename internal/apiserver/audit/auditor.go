@@ -237,11 +237,15 @@ type trouble struct {
 	log     *slog.Logger
 }
 
+// maxLogged bounds what the server's own log tells of a lost event.
+const maxLogged = 1 << 10
+
 func (t *trouble) lost(sink string, err error, events ...*auditv1.Event) error {
 	t.metrics.errors.WithLabelValues(sink).Add(float64(len(events)))
 	lines := make([]string, len(events))
 	for i, e := range events {
 		lines[i] = line(e)
+		lines[i] = lines[i][:min(len(lines[i]), maxLogged)]
 	}
 	t.log.Error("audit events may be lost", "sink", sink, "error", err, "events", lines)
 	return err
