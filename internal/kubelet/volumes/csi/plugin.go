@@ -48,7 +48,9 @@ type Plugin struct {
 	drivers map[string]*driver
 	// done are the publications, by directory, that were made or confirmed since the kubelet has started.
 	done map[string]*publication
-	// inUse counts those who need a volume to be attached: its record on disk, and who is about to write it.
+	// staged are the volumes, by directory, that were staged since the kubelet has started.
+	staged map[string]bool
+	// inUse are the volumes that must stay attached: those with a record on disk that says so.
 	inUse map[corev1.UniqueVolumeName]bool
 }
 
@@ -60,7 +62,7 @@ type publication struct {
 
 // New returns a plugin that knows the volumes that earlier ones have left in use.
 func New(cfg Config) (*Plugin, error) {
-	p := &Plugin{cfg: cfg, drivers: map[string]*driver{}, done: map[string]*publication{}, inUse: map[corev1.UniqueVolumeName]bool{}}
+	p := &Plugin{cfg: cfg, drivers: map[string]*driver{}, done: map[string]*publication{}, staged: map[string]bool{}, inUse: map[corev1.UniqueVolumeName]bool{}}
 	used, err := p.used()
 	if err != nil {
 		return nil, fmt.Errorf("find the volumes in use: %w", err)

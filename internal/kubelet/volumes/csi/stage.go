@@ -37,7 +37,10 @@ func (p *Plugin) use(ctx context.Context, t *task) (map[string]string, error) {
 			return nil, &volumes.StepError{Step: "MountVolume.WaitForAttach", Err: err}
 		}
 	}
-	if !t.d.stages() {
+	p.mu.Lock()
+	done := p.staged[dir]
+	p.mu.Unlock()
+	if done || !t.d.stages() {
 		return published, nil
 	}
 	rec.Staged = yes
@@ -47,6 +50,9 @@ func (p *Plugin) use(ctx context.Context, t *task) (map[string]string, error) {
 	if err := p.stage(ctx, t, dir, published); err != nil {
 		return nil, &volumes.StepError{Step: t.v.firstStep(), Err: err}
 	}
+	p.mu.Lock()
+	p.staged[dir] = true
+	p.mu.Unlock()
 	return published, nil
 }
 
@@ -117,6 +123,9 @@ func (p *Plugin) release(ctx context.Context, rec record) error {
 		}
 	}
 	dir := p.usedDir(rec.Driver, rec.Handle)
+	p.mu.Lock()
+	delete(p.staged, dir)
+	p.mu.Unlock()
 	used, err := readRecord(dir)
 	if err == nil && used.Staged == yes {
 		if err := p.unstage(ctx, used, dir); err != nil {
