@@ -28,6 +28,7 @@ func (o *AtRestOptions) addFlags(f *pflag.FlagSet) {
 func (p *controlPlane) openEncryption(ctx context.Context) error {
 	o := encryption.Options{
 		Path: p.opts.EncryptionConfig, Reload: p.opts.FollowEncryption, Logger: p.log.With("component", "encryption"),
+		Readable: p.store.Reread,
 	}
 	if o.Path == "" {
 		o.Path, o.Create = filepath.Join(p.opts.Layout.PKIDir(), "encryption.yaml"), true

@@ -26,10 +26,12 @@ type Options struct {
 	Path   string
 	Create bool
 	// Reload follows the file as it changes.
-	Reload  bool
-	Metrics *Metrics
-	Reloads *reload.Metrics
-	Logger  *slog.Logger
+	Reload bool
+	// Readable is called when values that could not be decrypted may be read again: a plugin has recovered, or the file was replaced.
+	Readable func(context.Context) error
+	Metrics  *Metrics
+	Reloads  *reload.Metrics
+	Logger   *slog.Logger
 }
 
 // Current is the configuration that is in force, which may be replaced.
@@ -52,7 +54,7 @@ func Open(ctx context.Context, o Options) (*Current, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Current{opts: o, env: environment{reload: o.Reload, log: o.Logger, metrics: o.Metrics}}
+	c := &Current{opts: o, env: environment{reload: o.Reload, log: o.Logger, metrics: o.Metrics, readable: o.Readable}}
 	var err error
 	if o.Create {
 		c.content, err = readOrCreate(o.Path)
@@ -146,6 +148,12 @@ func (c *Current) replace(ctx context.Context, content []byte) error {
 		}
 		former.cancel()
 	})
+	if c.opts.Readable == nil {
+		return nil
+	}
+	if err := c.opts.Readable(ctx); err != nil {
+		c.opts.Logger.Error("values that could not be decrypted cannot be read again", "err", err)
+	}
 	return nil
 }
 

@@ -43,6 +43,8 @@ type environment struct {
 	log     *slog.Logger
 	metrics *Metrics // nil measures nothing
 	now     func() time.Time
+	// readable is called when values that a plugin could not decrypt may be read again.
+	readable func(context.Context) error
 }
 
 // plugin encrypts by way of a KMS plugin (v2): values with data keys, and those keys' source with the plugin's key.
@@ -58,6 +60,8 @@ type plugin struct {
 	probing sync.Mutex
 	probed  time.Time // when the last probe ended, and how
 	result  error
+
+	refused atomic.Bool // some value could not be read because the plugin failed
 }
 
 var _ store.Transformer = (*plugin)(nil)
@@ -109,6 +113,7 @@ func (p *plugin) FromStorage(ctx context.Context, key string, data []byte) ([]by
 	}
 	current := p.current.Load()
 	if current == nil {
+		p.refused.Store(true)
 		return nil, false, fmt.Errorf("got unexpected nil transformer: KMS provider %s has not answered yet", p.name)
 	}
 	t, err := p.keyOf(ctx, e)
@@ -132,6 +137,7 @@ func (p *plugin) keyOf(ctx context.Context, e *envelope) (store.Transformer, err
 		return err
 	})
 	if err != nil {
+		p.refused.Store(true)
 		return nil, fmt.Errorf("failed to decrypt DEK, error: %w", err)
 	}
 	read := newGCM
@@ -278,13 +284,27 @@ func (p *plugin) newKey(ctx context.Context) (*dataKey, error) {
 	return k, nil
 }
 
-// run keeps the plugin's status known until ctx ends.
+// run keeps the plugin's status known until ctx ends, and has values read again that were refused while it failed.
 func (p *plugin) run(ctx context.Context) {
+	var again time.Time
+	pause := probeEvery
 	for {
 		next := probeEvery
-		if err := p.probe(ctx); err != nil && ctx.Err() == nil {
+		err := p.probe(ctx)
+		if err != nil && ctx.Err() == nil {
 			p.env.log.Error("a KMS plugin is not well", "provider", p.name, "err", err)
 			next = probeEveryFailed
+		}
+		if err == nil && !p.env.now().Before(again) {
+			if !p.refused.Swap(false) {
+				pause = probeEvery
+			} else if p.env.readable != nil {
+				// What it refuses for good is tried ever more rarely.
+				again, pause = p.env.now().Add(pause), min(2*pause, time.Hour)
+				if err := p.env.readable(ctx); err != nil && ctx.Err() == nil {
+					p.env.log.Error("values that could not be decrypted cannot be read again", "provider", p.name, "err", err)
+				}
+			}
 		}
 		wait := time.NewTimer(next)
 		select {

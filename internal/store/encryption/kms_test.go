@@ -289,3 +289,41 @@ func TestTheFileIsFollowed(t *testing.T) {
 		t.Errorf("got %v", checks)
 	}
 }
+
+func TestWhatAPluginRefusedIsReadAgain(t *testing.T) {
+	k, provider := startKMS(t)
+	again := make(chan struct{}, 1)
+	now := time.Now()
+	env := environment{now: func() time.Time { return now }, readable: func(context.Context) error {
+		again <- struct{}{}
+		return nil
+	}}
+	cfg, err := env.parse([]byte("kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n- resources: [secrets]\n  providers: [" + provider + "]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cfg.close()
+	writer, p := openPlugin(t, provider, &now)
+	if err := p.probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := writer.For(secrets).ToStorage(t.Context(), "k", []byte("value"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := cfg.For(secrets).FromStorage(t.Context(), "k", stored); err == nil {
+		t.Fatal("it was read before the plugin was asked")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); cfg.plugins[0].run(ctx) }()
+	<-again
+	if got, _, err := cfg.For(secrets).FromStorage(t.Context(), "k", stored); string(got) != "value" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	cancel()
+	<-done
+	if k.asked() == 0 {
+		t.Error("the plugin was not asked")
+	}
+}
