@@ -240,12 +240,12 @@ func (g *groupVersion) aggregated() apidiscovery.APIVersionDiscovery {
 			scope = apidiscovery.ScopeNamespace
 		}
 		r := apidiscovery.APIResourceDiscovery{
-			Resource: v.row.Name, ResponseKind: discoveryKind(v.gvk), Scope: scope, SingularResource: v.row.Singular,
+			Resource: v.row.Name, ResponseKind: g.responseKind(v.gvk), Scope: scope, SingularResource: v.row.Singular,
 			Verbs: v.verbs(), ShortNames: v.row.ShortNames, Categories: v.row.Categories,
 		}
 		for _, sub := range v.subresources() {
 			r.Subresources = append(r.Subresources, apidiscovery.APISubresourceDiscovery{
-				Subresource: sub.name, ResponseKind: discoveryKind(sub.kind), Verbs: sub.verbs,
+				Subresource: sub.name, ResponseKind: g.responseKind(sub.kind), Verbs: sub.verbs,
 			})
 		}
 		out.Resources = append(out.Resources, r)
@@ -253,6 +253,10 @@ func (g *groupVersion) aggregated() apidiscovery.APIVersionDiscovery {
 	return out
 }
 
-func discoveryKind(gvk schema.GroupVersionKind) *metav1.GroupVersionKind {
+// responseKind names a kind, with its group and version only where they are others than those that it is listed under.
+func (g *groupVersion) responseKind(gvk schema.GroupVersionKind) *metav1.GroupVersionKind {
+	if gvk.GroupVersion() == g.gv {
+		return &metav1.GroupVersionKind{Kind: gvk.Kind}
+	}
 	return &metav1.GroupVersionKind{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind}
 }

@@ -3,12 +3,15 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 
+	"clipper.dev/clipper/internal/apiserver/negotiate"
 	"clipper.dev/clipper/internal/apiserver/request"
 )
 
@@ -72,8 +75,17 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 			return err
 		}
 	}
+	if !negotiate.Routed(r.Header.Get("Accept")) && !slices.Contains(v.row.Connect, t.sub) {
+		return negotiate.Unrouted(info.Verb == "list" || info.Verb == "watch")
+	}
+	if problems := nameProblems(info.Name); problems != "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", info.Name, problems))
+	}
 	if t.sub != "" {
 		return s.serveSubresource(w, r, t, info)
+	}
+	if r.Method == http.MethodHead {
+		return errMethod
 	}
 	if !slices.Contains(v.verbs(), info.Verb) || misplaced(info) {
 		return errMethod
@@ -103,6 +115,14 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	return errMethod
 }
 
+// nameProblems tells why a name can't be a part of a path; "" if it can.
+func nameProblems(name string) string {
+	if name != "." && name != ".." && !strings.ContainsAny(name, "/%") {
+		return ""
+	}
+	return strings.Join(path.IsValidPathSegmentName(name), ";")
+}
+
 // acrossNamespaces refuses what a namespaced resource doesn't serve outside a namespace: all but list and watch.
 func acrossNamespaces(info *request.Info) error {
 	switch {
@@ -127,17 +147,17 @@ func misplaced(info *request.Info) bool {
 
 // servePath serves what lies outside the resources: discovery, health, metrics, version and what Handle added.
 func (s *Server) servePath(w *response, r *http.Request) {
-	path := r.URL.Path
+	at := r.URL.Path
 	switch {
-	case path == "/" || path == "":
+	case at == "/" || at == "":
 		s.servePaths(w, r)
-	case path == "/version" || path == "/version/":
+	case at == "/version" || at == "/version/":
 		s.serveVersion(w, r)
-	case path == "/metrics":
+	case at == "/metrics":
 		s.metrics.handler.ServeHTTP(w, r)
-	case path == "/api" || path == "/apis" || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/apis/"):
-		s.serveDiscovery(w, r, strings.TrimSuffix(path, "/"))
-	case s.health.serves(path):
+	case at == "/api" || at == "/apis" || strings.HasPrefix(at, "/api/") || strings.HasPrefix(at, "/apis/"):
+		s.serveDiscovery(w, r, strings.TrimSuffix(at, "/"))
+	case s.health.serves(at):
 		s.health.serve(w, r)
 	default:
 		s.serveRoute(w, r)

@@ -216,9 +216,9 @@ func parseVersion(text string) (int64, *field.Error) {
 
 // get reads one object: as fresh as a linearizable read without a resourceVersion, else not older than it.
 func (s *Server) get(ctx context.Context, t target, resourceVersion string) (*store.Entry, error) {
-	revision, err := parseRevision(resourceVersion)
-	if err != nil {
-		return nil, err
+	revision, invalid := parseVersion(resourceVersion)
+	if invalid != nil {
+		return nil, invalid // an error of the server's, with upstream
 	}
 	switch {
 	case resourceVersion == "":

@@ -93,6 +93,9 @@ func (s *Server) encodePage(r *http.Request, v *version, p *page, m negotiate.Me
 	if err != nil {
 		return nil, err
 	}
+	if m.Shape == negotiate.Metadata {
+		return nil, otherShape("you requested PartialObjectMetadata, but the requested object is a list (%s)", v.hubName("List"))
+	}
 	if m.Shape != negotiate.Table {
 		return encodeObject(partialListOf(hubs, m.Meta, p.meta), m)
 	}

@@ -66,7 +66,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) sendStatus(w http.ResponseWriter, r *http.Request, status *metav1.Status) {
 	callOf(r.Context()).status = status
 	media, ok := negotiate.Output(r, negotiate.Any)
-	if !ok || media.Format == negotiate.YAML {
+	if !ok {
 		media = negotiate.Media{Pretty: media.Pretty}
 	}
 	body, err := encodeObject(status, media)

@@ -1,9 +1,11 @@
 package apiserver
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -88,17 +90,25 @@ func (s *Server) shapeDocument(r *http.Request, v *version, d *document, m negot
 		return encodeObject(table, m)
 	}
 	if m.Shape == negotiate.MetadataList {
-		return nil, notList(m)
+		return nil, otherShape("you requested PartialObjectMetadataList, but the requested object is not a list (%s)", v.hubName(""))
 	}
 	return encodeObject(partialOf(hub, m.Meta), m)
 }
 
-// notList refuses to send one object as a list.
-func notList(m negotiate.Media) error {
+// otherShape refuses to send one object as a list, and the reverse.
+func otherShape(format, name string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: fmt.Sprintf("you requested PartialObjectMetadataList, but the requested object is not a list (%s)", m.Meta),
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable, Message: fmt.Sprintf(format, name),
 	}}
+}
+
+// hubName is how upstream's messages call the Go type of an object or a list: by its internal package.
+func (v *version) hubName(suffix string) string {
+	if v.text() {
+		return "*unstructured.Unstructured" + suffix
+	}
+	pkg, _, _ := strings.Cut(v.hub.Group, ".")
+	return "*" + cmp.Or(pkg, "core") + "." + v.hub.Kind + suffix
 }
 
 // listOptions reads and checks the options of a list, a watch or a deletecollection.

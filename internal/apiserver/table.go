@@ -11,6 +11,7 @@ import (
 	metav1beta1 "k8s.io/apimachinery/pkg/apis/meta/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/apiserver/negotiate"
@@ -47,7 +48,8 @@ func includeObject(r *http.Request) (metav1.IncludeObjectPolicy, error) {
 	case metav1.IncludeNone, metav1.IncludeMetadata, metav1.IncludeObject:
 		return policy, nil
 	}
-	return "", apierrors.NewBadRequest(fmt.Sprintf("unrecognized includeObject value: %q", policy))
+	err := field.Invalid(field.NewPath("includeObject"), policy, "must be 'Metadata', 'Object', 'None', or empty")
+	return "", apierrors.NewBadRequest("Unable to convert to Table as requested: " + err.Error())
 }
 
 // tableGVK is the type of tables in a version of meta.k8s.io.

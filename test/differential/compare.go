@@ -31,7 +31,7 @@ func compare(b *sides, s script, st step, vars [2]map[string]string, answers [2]
 		if a.err != nil {
 			answers[i] = answer{header: http.Header{}, body: []byte("error: " + a.err.Error())}
 		}
-		c.norm[i] = normalizer{sent: expand(string(st.body), vars[i]) + st.path, vars: vars[i], services: b.services}
+		c.norm[i] = normalizer{sent: string(st.body) + st.path, vars: vars[i], services: b.services}
 	}
 	u, k := answers[0], answers[1]
 	if u.code != k.code {

@@ -14,11 +14,12 @@ var (
 	uidForm  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	timeForm = regexp.MustCompile(`20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
 	// Objects are quoted in messages, some of them twice.
+	tokenForm   = regexp.MustCompile(`eyJ2IjoibWV0YS5rOHMuaW8vdjEi[\w-]+`)
 	volumeForm  = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
-	versionForm = regexp.MustCompile(`(resourceVersion\\*":\\*")\d+`)
+	versionForm = regexp.MustCompile(`(resourceVersion\\*"?: ?\\*"|ResourceVersion in record \()\d+`)
 	portForm    = regexp.MustCompile(`([nN]odePort\\*":)3\d{4}`)
 	addressForm = regexp.MustCompile(`\d+\.\d+\.\d+\.\d+`)
-	hostForm    = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+	hostForm    = regexp.MustCompile(`\d+\.\d+\.\d+\.\d+:\d{5}\b`)
 )
 
 // normalizer replaces what differs between two servers by nature: what each made up, and what the time of day is.
@@ -56,6 +57,7 @@ func (n normalizer) text(s string) string {
 		}
 		return "<address>"
 	})
+	s = tokenForm.ReplaceAllString(s, "<continue>")
 	s = volumeForm.ReplaceAllString(s, "kube-api-access-<generated>")
 	s = portForm.ReplaceAllString(versionForm.ReplaceAllString(s, "${1}<rv>"), "${1}<port>")
 	return hostForm.ReplaceAllString(s, "<server>")

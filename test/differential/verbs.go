@@ -152,6 +152,9 @@ func (g *generator) deletions() {
 	for _, body := range []string{"", "{}", `{"kind":"DeleteOptions","apiVersion":"v1","dryRun":["All"]}`, `{"gracePeriodSeconds":0}`, `{"gracePeriodSeconds":-1}`, `{"propagationPolicy":"Foreground"}`, `{"propagationPolicy":"Orphan"}`,
 		`{"propagationPolicy":"Other"}`, `{"orphanDependents":true}`, `{"orphanDependents":true,"propagationPolicy":"Orphan"}`, `{"preconditions":{"uid":"abc"}}`, `{"preconditions":{"resourceVersion":"1"}}`,
 		`{"preconditions":{"uid":"{{uid}}","resourceVersion":"{{version}}"}}`, `{"kind":"Other"}`, `[]`, `{"unknown":1}`, `{"dryRun":["Some"]}`} {
+		if text, isObject := strings.CutPrefix(body, "{"); isObject && !strings.Contains(body, "dryRun") {
+			body = strings.Replace(`{"dryRun":["All"],`+text, ",}", "}", 1) // what is in a body replaces what is in the query
+		}
 		g.about("delete "+body, g.get(name), step{method: http.MethodDelete, path: r.path(name) + dryRun, body: []byte(body)})
 	}
 	for _, query := range []string{"gracePeriodSeconds=0", "gracePeriodSeconds=x", "propagationPolicy=Background", "propagationPolicy=Other", "orphanDependents=true", "orphanDependents=maybe"} {

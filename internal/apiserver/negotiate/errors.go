@@ -2,6 +2,7 @@ package negotiate
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +17,18 @@ func NotAcceptable(k Kind) error {
 	}
 	return failure(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,
 		"only the following media types are accepted: "+strings.Join(types, ", "))
+}
+
+// Unrouted is upstream's answer to an Accept header that names none of the types that a path has, before any of them is looked at.
+func Unrouted(lists bool) error {
+	types := accepted
+	if lists {
+		types = append(slices.Clone(accepted), streams...)
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable, Details: &metav1.StatusDetails{},
+		Message: "406: Not Acceptable\n\nAvailable representations: " + strings.Join(types, ", "),
+	}}
 }
 
 // Unsupported is upstream's answer to a body of an unknown type; types defaults to those of objects.

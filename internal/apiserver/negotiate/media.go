@@ -3,6 +3,7 @@ package negotiate
 import (
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -24,6 +25,23 @@ const (
 func (f Format) ContentType() string { return accepted[f] }
 
 var accepted = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
+
+// streams are the further types that paths of lists have, which can be watched.
+var streams = []string{"application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"}
+
+// Routed tells whether an Accept header names a type that paths have: as it is, without parameters, or any. It knows no other patterns.
+func Routed(accept string) bool {
+	if accept == "" {
+		return true
+	}
+	for clause := range strings.SplitSeq(accept, ",") {
+		mediaType, _, _ := strings.Cut(clause, ";")
+		if mediaType = strings.TrimSpace(mediaType); mediaType == "*/*" || slices.Contains(accepted, mediaType) {
+			return true
+		}
+	}
+	return false
+}
 
 // A Shape is what an object is sent as.
 type Shape uint8
