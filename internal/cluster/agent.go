@@ -59,8 +59,12 @@ func RunAgent(ctx context.Context, o AgentOptions) error {
 	}
 	g.Go(func() error { return credentials.run(ctx, c) })
 	g.Go(func() error { return n.run(ctx, c) })
-	g.Go(func() error { return n.importDemo(ctx) })
 	g.Go(func() error { return k.Run(ctx) })
-	g.Go(func() error { return readyOnce(ctx, c, o.NodeName, o.Progress.Ready) })
+	g.Go(func() error {
+		if err := n.importDemo(ctx); err != nil {
+			return err
+		}
+		return readyOnce(ctx, c, o.NodeName, o.Progress.Ready)
+	})
 	return ignoreEnd(parent, g.Wait())
 }

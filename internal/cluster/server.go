@@ -179,9 +179,11 @@ func (s *server) runNode(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	g.Go(func() error { return s.node.run(ctx, c) })
-	g.Go(func() error { return s.node.importDemo(ctx) })
 	g.Go(func() error { return k.Run(ctx) })
 	g.Go(func() error {
+		if err := s.node.importDemo(ctx); err != nil { // the first pod that anybody starts may want it
+			return err
+		}
 		return readyOnce(ctx, p.engine.Client(engineUser), o.NodeName, func() {
 			o.Progress.Step("node %s is Ready", o.NodeName)
 			o.Progress.Ready()
