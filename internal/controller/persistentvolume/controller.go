@@ -47,9 +47,9 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 			{View: r.volumes.View, Keys: r.ofVolume},
 			{View: r.claims.View, Keys: r.ofClaim},
 			{View: r.classes.View, Keys: r.ofClass},
-			{View: r.pods.View},
+			{View: r.pods.View, Keys: ofRecycler},
 		},
-		Outputs:   []string{"persistentvolumes", "persistentvolumes/status", "persistentvolumeclaims", "persistentvolumeclaims/status"},
+		Outputs:   []string{"persistentvolumes", "persistentvolumes/status", "persistentvolumeclaims", "persistentvolumeclaims/status", "pods"},
 		Workers:   1, // two claims never choose the same volume
 		Reconcile: r.reconcile,
 	}, nil
@@ -185,7 +185,7 @@ func (r *reconciler) syncVolume(ctx context.Context, name string) error {
 	if step.claimNotice != nil {
 		r.events.Eventf(claim, step.claimNotice.kind, step.claimNotice.reason, "%s", step.claimNotice.message)
 	}
-	return nil
+	return r.reclaim(ctx, name, step.reclaim)
 }
 
 // claimOf returns the claim that a volume names; nil if it's gone. A volume is given up only on the API's word.

@@ -1,8 +1,6 @@
 package persistentvolume
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	volumehelpers "k8s.io/component-helpers/storage/volume"
@@ -15,6 +13,7 @@ type volumeStep struct {
 	notice      *notice
 	claimNotice *notice // about the claim
 	unbind      bool    // take back what was done towards a binding
+	reclaim     reclaim // what is to be done to the contents, once the phase is written
 }
 
 // planVolume decides about a volume. claim is the one that it names, nil if that is gone.
@@ -46,6 +45,12 @@ func planVolume(volume *corev1.PersistentVolume, claim *corev1.PersistentVolumeC
 
 // release ends a volume's use by the reclaim policy. Volumes that somebody else made are deleted by who made them, once they are Released.
 func release(volume *corev1.PersistentVolume) volumeStep {
+	if how := reclaimable(volume); how != nothing {
+		if volume.Status.Phase == corev1.VolumeFailed {
+			return volumeStep{reclaim: how} // it's tried again
+		}
+		return volumeStep{phase: corev1.VolumeReleased, reclaim: how}
+	}
 	if volume.Status.Phase == corev1.VolumeFailed {
 		return volumeStep{}
 	}
@@ -56,9 +61,7 @@ func release(volume *corev1.PersistentVolume) volumeStep {
 	case corev1.PersistentVolumeReclaimRecycle:
 		return failed("VolumeFailedRecycle", "No recycler plugin found for the volume!")
 	case corev1.PersistentVolumeReclaimDelete:
-		provisioner, made := volume.Annotations[volumehelpers.AnnDynamicallyProvisioned]
-		external := made && !strings.HasPrefix(provisioner, "kubernetes.io/") || volume.Annotations[volumehelpers.AnnMigratedTo] != ""
-		if !external {
+		if !external(volume) {
 			return failed("VolumeFailedDelete", "error getting deleter volume plugin for volume \""+volume.Name+"\": no deletable volume plugin matched")
 		}
 	}
