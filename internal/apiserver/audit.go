@@ -79,17 +79,17 @@ func attempted(r *http.Request) string {
 }
 
 // auditDecision records why a request was let in or not.
-func (w *response) auditDecision(reason string, err error) {
-	if w.record == nil {
+func auditDecision(r *audit.Record, reason string, err error) {
+	if r == nil {
 		return
 	}
 	switch {
 	case err == nil:
-		w.record.Annotate(map[string]string{"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": reason})
+		r.Annotate(map[string]string{"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": reason})
 	case apierrors.IsForbidden(err):
-		w.record.Annotate(map[string]string{"authorization.k8s.io/decision": "forbid", "authorization.k8s.io/reason": reason})
+		r.Annotate(map[string]string{"authorization.k8s.io/decision": "forbid", "authorization.k8s.io/reason": reason})
 	default:
-		w.record.Annotate(map[string]string{"authorization.k8s.io/reason": "internal error"})
+		r.Annotate(map[string]string{"authorization.k8s.io/reason": "internal error"})
 	}
 }
 

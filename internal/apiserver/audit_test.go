@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -174,5 +175,33 @@ func TestPatchesAndDeletesAreRecorded(t *testing.T) {
 	}
 	if got := string(all[1].RequestObject.Raw); !strings.Contains(got, `"kind":"DeleteOptions"`) || all[1].ResponseStatus.Status != metav1.StatusSuccess {
 		t.Errorf("the delete: %s, %+v", got, all[1].ResponseStatus)
+	}
+}
+
+func TestWritesInsideTheProcessAreRecordedToo(t *testing.T) {
+	ctx := context.Background()
+	f, events := audited(t, "omitStages: [RequestReceived]\nrules: [{level: Request}]")
+	c := f.Client(api.UserInfo{Name: "system:kube-scheduler", Groups: []string{user.SystemPrivilegedGroup}})
+	maps := corev1.SchemeGroupVersion.WithResource("configmaps")
+	must(c.Create(ctx, maps, cm("a", map[string]string{"k": "v"}), metav1.CreateOptions{}))(t)
+	must(c.Get(ctx, maps, "default", "a"))(t)
+	if err := c.Delete(ctx, maps, "default", "b", metav1.DeleteOptions{}); err == nil {
+		t.Error("there is no b")
+	}
+	stranger := f.Client(api.UserInfo{Name: "stranger"})
+	if err := stranger.Delete(ctx, maps, "default", "a", metav1.DeleteOptions{}); err == nil {
+		t.Error("a stranger may not")
+	}
+	all := events()
+	if len(all) != 3 {
+		t.Fatalf("got %+v", all)
+	}
+	e := all[0]
+	if e.Verb != "create" || e.User.Username != "system:kube-scheduler" || e.UserAgent != "kube-scheduler" || e.RequestURI != "/api/v1/namespaces/default/configmaps" ||
+		e.ObjectRef.Name != "a" || e.ResponseStatus.Code != 201 || !strings.Contains(string(e.RequestObject.Raw), `"kind":"ConfigMap"`) {
+		t.Errorf("got %+v", e)
+	}
+	if all[1].ResponseStatus.Code != 404 || all[2].ResponseStatus.Code != 403 || all[2].Annotations["authorization.k8s.io/decision"] != "forbid" {
+		t.Errorf("got %+v and %+v", all[1], all[2])
 	}
 }

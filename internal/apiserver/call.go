@@ -59,6 +59,10 @@ func (c *call) annotate(all map[string]string) {
 	if len(all) == 0 {
 		return
 	}
+	if c.record != nil {
+		c.record.Annotate(all)
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.annotations == nil {

@@ -28,7 +28,13 @@ type localClient struct {
 
 // Client returns a client that acts as a user. Its reads come from the cache; its writes take the same path as
 // those of any other client, authorization included. Users of the group system:masters are not asked for leave.
-func (s *Server) Client(user api.UserInfo) client.Client { return &localClient{s, user} }
+func (s *Server) Client(user api.UserInfo) client.Client {
+	c := &localClient{s, user}
+	if s.cfg.Auditor != nil {
+		return auditedClient{c}
+	}
+	return c
+}
 
 // begin checks that the user may do something and returns the context to do it in.
 func (c *localClient) begin(ctx context.Context, verb string, gvr schema.GroupVersionResource, sub, namespace, name string) (context.Context, target, error) {
@@ -52,14 +58,16 @@ func (c *localClient) beginSelected(ctx context.Context, verb string, gvr schema
 			IsResource: true, Verb: verb, Group: gvr.Group, Version: gvr.Version, Resource: gvr.Resource, Subresource: sub, Namespace: namespace, Name: name,
 			FieldSelector: fieldSelector, LabelSelector: labelSelector,
 		}
-		if err := c.s.authorize(ctx, attributesOf(info, infoOf(c.user))); err != nil {
+		reason, err := c.s.decide(ctx, attributesOf(info, infoOf(c.user)))
+		auditDecision(recordOf(ctx), reason, err)
+		if err != nil {
 			return ctx, target{}, err
 		}
 	}
 	if !v.row.Namespaced {
 		namespace = ""
 	}
-	ctx = withCall(ctx, &call{user: c.user, agent: agentOf(c.user), internal: true})
+	ctx = withCall(ctx, &call{user: c.user, agent: agentOf(c.user), internal: true, record: recordOf(ctx)})
 	return ctx, target{v: v, sub: sub, namespace: namespace, name: name}, nil
 }
 

@@ -55,7 +55,7 @@ func (d *document) in(v *version) (api.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.entry == nil { // it's shown as it will be read back
+	if d.entry == nil && v.kind != nil { // it's shown as it will be read back; what is found at the time of a request never is
 		if hub, err = v.kind.Reread(hub); err != nil {
 			return nil, err
 		}

@@ -55,7 +55,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	defer w.ticket.Leave()
 	reason, err := s.decide(r.Context(), w.attributes)
-	w.auditDecision(reason, err)
+	auditDecision(w.record, reason, err)
 	if err != nil {
 		if apierrors.IsForbidden(err) {
 			w.Header().Set("X-Content-Type-Options", "nosniff") // the message repeats what the client sent

@@ -266,13 +266,18 @@ func TestAWritesSeatsLingerWhileItsWatchersAreServed(t *testing.T) {
 		}
 		ticket.Leave()
 		l := c.state(t, "work")
-		if l.seats != 6 || l.executing != 0 {
-			t.Errorf("%d seats are taken", l.seats)
+		taken := func() (seats, queues int) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.seats, len(l.queues)
+		}
+		if seats, _ := taken(); seats != 6 || !l.idle() {
+			t.Errorf("%d seats are taken", seats)
 		}
 		time.Sleep(5 * time.Millisecond)
 		synctest.Wait()
-		if l.seats != 0 || len(l.queues) != 0 {
-			t.Errorf("%d seats are still taken", l.seats)
+		if seats, queues := taken(); seats != 0 || queues != 0 {
+			t.Errorf("%d seats are still taken", seats)
 		}
 		for _, f := range forget {
 			f()
