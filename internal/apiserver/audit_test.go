@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/api/core"
@@ -39,7 +40,7 @@ func audited(t *testing.T, policy string) (f *fixture, events func() []auditv1.E
 		t.Fatal(err)
 	}
 	sec := admin()
-	sec.Impersonate = func(_ context.Context, r *http.Request, _ user.Info) (user.Info, error) {
+	sec.Impersonate = func(_ context.Context, r *http.Request, _ authorizer.Attributes) (user.Info, error) {
 		return &user.DefaultInfo{Name: r.Header.Get("Impersonate-User"), Groups: []string{user.AllAuthenticated}}, nil
 	}
 	f = newFixtureOver(t, apiserver.Config{Store: storetest.New(t), Rows: []*api.Resource{core.ConfigMaps, core.Secrets}, Security: sec, Auditor: a})

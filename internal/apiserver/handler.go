@@ -119,7 +119,7 @@ func (s *Server) impersonate(w *response, r *http.Request, requestor user.Info) 
 	if sec.Impersonate == nil || !impersonates(r.Header) {
 		return requestor, nil
 	}
-	u, err := sec.Impersonate(r.Context(), r, requestor)
+	u, err := sec.Impersonate(r.Context(), r, w.attributes)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,10 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apiserver/pkg/authentication/user"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
-
-	"context"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/client"
@@ -286,52 +281,3 @@ func TestDiscoveryDocumentsDescribeTheSigningKey(t *testing.T) {
 }
 
 func (w *world) keysID() string { return w.Authenticator.keys.signing.id }
-
-func TestImpersonation(t *testing.T) {
-	allow := func(allowed ...string) authorizer.Authorizer {
-		return authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
-			what := a.GetResource() + "/" + a.GetNamespace() + "/" + a.GetName()
-			if slices.Contains(allowed, what) {
-				return authorizer.DecisionAllow, "", nil
-			}
-			return authorizer.DecisionNoOpinion, "not " + what, nil
-		})
-	}
-	for _, c := range []struct {
-		name    string
-		headers []string
-		allowed []string
-		want    user.Info
-		refused string
-	}{
-		{name: "no headers", want: nil},
-		{name: "a user", headers: []string{"Impersonate-User", "bob"}, allowed: []string{"users//bob"},
-			want: &user.DefaultInfo{Name: "bob", Groups: []string{"system:authenticated"}, Extra: map[string][]string{}}},
-		{name: "a service account gets its groups", headers: []string{"Impersonate-User", "system:serviceaccount:ns:sa"}, allowed: []string{"serviceaccounts/ns/sa"},
-			want: &user.DefaultInfo{Name: "system:serviceaccount:ns:sa", Groups: []string{"system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"}, Extra: map[string][]string{}}},
-		{name: "all at once", headers: []string{"Impersonate-User", "bob", "Impersonate-Group", "g", "Impersonate-Uid", "u", "Impersonate-Extra-a%2Fb", "v"},
-			allowed: []string{"users//bob", "groups//g", "uids//u", "userextras//v"},
-			want:    &user.DefaultInfo{Name: "bob", UID: "u", Groups: []string{"g", "system:authenticated"}, Extra: map[string][]string{"a/b": {"v"}}}},
-		{name: "nobody", headers: []string{"Impersonate-User", "system:anonymous"}, allowed: []string{"users//system:anonymous"},
-			want: &user.DefaultInfo{Name: "system:anonymous", Groups: []string{"system:unauthenticated"}, Extra: map[string][]string{}}},
-		{name: "a group that isn't allowed", headers: []string{"Impersonate-User", "bob", "Impersonate-Group", "system:masters"}, allowed: []string{"users//bob"}, refused: `groups "system:masters" is forbidden: User "admin" cannot impersonate resource "groups" in API group "" at the cluster scope: not groups//system:masters`},
-		{name: "a group alone", headers: []string{"Impersonate-Group", "g"}, refused: "without impersonating a user"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			h := request(nil, c.headers...).Header
-			got, err := Impersonate(t.Context(), h, &user.DefaultInfo{Name: "admin"}, allow(c.allowed...))
-			if c.refused != "" {
-				if err == nil || !strings.Contains(err.Error(), c.refused) {
-					t.Errorf("got %v", err)
-				}
-				return
-			}
-			if err != nil || c.want != nil && !reflect.DeepEqual(got, c.want) || c.want == nil && got != nil {
-				t.Errorf("got %+v, %v", got, err)
-			}
-			if len(h) != 0 {
-				t.Errorf("headers are left: %v", h)
-			}
-		})
-	}
-}

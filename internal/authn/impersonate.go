@@ -4,157 +4,111 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
-	"sort"
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
-// Impersonate returns whom a request's Impersonate-* headers ask to act as, and removes those headers; nil without such headers.
-// Each user, group, UID and extra value is authorized by itself. Errors are API errors.
-func Impersonate(ctx context.Context, h http.Header, requestor user.Info, az authorizer.Authorizer) (user.Info, error) {
-	wants, err := impersonations(h)
-	if err != nil || len(wants) == 0 {
+// Impersonate returns whom a request's Impersonate-* headers ask to act as, and removes those headers; nil without such headers. The modes of
+// impersonation are tried from the narrowest to that of old, which allows everything that its holder may do. Errors are API errors.
+func Impersonate(ctx context.Context, h http.Header, request authorizer.Attributes, az authorizer.Authorizer) (user.Info, error) {
+	wanted, err := wantedUser(h)
+	if err != nil || wanted == nil {
 		return nil, err
 	}
-	if requestor == nil {
+	if request.GetUser() == nil {
 		return nil, apierrors.NewInternalError(errors.New("no user found for request"))
 	}
-	as := &user.DefaultInfo{Groups: []string{}, Extra: map[string][]string{}}
-	givenGroups := len(h[authenticationv1.ImpersonateGroupHeader]) > 0
-	for _, want := range wants {
-		attrs := want.attributes(requestor)
-		want.apply(as, givenGroups)
-		decision, reason, err := az.Authorize(ctx, attrs)
-		if err != nil || decision != authorizer.DecisionAllow {
-			return nil, refused(attrs, reason)
+	var refusal error
+	for _, m := range modes {
+		if !m.applies(wanted, request.GetUser()) {
+			continue
+		}
+		as, err := m.check(ctx, az, wanted, request)
+		if err == nil {
+			clearImpersonation(h)
+			return as, nil
+		}
+		if refusal == nil {
+			refusal = err
 		}
 	}
-	as.Groups = withImplied(as.Name, as.Groups)
-	clearImpersonation(h)
-	return as, nil
+	return nil, refusal
 }
 
-// refused words a refusal as the engine words all of them.
-func refused(a authorizer.AttributesRecord, reason string) error {
-	resource := a.Resource
-	if a.Subresource != "" {
-		resource += "/" + a.Subresource
+// wantedUser is whom the headers name, as they do; nil without a name.
+func wantedUser(h http.Header) (*user.DefaultInfo, error) {
+	u := &user.DefaultInfo{Name: h.Get(authenticationv1.ImpersonateUserHeader), UID: h.Get(authenticationv1.ImpersonateUIDHeader)}
+	u.Groups = append(u.Groups, h[authenticationv1.ImpersonateGroupHeader]...)
+	more := u.UID != "" || len(u.Groups) > 0
+	for _, header := range slices.Sorted(maps.Keys(h)) {
+		field, ok := strings.CutPrefix(header, authenticationv1.ImpersonateUserExtraHeaderPrefix)
+		if !ok {
+			continue
+		}
+		more = true
+		if len(h[header]) == 0 {
+			continue
+		}
+		if u.Extra == nil {
+			u.Extra = map[string][]string{}
+		}
+		u.Extra[extraKey(field)] = append(u.Extra[extraKey(field)], h[header]...)
 	}
-	where := "at the cluster scope"
-	if a.Namespace != "" {
-		where = fmt.Sprintf("in the namespace %q", a.Namespace)
+	if u.Name != "" {
+		return u, nil
 	}
-	text := fmt.Sprintf("User %q cannot impersonate resource %q in API group %q %s", a.User.GetName(), resource, a.APIGroup, where)
+	if more {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("requested %#v without impersonating a user name", u))
+	}
+	return nil, nil
+}
+
+// allowed asks whether something is; if not, the error says so as the engine words all refusals.
+func allowed(ctx context.Context, az authorizer.Authorizer, a authorizer.Attributes) error {
+	decision, reason, err := az.Authorize(ctx, a)
+	switch {
+	case decision == authorizer.DecisionAllow:
+		return nil
+	case apierrors.IsForbidden(err):
+		return err
+	case err != nil && reason != "":
+		reason = fmt.Sprintf("%v: %s", err, reason)
+	case err != nil:
+		reason = err.Error()
+	}
+	return refused(a, reason)
+}
+
+func refused(a authorizer.Attributes, reason string) error {
+	text := fmt.Sprintf("User %q cannot %s path %q", a.GetUser().GetName(), a.GetVerb(), a.GetPath())
+	if a.IsResourceRequest() {
+		resource := a.GetResource()
+		if a.GetSubresource() != "" {
+			resource += "/" + a.GetSubresource()
+		}
+		where := "at the cluster scope"
+		if a.GetNamespace() != "" {
+			where = fmt.Sprintf("in the namespace %q", a.GetNamespace())
+		}
+		text = fmt.Sprintf("User %q cannot %s resource %q in API group %q %s", a.GetUser().GetName(), a.GetVerb(), resource, a.GetAPIGroup(), where)
+	}
 	text = htmlSafe.Replace(text)
 	if reason != "" {
 		text += ": " + reason
 	}
-	return apierrors.NewForbidden(schema.GroupResource{Group: a.APIGroup, Resource: a.Resource}, a.Name, errors.New(text))
+	return apierrors.NewForbidden(schema.GroupResource{Group: a.GetAPIGroup(), Resource: a.GetResource()}, a.GetName(), errors.New(text))
 }
 
 // htmlSafe keeps a text, which contains what the client sent, from looking like HTML.
 var htmlSafe = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
-
-// impersonation is one thing that a request asks to be.
-type impersonation struct {
-	kind string // "ServiceAccount", "User", "Group", "UserExtra", "UID"
-	corev1.ObjectReference
-}
-
-func impersonations(h http.Header) ([]impersonation, error) {
-	var out []impersonation
-	add := func(kind, namespace, name, field, version string) {
-		out = append(out, impersonation{kind, corev1.ObjectReference{Kind: kind, Namespace: namespace, Name: name, FieldPath: field, APIVersion: version}})
-	}
-	name := h.Get(authenticationv1.ImpersonateUserHeader)
-	if ns, sa, err := serviceaccount.SplitUsername(name); err == nil {
-		add("ServiceAccount", ns, sa, "", "")
-	} else if name != "" {
-		add("User", "", name, "", "")
-	}
-	rest := len(out)
-	for _, g := range h[authenticationv1.ImpersonateGroupHeader] {
-		add("Group", "", g, "", "")
-	}
-	hasExtra := false
-	for _, key := range sortedKeys(h) {
-		field, ok := strings.CutPrefix(key, authenticationv1.ImpersonateUserExtraHeaderPrefix)
-		if !ok {
-			continue
-		}
-		hasExtra = true
-		for _, v := range h[key] {
-			add("UserExtra", "", v, extraKey(field), authenticationv1.SchemeGroupVersion.String())
-		}
-	}
-	if uid := h.Get(authenticationv1.ImpersonateUIDHeader); uid != "" {
-		add("UID", "", uid, "", authenticationv1.SchemeGroupVersion.String())
-	}
-	if name == "" && (len(out) > rest || hasExtra) {
-		refs := make([]corev1.ObjectReference, len(out))
-		for i, w := range out {
-			refs[i] = w.ObjectReference
-		}
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("requested %v without impersonating a user", refs))
-	}
-	return out, nil
-}
-
-func sortedKeys(h http.Header) []string {
-	keys := make([]string, 0, len(h))
-	for k := range h {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
-}
-
-func (w impersonation) attributes(by user.Info) authorizer.AttributesRecord {
-	a := authorizer.AttributesRecord{User: by, Verb: "impersonate", Namespace: w.Namespace, Name: w.Name, ResourceRequest: true}
-	switch w.kind {
-	case "ServiceAccount":
-		a.Resource = "serviceaccounts"
-	case "User":
-		a.Resource = "users"
-	case "Group":
-		a.Resource = "groups"
-	case "UserExtra":
-		a.Resource, a.Subresource = "userextras", w.FieldPath
-	case "UID":
-		a.Resource = "uids"
-	}
-	if w.APIVersion != "" {
-		a.APIGroup, a.APIVersion = authenticationv1.SchemeGroupVersion.Group, authenticationv1.SchemeGroupVersion.Version
-	}
-	return a
-}
-
-func (w impersonation) apply(as *user.DefaultInfo, givenGroups bool) {
-	switch w.kind {
-	case "ServiceAccount":
-		as.Name = serviceaccount.MakeUsername(w.Namespace, w.Name)
-		if !givenGroups {
-			as.Groups = serviceaccount.MakeGroupNames(w.Namespace)
-		}
-	case "User":
-		as.Name = w.Name
-	case "Group":
-		as.Groups = append(as.Groups, w.Name)
-	case "UserExtra":
-		as.Extra[w.FieldPath] = append(as.Extra[w.FieldPath], w.Name)
-	case "UID":
-		as.UID = w.Name
-	}
-}
 
 // withImplied adds the group that everybody who is known, or nobody, is in.
 func withImplied(name string, groups []string) []string {

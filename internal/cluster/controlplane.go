@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"clipper.dev/clipper/internal/admission/plugins"
 	"clipper.dev/clipper/internal/api"
@@ -218,8 +219,8 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	}
 	p.engine.Install(apiserver.Security{
 		Authenticator: p.authn,
-		Impersonate: func(ctx context.Context, r *http.Request, requestor user.Info) (user.Info, error) {
-			return authn.Impersonate(ctx, r.Header, requestor, p.authz)
+		Impersonate: func(ctx context.Context, r *http.Request, a authorizer.Attributes) (user.Info, error) {
+			return authn.Impersonate(ctx, r.Header, a, p.authz)
 		},
 		Authorizer: p.authz,
 		Admission:  chain,

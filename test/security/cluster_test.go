@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -62,12 +63,12 @@ func newCluster(t *testing.T) *cluster {
 	dir := t.TempDir()
 	keys, err := pki.Open(filepath.Join(dir, "pki"), pki.Options{ClusterName: "test"})
 	must(t, err)
-	secrets, err := encryption.OpenOrCreate(filepath.Join(dir, "encryption.yaml"))
+	secrets, err := encryption.Open(ctx, encryption.Options{Path: filepath.Join(dir, "encryption.yaml"), Create: true})
 	must(t, err)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	engine, err := apiserver.New(ctx, apiserver.Config{
 		Store: storetest.New(t), Rows: api.Registered(), Logger: log,
-		Transformers: secrets.Transformers([]schema.GroupResource{{Resource: "secrets"}}),
+		Transformer: secrets.For,
 	})
 	must(t, err)
 	c := &cluster{t: t, keys: keys}
@@ -136,8 +137,8 @@ func (c *cluster) secure(ctx context.Context, engine *apiserver.Server, self cli
 	must(c.t, err)
 	engine.Install(apiserver.Security{
 		Authenticator: an,
-		Impersonate: func(ctx context.Context, r *http.Request, requestor user.Info) (user.Info, error) {
-			return authn.Impersonate(ctx, r.Header, requestor, az)
+		Impersonate: func(ctx context.Context, r *http.Request, a authorizer.Attributes) (user.Info, error) {
+			return authn.Impersonate(ctx, r.Header, a, az)
 		},
 		Authorizer: az, Admission: chain, CheckToken: an.ReviewToken, IssueToken: an.IssueToken,
 		RulesFor: func(ctx context.Context, u api.UserInfo, namespace string) (any, error) {

@@ -104,7 +104,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			return err
 		}
 		must(t, as(c.cert("admin", "system:masters")))
-		says(t, as(c.cert("eve")), `users "alice" is forbidden: User "eve" cannot impersonate resource "users" in API group "" at the cluster scope`)
+		says(t, as(c.cert("eve")), `configmaps is forbidden: User "eve" cannot impersonate-on:user-info:list resource "configmaps" in API group "" in the namespace "team"`)
 	})
 	t.Run("nobody grants what they lack", func(t *testing.T) {
 		_, err := c.admin.RbacV1().RoleBindings("team").Create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta("team", "admin"),
