@@ -86,6 +86,9 @@ func New(cfg Config) (*Manager, error) {
 			return nil, fmt.Errorf("make the volumes' directory: %w", err)
 		}
 	}
+	if err := makeShared(cfg.Root); err != nil {
+		return nil, err
+	}
 	return m, m.mountMemory()
 }
 
