@@ -144,7 +144,7 @@ func (w *view) WaitFor(ctx context.Context, revision int64) error {
 const subscriberBuffer = 1 << 16
 
 // Subscribe implements client.View. A subscriber that falls behind goes on where it was, from the log or from etcd's
-// history; only one that is stuck until that is compacted gets an error.
+// history; only one that is stuck until that is compacted gets an error. One that outlives the database hears nothing more.
 func (w *view) Subscribe(ctx context.Context, fn func(client.Change)) error {
 	o := store.WatchOptions{
 		Initial: true, Namespace: w.namespace(), Name: w.sel.Name, Index: w.sel.Field, Value: w.sel.Value, Match: w.match(), Buffer: subscriberBuffer,
@@ -152,6 +152,11 @@ func (w *view) Subscribe(ctx context.Context, fn func(client.Change)) error {
 	for {
 		reached, err := w.follow(ctx, o, fn)
 		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if w.s.cfg.Store.Err() != nil {
+			// The database has stopped by itself: nothing changes any more, and who follows goes on with what is known.
+			<-ctx.Done()
 			return ctx.Err()
 		}
 		if !errors.Is(err, store.ErrSlow) {

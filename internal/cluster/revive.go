@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"clipper.dev/clipper/internal/controller"
@@ -43,3 +44,33 @@ func revive(ctx context.Context, s *store.Store, dir string, log *slog.Logger) e
 	}
 	return nil
 }
+
+// tasks are the parts of a server. The failure of one ends them all, but not when it fails for want of a database that has stopped by
+// itself: then the others go on until the process is replaced.
+type tasks struct {
+	group *errgroup.Group
+	ctx   context.Context
+	store *store.Store
+	log   *slog.Logger
+}
+
+func newTasks(ctx context.Context, s *store.Store, log *slog.Logger) (*tasks, context.Context) {
+	g, ctx := errgroup.WithContext(ctx)
+	return &tasks{group: g, ctx: ctx, store: s, log: log}, ctx
+}
+
+// Go runs a part.
+func (t *tasks) Go(part func() error) {
+	t.group.Go(func() error {
+		err := part()
+		if err == nil || t.ctx.Err() != nil || t.store.Err() == nil {
+			return err
+		}
+		t.log.Warn("a part of the server has ended with the database", "error", err)
+		<-t.ctx.Done()
+		return nil
+	})
+}
+
+// Wait waits for all parts.
+func (t *tasks) Wait() error { return t.group.Wait() }

@@ -114,7 +114,7 @@ func (s *server) close(err error) error {
 func (s *server) run(ctx context.Context) error {
 	p, o := s.plane, s.opts
 	parent := ctx
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := newTasks(ctx, p.store, o.Logger)
 	if s.node != nil {
 		g.Go(func() error { return s.node.serveRuntime(ctx) })
 	}
@@ -166,7 +166,7 @@ func (s *server) run(ctx context.Context) error {
 }
 
 // runNode starts the server's own node: its client reads the cache and writes through the engine as the node's user.
-func (s *server) runNode(ctx context.Context, g *errgroup.Group) error {
+func (s *server) runNode(ctx context.Context, g *tasks) error {
 	p, o := s.plane, s.opts
 	c := p.engine.Client(nodeUser(o.NodeName))
 	// The node acts in process: nothing needs its client certificate.

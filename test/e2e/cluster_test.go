@@ -16,16 +16,18 @@ import (
 	"time"
 )
 
-// clusterName is the tests' own cluster: they disturb none that somebody is using.
-const clusterName = "e2e"
-
 var (
-	clipper    = flag.String("clipper", "", "the program to test; default ../../bin/clipper")
-	kubeconfig = "/etc/clipper-" + clusterName + "/kubeconfig"
+	clipper = flag.String("clipper", "", "the program to test; default ../../bin/clipper")
+	name    = flag.String("name", "e2e", "name of the tests' own cluster, and how those begin that single tests start: they disturb none that somebody is using")
 )
+
+// What follows from the name.
+var clusterName, badName, diskName, kubeconfig string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	clusterName, badName, diskName = *name, *name+"-bad", *name+"-disk"
+	kubeconfig = "/etc/clipper-" + clusterName + "/kubeconfig"
 	if testing.Short() {
 		fmt.Println("end-to-end tests need root and minutes: left out with -short")
 		os.Exit(0)
@@ -42,55 +44,30 @@ func run(m *testing.M) int {
 		}
 		*clipper = path
 	}
-	purge()
-	if out, err := program("up", "--nodes", "2"); err != nil {
+	if err := errors.Join(purge(clusterName), stranger.start()); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	if out, err := program("up", "--nodes", "2", evictLate); err != nil {
 		fmt.Printf("clipper up: %v\n%s", err, out)
-		purge()
 		return 1
 	}
 	code := m.Run()
-	if left := purge(); left != nil {
-		fmt.Println("after down --purge:", left)
+	if err := errors.Join(purgeWhileBusy(), stranger.untouched(), stranger.end()); err != nil {
+		fmt.Println("after down --purge:", err)
 		code = 1
 	}
 	return code
 }
 
-// purge removes the cluster and returns what is left of it.
-func purge() error {
-	if out, err := program("down", "--purge"); err != nil {
-		return fmt.Errorf("clipper down --purge: %w\n%s", err, out)
-	}
-	return remains()
-}
-
-// remains looks for anything with the cluster's name on this machine.
-func remains() error {
-	var left []error
-	for _, pattern := range []string{
-		"/etc/clipper-e2e*", "/var/lib/clipper-e2e*", "/run/clipper-e2e*", "/var/log/clipper-e2e*", "/run/netns/clipper-e2e*",
-		"/sys/fs/cgroup/clipper-e2e*", "/sys/fs/cgroup/*/clipper-e2e*",
-	} {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return err
-		}
-		for _, path := range found {
-			left = append(left, fmt.Errorf("%s is there", path))
-		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return err
-	}
-	if bytes.Contains(mounts, []byte("clipper-e2e")) {
-		left = append(left, errors.New("something is still mounted"))
-	}
-	return errors.Join(left...)
-}
-
 // program runs clipper for the tests' cluster.
-func program(args ...string) (string, error) {
+func program(args ...string) (string, error) { return programFor(clusterName, args...) }
+
+// evictLate keeps the tests' pods on a machine whose disk is nearly full.
+const evictLate = "--eviction-hard=memory.available<100Mi"
+
+// programFor runs clipper for a cluster of another name.
+func programFor(cluster string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	// The daemons outlive the command: its output goes to a file, which nobody has to wait for.
@@ -100,11 +77,18 @@ func program(args ...string) (string, error) {
 	}
 	defer os.Remove(out.Name())
 	defer out.Close()
-	cmd := exec.CommandContext(ctx, *clipper, append(args, "--name", clusterName)...)
+	cmd := exec.CommandContext(ctx, *clipper, append(args, "--name", cluster)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	runErr := cmd.Run()
 	text, err := os.ReadFile(out.Name())
 	return string(text), errors.Join(runErr, err)
+}
+
+// command makes a kubectl that speaks to the tests' cluster.
+func command(args ...string) *exec.Cmd {
+	cmd := exec.Command(*clipper, append([]string{"kubectl"}, args...)...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	return cmd
 }
 
 // kubectl runs the program as kubectl and returns its standard output.

@@ -3,14 +3,22 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // start runs kubectl in the background until the test ends; it returns what it prints, line by line.
@@ -72,32 +80,52 @@ func TestKubectl(t *testing.T) {
 		kubectl(t, "-n", ns, "delete", "pod", "talks", "--grace-period=0", "--force")
 	})
 	t.Run("exec_has_a_terminal_of_the_right_size", func(t *testing.T) {
-		cmd := exec.CommandContext(t.Context(), *clipper, "kubectl", "-n", ns, "exec", "-it", pod, "--", "/demo", "terminal")
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-		terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 99})
-		if err != nil {
+		s := openTerminal(t, "-n", ns, "exec", "-it", pod, "--", "/demo", "terminal")
+		s.expect(t, "33 rows, 99 columns")
+		if err := pty.Setsize(s.tty, &pty.Winsize{Rows: 44, Cols: 88}); err != nil {
 			t.Fatal(err)
 		}
-		lines := make(chan string, 100)
-		go func() {
-			defer close(lines)
-			for s := bufio.NewScanner(terminal); s.Scan(); {
-				lines <- s.Text()
-			}
-		}()
-		awaitLine(t, lines, "33 rows, 99 columns")
-		if err := pty.Setsize(terminal, &pty.Winsize{Rows: 44, Cols: 88}); err != nil {
+		s.expect(t, "44 rows, 88 columns")
+		if _, err := s.tty.WriteString("\x03"); err != nil { // Ctrl-C, which the terminal makes a signal
 			t.Fatal(err)
 		}
-		awaitLine(t, lines, "44 rows, 88 columns")
-		if _, err := terminal.WriteString("\x03"); err != nil { // Ctrl-C, which the terminal makes a signal
-			t.Fatal(err)
-		}
-		if err := cmd.Wait(); err != nil {
+		if err := s.cmd.Wait(); err != nil {
 			t.Errorf("exec -it: %v", err)
 		}
-		terminal.Close()
 	})
+	t.Run("attach_shows_what_is_printed", func(t *testing.T) {
+		kubectl(t, "-n", ns, "run", "prints", "--image=clipper.dev/demo:v1", "--restart=Never", "--", "lines", "10ms")
+		kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod/prints", "--timeout=30s")
+		awaitLine(t, start(t, "-n", ns, "attach", "prints"), "line 100")
+		kubectl(t, "-n", ns, "delete", "pod", "prints", "--grace-period=0", "--force")
+	})
+	t.Run("attach_has_a_terminal_that_resizes_and_takes_input", func(t *testing.T) {
+		apply(t, ns, `
+{apiVersion: v1, kind: Pod, metadata: {name: sized}, spec: {terminationGracePeriodSeconds: 1, containers: [{name: c, image: "clipper.dev/demo:v1", args: [terminal], stdin: true, tty: true}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: hears}, spec: {terminationGracePeriodSeconds: 1, containers: [{name: c, image: "clipper.dev/demo:v1", args: [echo], stdin: true, tty: true}]}}
+`)
+		kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod/sized", "pod/hears", "--timeout=30s")
+		s := openTerminal(t, "-n", ns, "attach", "-it", "sized")
+		s.expect(t, "33 rows, 99 columns")
+		if err := pty.Setsize(s.tty, &pty.Winsize{Rows: 44, Cols: 88}); err != nil {
+			t.Fatal(err)
+		}
+		s.expect(t, "44 rows, 88 columns")
+		s = openTerminal(t, "-n", ns, "attach", "-it", "hears")
+		if _, err := s.tty.WriteString("hello\r"); err != nil {
+			t.Fatal(err)
+		}
+		s.expect(t, "heard hello")
+	})
+	t.Run("run_attached_passes_input_and_the_exit_code", func(t *testing.T) {
+		out, err := kubectlWith(t, "one\ntwo\n", "-n", ns, "run", "piped", "--rm", "-i", "--quiet", "--restart=Never", "--image=clipper.dev/demo:v1", "--", "echo")
+		if err != nil || !strings.Contains(out, "heard one\nheard two\n") {
+			t.Errorf("the output is %q, %v", out, err)
+		}
+	})
+	t.Run("cp_brings_files_and_folders_both_ways", func(t *testing.T) { copyBothWays(t, ns, pod) })
+	t.Run("top_shows_usage_or_why_not", func(t *testing.T) { top(t) })
 	t.Run("exec_returns_the_exit_code", func(t *testing.T) {
 		_, err := tryKubectl(t, "-n", ns, "exec", pod, "--", "/demo", "exit", "7")
 		if err == nil || !strings.Contains(err.Error(), "exit status 7") {
@@ -115,8 +143,14 @@ func TestKubectl(t *testing.T) {
 		if out := kubectl(t, "-n", ns, "describe", "pod", pod); !strings.Contains(out, "Successfully assigned") || !strings.Contains(out, "Started container") && !strings.Contains(out, "Container started") {
 			t.Errorf("describe says\n%s", out)
 		}
-		if out := kubectl(t, "explain", "deployment.spec.strategy"); !strings.Contains(out, "rollingUpdate") {
-			t.Errorf("explain says\n%s", out)
+		out := kubectl(t, "explain", "deployment.spec.strategy")
+		for _, want := range []string{"GROUP:      apps", "FIELD: strategy <DeploymentStrategy>", "rollingUpdate\t<RollingUpdateDeployment>", "existing pods with new ones"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("explain lacks %q in\n%s", want, out)
+			}
+		}
+		if out := kubectl(t, "explain", "pod", "--recursive"); !strings.Contains(out, "terminationGracePeriodSeconds\t<integer>") {
+			t.Errorf("explain --recursive says\n%s", out)
 		}
 	})
 	t.Run("apply_on_the_server_reports_a_conflict", func(t *testing.T) {
@@ -144,8 +178,20 @@ func TestKubectl(t *testing.T) {
 	t.Run("wait_label_and_auth", func(t *testing.T) {
 		kubectl(t, "-n", ns, "wait", "--for=condition=Available", "deployment/web", "--timeout=30s")
 		kubectl(t, "-n", ns, "label", "deployment", "web", "tier=front")
-		if out := kubectl(t, "-n", ns, "get", "deployments", "-l", "tier in (front,back)", "-o", "name"); !strings.Contains(out, "web") {
-			t.Errorf("the selector found %q", out)
+		for selector, found := range map[string]bool{
+			"tier=front": true, "tier in (front,back)": true, "tier": true, "!tier": false, "tier!=front": false, "tier notin (front)": false,
+		} {
+			if out := kubectl(t, "-n", ns, "get", "deployments", "-l", selector, "-o", "name"); (out == "deployment.apps/web\n") != found {
+				t.Errorf("the selector %q found %q", selector, out)
+			}
+		}
+		if _, err := tryKubectl(t, "-n", ns, "label", "deployment", "web", "tier=back"); err == nil || !strings.Contains(err.Error(), "--overwrite is false") {
+			t.Errorf("the error is %v", err)
+		}
+		kubectl(t, "-n", ns, "label", "deployment", "web", "tier=back", "--overwrite")
+		kubectl(t, "-n", ns, "label", "deployment", "web", "tier-")
+		if out := kubectl(t, "-n", ns, "get", "deployment", "web", "-o", "jsonpath={.metadata.labels.tier}"); out != "" {
+			t.Errorf("the label is still %q", out)
 		}
 		if out := kubectl(t, "auth", "can-i", "create", "pods"); !strings.HasPrefix(out, "yes") {
 			t.Errorf("the administrator can't: %s", out)
@@ -155,11 +201,62 @@ func TestKubectl(t *testing.T) {
 		}
 	})
 	t.Run("invalid_objects_are_refused_with_the_field", func(t *testing.T) {
-		_, err := kubectlWith(t, "{apiVersion: v1, kind: Service, metadata: {name: bad}, spec: {ports: [{port: 70000}]}}", "-n", ns, "create", "-f", "-")
+		_, err := clientset(t).CoreV1().Pods(ns).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "Bad_Name"}}, metav1.CreateOptions{})
+		status, ok := err.(apierrors.APIStatus)
+		if !ok || status.Status().Code != 422 || status.Status().Reason != metav1.StatusReasonInvalid {
+			t.Fatalf("the error is %v", err)
+		}
+		var fields []string
+		for _, cause := range status.Status().Details.Causes {
+			fields = append(fields, string(cause.Type)+" "+cause.Field)
+		}
+		if want := []string{"FieldValueInvalid metadata.name", "FieldValueRequired spec.containers"}; !slices.Equal(fields, want) {
+			t.Errorf("the causes are %q, not %q", fields, want)
+		}
+		_, err = kubectlWith(t, "{apiVersion: v1, kind: Service, metadata: {name: bad}, spec: {ports: [{port: 70000}]}}", "-n", ns, "create", "-f", "-")
 		if err == nil || !strings.Contains(err.Error(), "spec.ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive") {
 			t.Errorf("the error is %v", err)
 		}
 	})
+}
+
+// copyBothWays copies a large file and a folder into a container and back.
+func copyBothWays(t *testing.T, ns, pod string) {
+	here, back := t.TempDir(), t.TempDir()
+	big := make([]byte, 40<<20)
+	rand.NewChaCha8([32]byte{1}).Read(big)
+	if err := errors.Join(os.MkdirAll(filepath.Join(here, "folder", "inner"), 0o755),
+		os.WriteFile(filepath.Join(here, "folder", "inner", "small"), []byte("text"), 0o644),
+		os.WriteFile(filepath.Join(here, "big"), big, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, "-n", ns, "cp", filepath.Join(here, "big"), pod+":/tmp/big")
+	kubectl(t, "-n", ns, "cp", filepath.Join(here, "folder"), pod+":/tmp/folder")
+	kubectl(t, "-n", ns, "cp", pod+":/tmp/big", filepath.Join(back, "big"))
+	kubectl(t, "-n", ns, "cp", pod+":/tmp/folder", filepath.Join(back, "folder"))
+	got, err := os.ReadFile(filepath.Join(back, "big"))
+	if err != nil || sha256.Sum256(got) != sha256.Sum256(big) {
+		t.Errorf("the large file came back with %d bytes of %d, changed: %v", len(got), len(big), err)
+	}
+	if got, err := os.ReadFile(filepath.Join(back, "folder", "inner", "small")); err != nil || string(got) != "text" {
+		t.Errorf("the folder's file came back as %q, %v", got, err)
+	}
+}
+
+// top expects a table where the resource metrics API is served, and upstream's error where it is not.
+func top(t *testing.T) {
+	available, err := tryKubectl(t, "get", "apiservice", "v1beta1.metrics.k8s.io", "-o", `jsonpath={.status.conditions[?(@.type=="Available")].status}`)
+	if err != nil || available != "True" {
+		if _, err := tryKubectl(t, "top", "node"); err == nil || !strings.Contains(err.Error(), "error: Metrics API not available") {
+			t.Errorf("top node: %v", err)
+		}
+		return
+	}
+	var out string
+	eventually(t, time.Minute, func() (err error) { out, err = tryKubectl(t, "top", "node"); return err })
+	if !strings.HasPrefix(out, "NAME ") || !strings.Contains(out, "CPU(cores)") || strings.Count(out, "\n") != 3 {
+		t.Errorf("top node says\n%s", out)
+	}
 }
 
 func TestDrain(t *testing.T) {

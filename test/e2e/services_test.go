@@ -7,10 +7,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // deployWeb starts the demonstration behind a Service of both protocols.
@@ -103,7 +108,7 @@ func TestServiceAnswers(t *testing.T) {
 		eventually(t, 10*time.Second, func() error { _, err := askUDP(ip + ":80"); return err })
 	})
 	t.Run("at_its_node_port_on_every_node", func(t *testing.T) {
-		nodes := strings.Fields(kubectl(t, "get", "nodes", "-o", `jsonpath={.items[*].status.addresses[?(@.type=="InternalIP")].address}`))
+		nodes := nodeAddresses(t)
 		if len(nodes) != 2 {
 			t.Fatalf("there are %d nodes", len(nodes))
 		}
@@ -130,59 +135,106 @@ func TestServiceAnswers(t *testing.T) {
 func TestRollingUpdate(t *testing.T) {
 	ns := namespace(t)
 	deployWeb(t, ns, 3)
-	ip := kubectl(t, "-n", ns, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
-	eventually(t, 10*time.Second, func() error { _, err := get("http://" + ip + "/version"); return err })
+	web, err := clientset(t).CoreV1().Services(ns).Get(t.Context(), "web", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byAddress := "http://" + web.Spec.ClusterIP + "/version"
+	byPort := "http://" + net.JoinHostPort(nodeAddresses(t)[1], strconv.Itoa(int(web.Spec.Ports[0].NodePort))) + "/version"
+	for _, url := range []string{byAddress, byPort} {
+		eventually(t, 10*time.Second, func() error { _, err := get(url); return err })
+	}
 
 	t.Run("loses_no_request", func(t *testing.T) {
-		asked, lost := load(t, "http://"+ip+"/version", func() {
+		// One more asks from a pod, by name; it fails at the first request that is lost.
+		kubectl(t, "-n", ns, "run", "asks", "--restart=Never", "--image=clipper.dev/demo:v1", "--", "get", "http://web/version", "100000000")
+		kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod/asks", "--timeout=30s")
+		load(t, []string{byAddress, byPort}, func() {
 			kubectl(t, "-n", ns, "set", "image", "deployment/web", "demo=clipper.dev/demo:v2")
 			kubectl(t, "-n", ns, "rollout", "status", "deployment", "web", "--timeout=90s")
+			awaitPods(t, ns, "app=web", time.Minute, func(pods map[string]corev1.Pod) error {
+				for _, p := range pods {
+					if p.Spec.Containers[0].Image != "clipper.dev/demo:v2" {
+						return fmt.Errorf("%s is still there", p.Name)
+					}
+				}
+				return nil
+			})
 		})
-		if lost > 0 || asked == 0 {
-			t.Errorf("%d of %d requests were lost", lost, asked)
+		if phase := kubectl(t, "-n", ns, "get", "pod", "asks", "-o", "jsonpath={.status.phase}"); phase != "Running" {
+			t.Errorf("the pod that asks by name is %s: %s", phase, kubectl(t, "-n", ns, "logs", "asks", "--tail=2"))
 		}
-		if version, err := get("http://" + ip + "/version"); err != nil || version != "v2" {
+		if version, err := get(byAddress); err != nil || version != "v2" {
 			t.Errorf("the answer is %q, %v", version, err)
 		}
+		kubectl(t, "-n", ns, "delete", "pod", "asks", "--grace-period=0", "--force")
 	})
 	t.Run("that_never_becomes_ready_leaves_the_old_version_serving", func(t *testing.T) {
-		kubectl(t, "-n", ns, "patch", "deployment", "web", "--type=json", `-p=[
-			{"op": "replace", "path": "/spec/template/spec/containers/0/readinessProbe/httpGet/path", "value": "/nothing/../../x"},
-			{"op": "replace", "path": "/spec/template/spec/containers/0/readinessProbe/httpGet/port", "value": 9}]`)
-		if _, err := tryKubectl(t, "-n", ns, "rollout", "status", "deployment", "web", "--timeout=5s"); err == nil {
+		kubectl(t, "-n", ns, "patch", "deployment", "web", "--type=json", `-p=[{"op": "replace", "path": "/spec/template/spec/containers/0/readinessProbe/httpGet/port", "value": 9}]`)
+		if _, err := tryKubectl(t, "-n", ns, "rollout", "status", "deployment", "web", "--timeout=3s"); err == nil {
 			t.Error("the rollout succeeded")
 		}
-		if version, err := get("http://" + ip + "/version"); err != nil || version != "v2" {
+		load(t, []string{byAddress, byPort}, func() {
+			out := kubectl(t, "-n", ns, "get", "deployment", "web", "-o", "jsonpath={.status.availableReplicas} {.status.updatedReplicas}")
+			if out != "3 1" {
+				t.Errorf("available and updated replicas are %s, not 3 and 1", out)
+			}
+		})
+		if version, err := get(byAddress); err != nil || version != "v2" {
 			t.Errorf("the answer is %q, %v", version, err)
 		}
 	})
 	t.Run("is_undone", func(t *testing.T) {
-		kubectl(t, "-n", ns, "rollout", "undo", "deployment", "web")
-		kubectl(t, "-n", ns, "rollout", "status", "deployment", "web", "--timeout=90s")
-		if _, err := get("http://" + ip + "/version"); err != nil {
-			t.Error(err)
+		for _, want := range []string{"v2", "v1"} {
+			args := []string{"-n", ns, "rollout", "undo", "deployment", "web"}
+			if want == "v1" {
+				args = append(args, "--to-revision=1")
+			}
+			load(t, []string{byAddress}, func() {
+				kubectl(t, args...)
+				kubectl(t, "-n", ns, "rollout", "status", "deployment", "web", "--timeout=90s")
+			})
+			// The last pod to leave is still asked until every node has heard of it.
+			eventually(t, 10*time.Second, func() error {
+				version, err := get(byAddress)
+				if err == nil && version != want {
+					err = fmt.Errorf("the answer is %s, not %s", version, want)
+				}
+				return err
+			})
 		}
 	})
 }
 
-// load asks without pause while something is done, and counts what was asked and what was lost.
-func load(t *testing.T, url string, during func()) (asked, lost int64) {
+// nodeAddresses are the nodes' own, the server's first.
+func nodeAddresses(t *testing.T) []string {
+	t.Helper()
+	return strings.Fields(kubectl(t, "get", "nodes", "-o", `jsonpath={.items[*].status.addresses[?(@.type=="InternalIP")].address}`))
+}
+
+// load asks several addresses without pause while something is done, and fails the test for each request that is lost.
+func load(t *testing.T, urls []string, during func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	var total, failed atomic.Int64
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			total.Add(1)
-			if _, err := get(url); err != nil {
-				failed.Add(1)
-				t.Log(err)
+	var asked, lost atomic.Int64
+	var askers sync.WaitGroup
+	for _, url := range urls {
+		askers.Go(func() {
+			for ctx.Err() == nil {
+				asked.Add(1)
+				if _, err := get(url); err != nil {
+					lost.Add(1)
+					t.Logf("%s: %v", time.Now().Format(time.StampMilli), err)
+				}
 			}
+		})
+	}
+	defer func() {
+		cancel()
+		askers.Wait()
+		if lost.Load() > 0 || asked.Load() == 0 {
+			t.Errorf("%d of %d requests were lost", lost.Load(), asked.Load())
 		}
 	}()
 	during()
-	cancel()
-	<-done
-	return total.Load(), failed.Load()
 }
