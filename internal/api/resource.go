@@ -87,6 +87,8 @@ type Resource struct {
 	DeleteGracefully func(obj Object, opts *metav1.DeleteOptions) bool
 	// DefaultPropagation is used when a delete names none; "" is background (upstream: orphan for core ReplicationController).
 	DefaultPropagation metav1.DeletionPropagation
+	// Uncollected objects go at once, whatever becomes of dependents (events).
+	Uncollected bool
 	// ReadyToDelete returns false while the object, marked for deletion, must stay although its finalizers are gone (namespaces with spec.finalizers).
 	ReadyToDelete func(Object) bool
 	// MarkDeleting is called when the engine sets deletionTimestamp (a namespace's phase becomes Terminating).

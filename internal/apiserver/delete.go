@@ -208,6 +208,9 @@ func markNow(row *api.Resource, obj api.Object) {
 // deletionFinalizers returns the finalizers that the garbage collector needs for the propagation asked for.
 func deletionFinalizers(row *api.Resource, obj api.Object, o *metav1.DeleteOptions) (finalizers []string, changed bool) {
 	have := obj.GetFinalizers()
+	if row.Uncollected {
+		return have, false
+	}
 	for _, f := range have {
 		if f != metav1.FinalizerOrphanDependents && f != metav1.FinalizerDeleteDependents {
 			finalizers = append(finalizers, f)

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/munnerz/goautoneg"
@@ -73,6 +74,10 @@ func (s *Server) sendGroup(w http.ResponseWriter, r *http.Request, c *catalog, n
 func (s *Server) sendResources(w http.ResponseWriter, r *http.Request, gv schema.GroupVersion) {
 	v, ok := s.catalog.Load().groupVersion(gv)
 	if !ok {
+		if gv.Group == "" || slices.ContainsFunc(s.catalog.Load().groups, func(g *group) bool { return g.name == gv.Group }) {
+			s.fail(w, r, errVersion)
+			return
+		}
 		http.NotFound(w, r)
 		return
 	}
@@ -160,6 +165,7 @@ func (s *Server) sendAggregated(w http.ResponseWriter, r *http.Request, list *ap
 	etag := `"` + strings.ToUpper(hex.EncodeToString(sum[:])) + `"`
 	h := w.Header()
 	h.Set("ETag", etag)
+	h.Set("Cache-Control", "public")
 	h.Add("Vary", "Accept")
 	if r.Header.Get("If-None-Match") == etag {
 		w.WriteHeader(http.StatusNotModified)

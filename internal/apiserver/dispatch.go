@@ -17,6 +17,7 @@ import (
 
 // dispatch finds the operation that a request asks for.
 func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
+	w.Header().Set("Cache-Control", "no-cache, private")
 	if s.serveRemote(w, r, info) {
 		return
 	}

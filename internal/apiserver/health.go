@@ -136,7 +136,9 @@ func (h *healthChecks) serve(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(&out, "[+]%s ok\n", c.name)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if only == "" {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+	}
 	_, verbose := r.URL.Query()["verbose"]
 	switch {
 	case failed > 0:

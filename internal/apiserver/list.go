@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/store"
 )
 
@@ -95,6 +96,9 @@ func (s *Server) listState(ctx context.Context, v *version, prefix string, o *me
 		after, revision, err := decodeContinue(o.Continue, prefix)
 		if err != nil {
 			return at, err
+		}
+		if o.ResourceVersion != "" && o.ResourceVersion != "0" {
+			return at, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 		}
 		at.after = after
 		if revision < 0 {
@@ -203,6 +207,14 @@ func parseRevision(text string) (int64, error) {
 	return revision, nil
 }
 
+// unreadable is the answer to a version that is none. With upstream it's the server's error for what its cache serves: all but events.
+func unreadable(row *api.Resource, invalid *field.Error) error {
+	if row.TTL != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", invalid))
+	}
+	return invalid
+}
+
 func parseVersion(text string) (int64, *field.Error) {
 	if text == "" {
 		return 0, nil
@@ -218,7 +230,7 @@ func parseVersion(text string) (int64, *field.Error) {
 func (s *Server) get(ctx context.Context, t target, resourceVersion string) (*store.Entry, error) {
 	revision, invalid := parseVersion(resourceVersion)
 	if invalid != nil {
-		return nil, invalid // an error of the server's, with upstream
+		return nil, unreadable(t.v.row, invalid)
 	}
 	switch {
 	case resourceVersion == "":

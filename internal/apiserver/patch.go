@@ -56,7 +56,7 @@ func (s *Server) readPatch(r *http.Request) (patchRequest, error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	kind := types.PatchType(mediaType)
 	if err != nil || !slices.Contains(s.patchTypes(), mediaType) {
-		return patchRequest{}, negotiate.Unsupported(s.patchTypes()...)
+		return patchRequest{}, negotiate.UnroutedBody()
 	}
 	o, err := queryOptions(r, func(v *url.Values, o *metav1.PatchOptions) error {
 		return metav1.Convert_url_Values_To_v1_PatchOptions(v, o, nil)

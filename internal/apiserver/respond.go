@@ -19,7 +19,9 @@ import (
 func (s *Server) respond(w http.ResponseWriter, r *http.Request, code int, contentType string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", "no-cache, private")
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-cache, private")
+	}
 	writeWarnings(h, callOf(r.Context()))
 	if len(body) >= compressFrom && acceptsGzip(r) {
 		writeCompressed(w, code, body)
@@ -115,6 +117,12 @@ func unknown(err error) *apierrors.StatusError {
 
 // errUnserved is the answer to a resource that a served group and version doesn't have.
 var errUnserved = apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "404: Page Not Found", 0, false)
+
+// errVersion is the answer to a version that a served group doesn't have.
+var errVersion = &apierrors.StatusError{ErrStatus: metav1.Status{
+	Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound, Details: &metav1.StatusDetails{},
+	Message: "the server could not find the requested resource",
+}}
 
 // errMethod is the answer to a method that a resource doesn't have.
 var errMethod = apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "405: Method Not Allowed", 0, false)

@@ -48,7 +48,11 @@ func (s *Server) serveGet(w http.ResponseWriter, r *http.Request, t target) erro
 	}
 	resourceVersion := ""
 	if r.URL.RawQuery != "" {
-		resourceVersion = r.URL.Query().Get("resourceVersion")
+		query := r.URL.Query()
+		if query.Get("export") != "" {
+			return apierrors.NewBadRequest("the export parameter, deprecated since v1.14, is no longer supported")
+		}
+		resourceVersion = query.Get("resourceVersion")
 	}
 	e, err := s.get(r.Context(), t, resourceVersion)
 	if err != nil {

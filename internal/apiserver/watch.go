@@ -12,8 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"clipper.dev/clipper/internal/apiserver/negotiate"
 	"clipper.dev/clipper/internal/store"
@@ -33,7 +31,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 	}
 	revision, invalid := parseVersion(o.ResourceVersion)
 	if invalid != nil {
-		return apierrors.NewInvalid(schema.GroupKind{Group: v.row.Group, Kind: v.row.Name}, "", field.ErrorList{invalid})
+		return unreadable(v.row, invalid)
 	}
 	ctx, cancel := s.watchContext(r.Context(), o.TimeoutSeconds)
 	defer cancel()

@@ -19,15 +19,16 @@ const EventLife = time.Hour
 
 // Events is the row of core/v1 Event. The row of events.k8s.io serves the same table.
 var Events = api.Register(&api.Resource{
-	Name:       "events",
-	Singular:   "event",
-	Kind:       "Event",
-	ShortNames: []string{"ev"},
-	Namespaced: true,
-	LooseMeta:  true,
-	Versions:   []api.Version{api.Serve[corev1.Event, corev1.EventList]("v1")},
-	Prefix:     "events",
-	TTL:        func(api.Object) time.Duration { return EventLife },
+	Name:        "events",
+	Singular:    "event",
+	Kind:        "Event",
+	ShortNames:  []string{"ev"},
+	Namespaced:  true,
+	LooseMeta:   true,
+	Versions:    []api.Version{api.Serve[corev1.Event, corev1.EventList]("v1")},
+	Prefix:      "events",
+	Uncollected: true,
+	TTL:         func(api.Object) time.Duration { return EventLife },
 
 	Validate:                 api.Check(func(ev *corev1.Event) check.Errors { return ValidateEvent(ev, "reportingComponent") }),
 	ValidateUpdate:           api.CheckSame(func(ev *corev1.Event) check.Errors { return ValidateEvent(ev, "reportingComponent") }),

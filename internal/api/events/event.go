@@ -15,16 +15,17 @@ import (
 
 // Events is the row of events.k8s.io/v1 Event. It is stored as core/v1 Event.
 var Events = api.Register(&api.Resource{
-	Group:      eventsv1.GroupName,
-	Name:       "events",
-	Singular:   "event",
-	Kind:       "Event",
-	ShortNames: []string{"ev"},
-	Namespaced: true,
-	Versions:   []api.Version{version()},
-	StoredAs:   corev1.SchemeGroupVersion.WithKind("Event"),
-	Prefix:     "events",
-	TTL:        func(api.Object) time.Duration { return core.EventLife },
+	Group:       eventsv1.GroupName,
+	Name:        "events",
+	Singular:    "event",
+	Kind:        "Event",
+	ShortNames:  []string{"ev"},
+	Namespaced:  true,
+	Versions:    []api.Version{version()},
+	StoredAs:    corev1.SchemeGroupVersion.WithKind("Event"),
+	Prefix:      "events",
+	Uncollected: true,
+	TTL:         func(api.Object) time.Duration { return core.EventLife },
 
 	Validate:                 api.Check(validateEvent),
 	ValidateUpdate:           api.CheckUpdate(validateEventUpdate),

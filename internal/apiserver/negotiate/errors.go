@@ -31,6 +31,14 @@ func Unrouted(lists bool) error {
 	}}
 }
 
+// UnroutedBody is upstream's answer to a patch whose type no path has.
+func UnroutedBody() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType, Details: &metav1.StatusDetails{},
+		Message: "415: Unsupported Media Type",
+	}}
+}
+
 // Unsupported is upstream's answer to a body of an unknown type; types defaults to those of objects.
 func Unsupported(types ...string) error {
 	if len(types) == 0 {
