@@ -14,7 +14,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -124,9 +123,14 @@ func (m *Manager) volumeDir(uid types.UID, p Plugin, name string) string {
 type MountError struct {
 	Volume string
 	Err    error
+	// Unknown tells that the volume isn't known: what the pod says of it makes none.
+	Unknown bool
 }
 
 func (e *MountError) Error() string {
+	if e.Unknown {
+		return fmt.Sprintf("Unable to attach or mount volumes: unmounted volumes=[%[1]s], unattached volumes=[], failed to process volumes=[%[1]s]: %[2]v", e.Volume, e.Err)
+	}
 	name := "MountVolume.SetUp"
 	var s *StepError
 	if errors.As(e.Err, &s) {
@@ -175,11 +179,11 @@ func Refreshable(pod *corev1.Pod) bool {
 func (m *Manager) mountOne(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (Mounted, error) {
 	src, err := m.resolve(ctx, pod, v)
 	if err != nil {
-		return Mounted{}, &MountError{v.Name, err}
+		return Mounted{}, &MountError{Volume: v.Name, Err: err, Unknown: true}
 	}
 	i := slices.IndexFunc(m.cfg.Plugins, func(p Plugin) bool { return p.Supports(&src) })
 	if i < 0 {
-		return Mounted{}, &MountError{v.Name, errors.New("no volume plugin matched")}
+		return Mounted{}, &MountError{Volume: v.Name, Err: errors.New("no volume plugin matched"), Unknown: true}
 	}
 	p := m.cfg.Plugins[i]
 	r := &Request{Source: src, Pod: pod, Host: m.cfg.Host, FSUser: fsUser(pod)}
@@ -193,97 +197,11 @@ func (m *Manager) mountOne(ctx context.Context, pod *corev1.Pod, v *corev1.Volum
 	}
 	mounted, err := p.Mount(ctx, r)
 	if err != nil {
-		return Mounted{}, &MountError{name, err}
+		return Mounted{}, &MountError{Volume: name, Err: err}
 	}
 	mounted.ReadOnly = mounted.ReadOnly || src.ReadOnly
 	m.place(pod.UID, Placed{Volume: v.Name, Plugin: p.Name(), Dir: r.Dir, Mounted: mounted, Claim: src.Claim})
 	return mounted, nil
-}
-
-// resolve finds the persistent volume behind a claim.
-func (m *Manager) resolve(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (Source, error) {
-	src := Source{Volume: v}
-	name := ""
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		name, src.ReadOnly = v.PersistentVolumeClaim.ClaimName, v.PersistentVolumeClaim.ReadOnly
-	case v.Ephemeral != nil:
-		name = pod.Name + "-" + v.Name
-	default:
-		return src, nil
-	}
-	pvc, err := m.cfg.Host.Claim(ctx, pod.Namespace, name)
-	if err != nil {
-		return src, fmt.Errorf("error processing PVC %s/%s: failed to fetch PVC from API server: %w", pod.Namespace, name, err)
-	}
-	if v.Ephemeral != nil && !ownedBy(pvc, pod) {
-		return src, fmt.Errorf("PVC %s/%s was not created for pod %s/%s (pod is not owner)", pod.Namespace, name, pod.Namespace, pod.Name)
-	}
-	if pvc.Status.Phase != corev1.ClaimBound || pvc.Spec.VolumeName == "" {
-		return src, fmt.Errorf("error processing PVC %s/%s: PVC is not bound", pod.Namespace, name)
-	}
-	pv, err := m.cfg.Host.PersistentVolume(ctx, pvc.Spec.VolumeName)
-	if err != nil {
-		return src, fmt.Errorf("error processing PVC %s/%s: failed to fetch PV %s from API server: %w", pod.Namespace, name, pvc.Spec.VolumeName, err)
-	}
-	if ref := pv.Spec.ClaimRef; ref == nil || ref.UID != pvc.UID {
-		return src, fmt.Errorf("error processing PVC %s/%s: PV %s is bound to another claim", pod.Namespace, name, pv.Name)
-	}
-	src.PV, src.Claim = pv, pvc
-	return src, nil
-}
-
-func ownedBy(pvc *corev1.PersistentVolumeClaim, pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pvc.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == pod.UID && o.Controller != nil && *o.Controller })
-}
-
-// used tells whether any container mounts the volume.
-func used(pod *corev1.Pod, name string) bool {
-	uses := func(c *corev1.Container) bool {
-		return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == name }) ||
-			slices.ContainsFunc(c.VolumeDevices, func(d corev1.VolumeDevice) bool { return d.Name == name }) ||
-			slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
-				return e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil && e.ValueFrom.FileKeyRef.VolumeName == name
-			})
-	}
-	for i := range pod.Spec.InitContainers {
-		if uses(&pod.Spec.InitContainers[i]) {
-			return true
-		}
-	}
-	for i := range pod.Spec.Containers {
-		if uses(&pod.Spec.Containers[i]) {
-			return true
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if uses((*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)) {
-			return true
-		}
-	}
-	return false
-}
-
-// fsUser returns the user that all containers of the pod run as, if they agree.
-func fsUser(pod *corev1.Pod) *int64 {
-	var user *int64
-	var shared *int64
-	if sc := pod.Spec.SecurityContext; sc != nil {
-		shared = sc.RunAsUser
-	}
-	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			u := shared
-			if sc := list[i].SecurityContext; sc != nil && sc.RunAsUser != nil {
-				u = sc.RunAsUser
-			}
-			if u == nil || user != nil && *user != *u {
-				return nil
-			}
-			user = u
-		}
-	}
-	return user
 }
 
 // Unmount gives back all volumes of a pod and removes its directory. Nothing of the pod may run any more.
