@@ -55,18 +55,24 @@ func (w *podWatch) stop() {
 }
 
 // until returns when n pods have come to be as asked.
-func (w *podWatch) until(ctx context.Context, n int, is func(watch.EventType, *corev1.Pod) bool) error {
+func (w *podWatch) until(ctx context.Context, n int, is func(watch.EventType, *corev1.Pod) (bool, error)) error {
 	done := map[string]bool{}
+	var last *corev1.Pod
 	for len(done) < n {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d pods: %w", len(done), n, context.Cause(ctx))
+			return fmt.Errorf("%d of %d pods: %w; %s", len(done), n, context.Cause(ctx), state(last))
 		case e, open := <-w.events.ResultChan():
 			pod, ok := e.Object.(*corev1.Pod)
 			if !open || !ok {
 				return fmt.Errorf("the watch ended after %d of %d pods: %v", len(done), n, e.Object)
 			}
-			if is(e.Type, pod) {
+			yes, err := is(e.Type, pod)
+			if err != nil {
+				return fmt.Errorf("%d of %d pods: %w", len(done), n, err)
+			}
+			last = pod
+			if yes {
 				done[pod.Name] = true
 			}
 		}
@@ -74,11 +80,30 @@ func (w *podWatch) until(ctx context.Context, n int, is func(watch.EventType, *c
 	return nil
 }
 
-func running(_ watch.EventType, p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning }
+// state tells how far a pod has come, and what it waits for.
+func state(p *corev1.Pod) string {
+	if p == nil {
+		return "no pod was seen"
+	}
+	text := fmt.Sprintf("pod %s is %s %s %s", p.Name, p.Status.Phase, p.Status.Reason, p.Status.Message)
+	for _, c := range p.Status.Conditions {
+		if c.Status == corev1.ConditionFalse && c.Message != "" {
+			text += ", " + c.Message
+		}
+	}
+	return text
+}
 
-func bound(_ watch.EventType, p *corev1.Pod) bool { return p.Spec.NodeName != "" }
+func running(_ watch.EventType, p *corev1.Pod) (bool, error) {
+	if p.Status.Phase == corev1.PodFailed {
+		return false, fmt.Errorf("pod %s failed: %s: %s", p.Name, p.Status.Reason, p.Status.Message)
+	}
+	return p.Status.Phase == corev1.PodRunning, nil
+}
 
-func gone(t watch.EventType, _ *corev1.Pod) bool { return t == watch.Deleted }
+func bound(_ watch.EventType, p *corev1.Pod) (bool, error) { return p.Spec.NodeName != "", nil }
+
+func gone(t watch.EventType, _ *corev1.Pod) (bool, error) { return t == watch.Deleted, nil }
 
 // measurePod starts pods one after the other, each when the one before is gone.
 func measurePod(ctx context.Context, _ options, s *side, r *results) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,7 +42,7 @@ func measureAnswer(ctx context.Context, _ options, s *side, r *results) error {
 		return err
 	}
 	if err := answers(ctx, c, "http://"+name+"."+namespace+".svc.cluster.local./version"); err != nil {
-		return err
+		return errors.Join(err, whyNotRunning(ctx, c, name))
 	}
 	r.add("cold start to the first answer by a Service's DNS name", "%.2f s", (s.start + time.Since(began)).Seconds())
 	now := int64(0)
@@ -49,6 +50,17 @@ func measureAnswer(ctx context.Context, _ options, s *side, r *results) error {
 		return err
 	}
 	return c.CoreV1().Pods(namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &now})
+}
+
+// whyNotRunning tells a pod's state.
+func whyNotRunning(ctx context.Context, c kubernetes.Interface, name string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	p, err := c.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	return errors.New(state(p))
 }
 
 // answers calls a URL until it answers. Its name is resolved by the cluster's DNS, which has the tenth address of the Service range.
