@@ -23,45 +23,58 @@ type memoryUse struct {
 	live      uint64 // what the last collection found in use
 	objects   uint64 // live, and garbage since then
 	free      uint64 // not in use, and not given back
+	unused    uint64 // between objects in use
 }
 
 func readMemory() memoryUse {
 	samples := []metrics.Sample{
 		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"},
 	}
 	metrics.Read(samples)
-	return memoryUse{samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64(), samples[3].Value.Uint64()}
+	return memoryUse{
+		allocated: samples[0].Value.Uint64(), live: samples[1].Value.Uint64(), objects: samples[2].Value.Uint64(),
+		free: samples[3].Value.Uint64(), unused: samples[4].Value.Uint64(),
+	}
 }
 
-// returnable tells whether a load has ended since the former look and left memory that is worth a collection. The runtime
-// by itself keeps as much free as was in use at the peak, since it expects the load to come again.
-func (m memoryUse) returnable(former memoryUse) bool {
-	if m.allocated-former.allocated > quietBytes {
-		return false
-	}
-	held := m.free
+// held is what is not in use.
+func (m memoryUse) held() uint64 {
+	held := m.free + m.unused
 	if m.objects > m.live {
 		held += m.objects - m.live
 	}
-	return held > worthBytes+m.live/4
+	return held
 }
 
-// returnMemory gives memory back to the system after loads, until ctx ends: what the process has follows what it stores.
-func returnMemory(ctx context.Context) {
+// returnable tells whether a load has ended since the former look and left memory that is worth a collection, beside what the
+// last one could not give back. The runtime by itself keeps as much free as was in use at the peak, since it expects the load to
+// come again.
+func (m memoryUse) returnable(former memoryUse, kept uint64) bool {
+	return m.allocated-former.allocated <= quietBytes && m.held() > kept+worthBytes+m.live/4
+}
+
+// returnMemory gives memory back to the system after loads, until ctx ends: what the process has follows what it stores. pack
+// makes long-lived memory lie together.
+func returnMemory(ctx context.Context, pack func()) {
 	look := time.NewTicker(memoryLook)
 	defer look.Stop()
 	former := readMemory()
 	var last time.Time
+	var kept uint64
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-look.C:
 			use := readMemory()
-			if now.Sub(last) > memoryRest && use.returnable(former) {
+			if now.Sub(last) > memoryRest && use.returnable(former, kept) {
+				pack()
 				debug.FreeOSMemory()
 				last, use = now, readMemory()
+				kept = use.held()
 			}
+			kept = min(kept, use.held())
 			former = use
 		}
 	}

@@ -13,8 +13,10 @@ func TestMemoryIsReturnedWhenALoadIsOver(t *testing.T) {
 		"free after a load":      {memoryUse{allocated: 100 * mb}, memoryUse{allocated: 101 * mb, live: 100 * mb, objects: 100 * mb, free: 90 * mb}, true},
 		"little beside the rest": {memoryUse{allocated: 100 * mb}, memoryUse{allocated: 101 * mb, live: 400 * mb, objects: 440 * mb, free: 60 * mb}, false},
 		"idle":                   {memoryUse{allocated: 100 * mb}, memoryUse{allocated: 101 * mb, live: 30 * mb, objects: 45 * mb, free: 10 * mb}, false},
+		"between objects":        {memoryUse{allocated: 100 * mb}, memoryUse{allocated: 101 * mb, live: 100 * mb, objects: 100 * mb, unused: 120 * mb}, true},
+		"what stays":             {memoryUse{allocated: 100 * mb}, memoryUse{allocated: 101 * mb, live: 30 * mb, objects: 30 * mb, unused: 30 * mb}, false},
 	} {
-		if got := test.now.returnable(test.former); got != test.want {
+		if got := test.now.returnable(test.former, 20*mb); got != test.want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}

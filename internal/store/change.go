@@ -35,13 +35,13 @@ func (c *change) deleted() *Entry {
 		return e
 	}
 	former := c.former
-	e := &Entry{key: former.key, revision: c.revision, raw: former.raw, record: former.record, source: former.source}
-	raw, err := former.source.kind.At(former.raw, c.revision)
+	e := &Entry{key: former.key, revision: c.revision, record: former.record, source: former.source}
+	raw, err := former.source.kind.At(former.Raw(), c.revision)
 	if err != nil {
 		c.table.log().Error("a deleted object keeps its former resourceVersion", "key", c.table.path(former.key), "err", err)
-	} else {
-		e.raw = raw
+		raw = former.Raw()
 	}
+	e.content.set(raw)
 	if c.gone.CompareAndSwap(nil, e) {
 		return e
 	}

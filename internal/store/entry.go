@@ -14,7 +14,7 @@ import (
 type Entry struct {
 	key      string
 	revision int64
-	raw      []byte
+	content  content
 	record   Record
 	source   *source
 	decoded  atomic.Pointer[decodedRef]
@@ -33,7 +33,7 @@ func (e *Entry) Key() string { return e.key }
 func (e *Entry) Revision() int64 { return e.revision }
 
 // Raw is the object's canonical bytes: shared, read-only.
-func (e *Entry) Raw() []byte { return e.raw }
+func (e *Entry) Raw() []byte { return e.content.bytes() }
 
 // Record is the object's index record: shared, read-only.
 func (e *Entry) Record() *Record { return &e.record }
@@ -46,12 +46,12 @@ func (e *Entry) Object() (runtime.Object, error) {
 			return obj, nil
 		}
 	}
-	obj, err := e.source.kind.Decode(e.raw)
+	obj, err := e.source.kind.Decode(e.Raw())
 	if err != nil {
 		return nil, err
 	}
 	e.decoded.Store(newDecodedRef(obj))
-	e.source.warm.keep(obj, len(e.raw))
+	e.source.warm.keep(obj, e.content.size)
 	return obj, nil
 }
 
@@ -60,7 +60,7 @@ func (e *Entry) size() int64 {
 	if e == nil {
 		return 0
 	}
-	return int64(len(e.raw)) + entryOverheadBytes
+	return int64(e.content.size) + entryOverheadBytes
 }
 
 const entryOverheadBytes = 320

@@ -23,6 +23,7 @@ type Store struct {
 	compacted atomic.Int64 // states before this revision are gone, as far as this server knows
 	waiters   revisionWaiters
 	logBytes  atomic.Int64
+	packing   sync.Mutex // held while bytes are moved
 	warm      warmObjects
 	frames    frameCache
 

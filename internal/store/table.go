@@ -119,7 +119,8 @@ func (t *Table) open(ctx context.Context, src *source, kv *mvccpb.KeyValue) (*En
 		return nil, fmt.Errorf("decode %s: %w", kv.Key, err)
 	}
 	key := string(kv.Key[len(t.base):])
-	e := &Entry{key: key, revision: kv.ModRevision, raw: raw, record: rec, source: src}
+	e := &Entry{key: key, revision: kv.ModRevision, record: rec, source: src}
+	e.content.set(raw)
 	t.shared.share(e)
 	return e, nil
 }

@@ -1,0 +1,84 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"testing"
+)
+
+func packable(n, size int) Snapshot {
+	s := newState(nil)
+	for i := range n {
+		e := &Entry{key: fmt.Sprintf("ns/%05d", i)}
+		e.content.set(bytes.Repeat([]byte{byte(i)}, size+i%7))
+		s.set(e)
+	}
+	return Snapshot{state: s}
+}
+
+func slabsOf(s Snapshot) map[*slab]int {
+	slabs := map[*slab]int{}
+	s.Ascend("", "", func(e *Entry) bool { slabs[e.content.slab] += e.content.size; return true })
+	return slabs
+}
+
+func TestPackedBytesStayWhatTheyWere(t *testing.T) {
+	s := packable(2000, 1500)
+	var readers sync.WaitGroup
+	check := func() {
+		i := 0
+		s.Ascend("", "", func(e *Entry) bool {
+			if raw := e.Raw(); len(raw) != 1500+i%7 || raw[0] != byte(i) || raw[len(raw)-1] != byte(i) {
+				t.Errorf("%s has other bytes", e.Key())
+				return false
+			}
+			i++
+			return true
+		})
+	}
+	for range 4 {
+		readers.Go(func() {
+			for range 50 {
+				check()
+			}
+		})
+	}
+	s.pack()
+	readers.Wait()
+	check()
+	slabs := slabsOf(s)
+	if _, alone := slabs[nil]; alone || len(slabs) > 2000*1503/slabBytes+2 {
+		t.Errorf("%d slabs, some bytes alone: %t", len(slabs), alone)
+	}
+}
+
+func TestASlabThatIsMostlyEmptyIsLeft(t *testing.T) {
+	s := packable(2000, 1500)
+	s.pack()
+	before := slabsOf(s)
+	s.pack()
+	if after := slabsOf(s); len(after) != len(before) {
+		t.Errorf("full slabs were packed again: %d, then %d", len(before), len(after))
+	}
+	for i := range 2000 {
+		if i%2 == 0 {
+			s.state.remove(fmt.Sprintf("ns/%05d", i))
+		}
+	}
+	s.pack()
+	for sl := range slabsOf(s) {
+		if _, old := before[sl]; old {
+			t.Error("a slab that is half empty is still used")
+		}
+	}
+}
+
+func TestLargeBytesAndFewStayWhereTheyAre(t *testing.T) {
+	for name, s := range map[string]Snapshot{"large": packable(20, packedLimit), "few": packable(10, 1000)} {
+		s.pack()
+		if slabs := slabsOf(s); len(slabs) != 1 || slabs[nil] == 0 {
+			t.Errorf("%s were packed", name)
+		}
+	}
+}
