@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,6 +60,7 @@ type controlPlane struct {
 	authz   *authz.Current
 	whoMay  whoMay
 	atRest  *encryption.Current
+	begun   atomic.Bool // every cluster's objects are there
 	crds    *crd.Manager
 	remote  *aggregator.Manager // servers of further groups
 	audit   *audit.Auditor      // nil unless requests are recorded
@@ -159,6 +161,12 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the API server: %w", err)
 	}
+	p.engine.AddCheck("poststarthook/rbac/bootstrap-roles", false, func(context.Context) error {
+		if !p.begun.Load() {
+			return errors.New("not finished")
+		}
+		return nil
+	})
 	for _, c := range p.atRest.Checks() {
 		p.engine.AddCheck(c.Name, true, c.Do)
 	}
@@ -298,5 +306,9 @@ func (p *controlPlane) bootstrapObjects(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("make the objects of every cluster: %w", err)
 	}
-	return applySystemObjects(ctx, self, p)
+	if err := applySystemObjects(ctx, self, p); err != nil {
+		return err
+	}
+	p.begun.Store(true)
+	return nil
 }
