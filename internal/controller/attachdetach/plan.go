@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,9 @@ const maxWaitForUnmount = 6 * time.Minute
 func attachmentName(handle, driver, node string) string {
 	return fmt.Sprintf("csi-%x", sha256.Sum256([]byte(handle+driver+node)))
 }
+
+// ours matches what attachmentName makes, for volumes that can't be asked any more.
+var ours = regexp.MustCompile("^csi-[0-9a-f]{64}$")
 
 // uniqueName is a volume's name in a node's status.
 func uniqueName(driver, handle string) corev1.UniqueVolumeName {
@@ -178,7 +182,9 @@ func (p *plan) end(in *input, a *storagev1.VolumeAttachment) {
 	}
 	volume := in.volume(*a.Spec.Source.PersistentVolumeName)
 	if volume == nil || volume.Spec.CSI == nil {
-		p.detach = append(p.detach, a)
+		if ours.MatchString(a.Name) {
+			p.detach = append(p.detach, a)
+		}
 		return
 	}
 	csi := volume.Spec.CSI

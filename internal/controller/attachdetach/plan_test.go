@@ -30,6 +30,7 @@ func TestWhatANodesVolumesNeed(t *testing.T) {
 		}
 		return a
 	}
+	lost := func(a *storagev1.VolumeAttachment) { a.Spec.Source.PersistentVolumeName = new("lost") }
 	going := func(a *storagev1.VolumeAttachment) { a.DeletionTimestamp = new(metav1.Now()) }
 	node := func(readiness corev1.ConditionStatus, inUse bool, taints ...string) *corev1.Node {
 		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
@@ -66,6 +67,8 @@ func TestWhatANodesVolumesNeed(t *testing.T) {
 		"… and no longer":                                     {node: node("Unknown", true), elapsed: 7 * time.Minute, attachments: []*storagev1.VolumeAttachment{attachment("n", true)}, detach: true},
 		"a node that is out of service loses it at once":      {node: node("True", true, corev1.TaintNodeOutOfService), attachments: []*storagev1.VolumeAttachment{attachment("n", true)}, detach: true},
 		"a node that is no more loses it at once":             {attachments: []*storagev1.VolumeAttachment{attachment("n", true)}, detach: true},
+		"a volume that is no more is detached":                {node: node("True", false), attachments: []*storagev1.VolumeAttachment{attachment("n", true, lost)}, detach: true},
+		"… by us alone":                                       {node: node("True", false), attachments: []*storagev1.VolumeAttachment{attachment("n", true, lost, func(a *storagev1.VolumeAttachment) { a.Name = "theirs" })}},
 		"what others have attached is none of our business":   {node: node("True", false), attachments: []*storagev1.VolumeAttachment{attachment("n", true, func(a *storagev1.VolumeAttachment) { a.Name = "theirs" })}},
 		"why a volume can't be attached is told to its users": {wanted: true, node: node("True", false), attachments: []*storagev1.VolumeAttachment{attachment("n", false, func(a *storagev1.VolumeAttachment) { a.Status.AttachError = &storagev1.VolumeError{Message: "no slot"} })}, event: `AttachVolume.Attach failed for volume "v" : no slot`},
 	} {
@@ -76,7 +79,12 @@ func TestWhatANodesVolumesNeed(t *testing.T) {
 			}
 			in := input{
 				node: test.node, name: "n", attachments: test.attachments, now: now, uses: map[string]*use{},
-				volume:        func(string) *corev1.PersistentVolume { return volume(mode) },
+				volume: func(name string) *corev1.PersistentVolume {
+					if name == "lost" {
+						return nil
+					}
+					return volume(mode)
+				},
 				podsElsewhere: func(*corev1.PersistentVolume) []*corev1.Pod { return nil },
 				since:         map[string]time.Time{attachmentName("h", "d", "n"): now.Add(-test.elapsed)},
 			}
