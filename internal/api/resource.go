@@ -87,6 +87,8 @@ type Resource struct {
 	DeleteGracefully func(obj Object, opts *metav1.DeleteOptions) bool
 	// DefaultPropagation is used when a delete names none; "" is background (upstream: orphan for core ReplicationController).
 	DefaultPropagation metav1.DeletionPropagation
+	// OrphanWarning is returned by deletes that leave it to DefaultPropagation what becomes of dependents.
+	OrphanWarning string
 	// Uncollected objects go at once, whatever becomes of dependents (events).
 	Uncollected bool
 	// ReadyToDelete returns false while the object, marked for deletion, must stay although its finalizers are gone (namespaces with spec.finalizers).
@@ -99,6 +101,8 @@ type Resource struct {
 	// Fields are the selectable fields beyond metadata.name and metadata.namespace: the key is the field selector's name, "spec.nodeName".
 	// A value of "" is indexed and matched like any other.
 	Fields map[string]func(Object) string
+	// UnknownField words the refusal of a selector by another field; %s or %q is its label. "" is "field label not supported: %s".
+	UnknownField string
 	// Indexed lists those Fields that get an index, so that a watch on a value costs its own events only.
 	Indexed []string
 	// FieldAliases maps a field name of a version's selector to one of Fields (events: "reason" and others are equal in both groups), rarely needed.

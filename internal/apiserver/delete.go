@@ -27,6 +27,7 @@ type removal struct {
 
 // remove deletes an object, or marks it for deletion when finalizers or a grace period keep it for now.
 func (s *Server) remove(ctx context.Context, t target, o *metav1.DeleteOptions) (out removal, err error) {
+	warnOfOrphans(ctx, t.v.row, o)
 	err = s.guarded(ctx, t, func(ctx context.Context, entry *store.Entry) error {
 		if entry == nil {
 			return apierrors.NewNotFound(t.v.gr(), t.name)
@@ -135,7 +136,7 @@ func deletePreconditions(t target, live api.Object, p *metav1.Preconditions) err
 	if p == nil {
 		return nil
 	}
-	kind := schema.GroupResource{Group: t.v.row.Group, Resource: t.v.row.Kind}
+	kind := schema.GroupResource{Group: t.v.gk().Group, Resource: t.v.row.Kind}
 	if p.UID != nil && *p.UID != live.GetUID() {
 		return apierrors.NewConflict(kind, live.GetName(), fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). "+
 			"The object might have been deleted and then recreated", *p.UID, live.GetUID()))
@@ -202,6 +203,12 @@ func markNow(row *api.Resource, obj api.Object) {
 	obj.SetDeletionGracePeriodSeconds(new(int64))
 	if first && row.MarkDeleting != nil {
 		row.MarkDeleting(obj)
+	}
+}
+
+func warnOfOrphans(ctx context.Context, row *api.Resource, o *metav1.DeleteOptions) {
+	if row.OrphanWarning != "" && o.PropagationPolicy == nil && o.OrphanDependents == nil {
+		callOf(ctx).warn(row.OrphanWarning)
 	}
 }
 

@@ -50,6 +50,7 @@ func (s *Server) removeCollection(ctx context.Context, t target, lo *metav1.List
 	if err != nil {
 		return nil, err
 	}
+	warnOfOrphans(ctx, t.v.row, o)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(collectionWorkers)
 	for _, e := range p.entries {

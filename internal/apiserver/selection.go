@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -55,7 +56,7 @@ func (v *version) fieldLabel(label, value string) (string, string, error) {
 	if len(v.row.Fields) == 0 {
 		return "", "", fmt.Errorf("%q is not a known field selector: only %q, %q", label, "metadata.name", "metadata.namespace")
 	}
-	return "", "", fmt.Errorf("field label not supported: %s", label)
+	return "", "", fmt.Errorf(cmp.Or(v.row.UnknownField, "field label not supported: %s"), label)
 }
 
 // everything tells whether no selector narrows the choice.

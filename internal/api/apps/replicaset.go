@@ -47,9 +47,6 @@ var ReplicaSets = api.Register(&api.Resource{
 		return changed(a.Spec, b.Spec, &a.ObjectMeta, &b.ObjectMeta, false)
 	},
 
-	Fields: map[string]func(api.Object) string{
-		"status.replicas": api.Select(func(rs *appsv1.ReplicaSet) string { return itoa(rs.Status.Replicas) }),
-	},
 	Columns: slices.Concat([]metav1.TableColumnDefinition{
 		api.NameColumn,
 		api.Column("Desired", "integer", appsv1.ReplicaSetSpec{}.SwaggerDoc()["replicas"]),

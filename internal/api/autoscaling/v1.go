@@ -161,8 +161,6 @@ func fromV1(in *autoscalingv1.HorizontalPodAutoscaler) *autoscalingv2.Horizontal
 	}
 	if percent := h.Spec.TargetCPUUtilizationPercentage; percent != nil {
 		out.Spec.Metrics = append(out.Spec.Metrics, utilizationOfCPU(*percent))
-	} else if len(out.Spec.Metrics) == 0 {
-		out.Spec.Metrics = []autoscalingv2.MetricSpec{utilizationOfCPU(defaultUtilization)}
 	}
 	var b behavior
 	if parse(behaviorAnnotation, &b) && b != (behavior{}) {

@@ -52,7 +52,9 @@ var Jobs = api.Register(&api.Resource{
 	HasGeneration:            true,
 	SpecChanged:              func(n, o api.Object) bool { return jobChanged(n.(*batchv1.Job), o.(*batchv1.Job)) },
 	DefaultPropagation:       metav1.DeletePropagationOrphan, // as it was before there was garbage collection
+	OrphanWarning:            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
 
+	UnknownField: "field label %q not supported for Job",
 	Fields: map[string]func(api.Object) string{
 		"status.successful": api.Select(func(j *batchv1.Job) string { return strconv.Itoa(int(j.Status.Succeeded)) }),
 	},

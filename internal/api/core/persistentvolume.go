@@ -39,9 +39,6 @@ var PersistentVolumes = api.Register(&api.Resource{
 	AllowUnconditionalUpdate: true,
 	ReturnsDeleted:           true,
 
-	Fields: map[string]func(api.Object) string{
-		"name": api.Select(func(v *corev1.PersistentVolume) string { return v.Name }),
-	},
 	Columns: []metav1.TableColumnDefinition{
 		api.NameColumn,
 		api.Column("Capacity", "string", volumeDoc["capacity"]),

@@ -45,9 +45,6 @@ var PersistentVolumeClaims = api.Register(&api.Resource{
 	AllowUnconditionalUpdate: true,
 	ReturnsDeleted:           true,
 
-	Fields: map[string]func(api.Object) string{
-		"name": api.Select(func(c *corev1.PersistentVolumeClaim) string { return c.Name }),
-	},
 	Columns: []metav1.TableColumnDefinition{
 		api.NameColumn,
 		api.Column("Status", "string", corev1.PersistentVolumeClaimStatus{}.SwaggerDoc()["phase"]),

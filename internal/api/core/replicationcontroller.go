@@ -187,6 +187,8 @@ func replicationControllerWarnings(rc, old *corev1.ReplicationController) (warni
 		}
 	} else if equality.Semantic.DeepEqual(rc.Spec, old.Spec) {
 		return nil
+	} else {
+		rc = old // as upstream, which takes one for the other
 	}
 	if rc.Spec.Template == nil {
 		return warnings

@@ -37,10 +37,9 @@ var IPAddresses = api.Register(&api.Resource{
 	Columns: []metav1.TableColumnDefinition{
 		api.NameColumn,
 		api.Column("ParentRef", "string", networkingv1.IPAddressSpec{}.SwaggerDoc()["parentRef"]),
-		api.AgeColumn,
 	},
-	Cells: api.Print(func(a *networkingv1.IPAddress, p api.PrintOptions) []any {
-		return []any{a.Name, printParent(a.Spec.ParentRef), api.Age(a.CreationTimestamp, p)}
+	Cells: api.Print(func(a *networkingv1.IPAddress, _ api.PrintOptions) []any {
+		return []any{a.Name, printParent(a.Spec.ParentRef)}
 	}),
 })
 

@@ -42,6 +42,7 @@ var ResourceSlices = api.Register(&api.Resource{
 	SpecChanged: func(n, o api.Object) bool {
 		return !equality.Semantic.DeepEqual(n.(*resourcev1.ResourceSlice).Spec, o.(*resourcev1.ResourceSlice).Spec)
 	},
+	UnknownField: "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: %s",
 	Fields: map[string]func(api.Object) string{
 		resourcev1.ResourceSliceSelectorNodeName: api.Select(sliceNode),
 		resourcev1.ResourceSliceSelectorDriver:   api.Select(func(s *resourcev1.ResourceSlice) string { return s.Spec.Driver }),
