@@ -100,11 +100,23 @@ func purgeNetwork(l Layout) error {
 }
 
 func removeFiles(l Layout) error {
+	entries, err := os.ReadDir(l.DataDir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	var errs []error
-	for _, dir := range []string{l.DataDir, l.LogDir, l.RunDir, l.ConfigDir} {
+	for _, e := range entries {
+		if e.Name() != ownerFile {
+			errs = append(errs, removeFolder(filepath.Join(l.DataDir, e.Name())))
+		}
+	}
+	for _, dir := range []string{l.LogDir, l.RunDir, l.ConfigDir} {
 		errs = append(errs, removeFolder(dir))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return removeFolder(l.DataDir) // with its mark, which lets a purge that failed be repeated
 }
 
 // removeFolder removes a folder with all that is in it. A disk that an administrator has mounted there is emptied, and stays mounted.

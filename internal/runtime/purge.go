@@ -87,7 +87,8 @@ func awaitEnd(ctx context.Context, process int) error {
 	return ctx.Err()
 }
 
-// UnmountBelow unmounts what is mounted in a folder, the innermost first. What is mounted at the folder itself is whoever's who put it there.
+// UnmountBelow unmounts what is mounted in a folder, the innermost first, and the folder itself if it was mounted onto itself. A disk that
+// is mounted there is the administrator's.
 func UnmountBelow(dir string) error {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -95,7 +96,7 @@ func UnmountBelow(dir string) error {
 	}
 	var found []string
 	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+		if fields := strings.Fields(line); len(fields) > 4 && (strings.HasPrefix(fields[4], dir+"/") || fields[4] == dir && fields[3] != "/" && strings.HasSuffix(dir, fields[3])) {
 			found = append(found, fields[4])
 		}
 	}

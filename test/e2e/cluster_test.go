@@ -19,6 +19,7 @@ import (
 var (
 	clipper = flag.String("clipper", "", "the program to test; default ../../bin/clipper")
 	name    = flag.String("name", "e2e", "name of the tests' own cluster, and how those begin that single tests start: they disturb none that somebody is using")
+	idle    = flag.Duration("idle", 0, "after the tests, wait this long and print what the idle cluster uses")
 )
 
 // What follows from the name.
@@ -48,11 +49,17 @@ func run(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
-	if out, err := program("up", "--nodes", "2", evictLate); err != nil {
+	if out, err := program("up", "--nodes", "2"); err != nil {
 		fmt.Printf("clipper up: %v\n%s", err, out)
 		return 1
 	}
 	code := m.Run()
+	if *idle > 0 {
+		if err := printIdle(*idle); err != nil {
+			fmt.Println(err)
+			code = 1
+		}
+	}
 	if err := errors.Join(purgeWhileBusy(), stranger.untouched(), stranger.end()); err != nil {
 		fmt.Println("after down --purge:", err)
 		code = 1
@@ -77,7 +84,10 @@ func programFor(cluster string, args ...string) (string, error) {
 	}
 	defer os.Remove(out.Name())
 	defer out.Close()
-	cmd := exec.CommandContext(ctx, *clipper, append(args, "--name", cluster)...)
+	if args = append(args, "--name", cluster); args[0] == "up" {
+		args = append(args, evictLate)
+	}
+	cmd := exec.CommandContext(ctx, *clipper, args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	runErr := cmd.Run()
 	text, err := os.ReadFile(out.Name())

@@ -65,7 +65,7 @@ func newSmallDisk(t *testing.T) *smallDisk {
 
 func (d *smallDisk) up(t *testing.T) {
 	t.Helper()
-	if out, err := programFor(diskName, "up", evictLate); err != nil {
+	if out, err := programFor(diskName, "up"); err != nil {
 		t.Fatalf("clipper up: %v\n%s", err, out)
 	}
 }

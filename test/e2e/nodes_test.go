@@ -47,7 +47,7 @@ spec:
 		}
 		return err
 	})
-	if out, err := program("up", evictLate); err != nil {
+	if out, err := program("up"); err != nil {
 		t.Fatalf("clipper up: %v\n%s", err, out)
 	}
 	eventually(t, 60*time.Second, func() error {

@@ -71,7 +71,7 @@ func processOf(t *testing.T, pod *corev1.Pod) int {
 		}
 	}
 	if first == 0 {
-		t.Fatalf("no process is in a cgroup of %s, container %s", pod.Name, id)
+		t.Fatalf("no process is in a cgroup of %s, container %s; its pod is now\n%s", pod.Name, id, kubectl(t, "-n", pod.Namespace, "get", "pod", pod.Name, "-o", "yaml"))
 	}
 	return first
 }
@@ -146,7 +146,7 @@ func TestKilledServerLosesNothing(t *testing.T) {
 	if err := session.cmd.Wait(); err == nil {
 		t.Error("the exec session ended as if all were well")
 	}
-	if out, err := program("up", evictLate); err != nil {
+	if out, err := program("up"); err != nil {
 		t.Fatalf("clipper up: %v\n%s", err, out)
 	}
 
