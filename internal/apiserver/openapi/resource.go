@@ -134,7 +134,7 @@ func (s *subject) new(method, path, action, operation, description string, named
 		r.params = append(r.params, namespaceParam)
 	}
 	if named {
-		r.params = append(r.params, nameParam(s.kind))
+		r.params = append(r.params, nameParam(s.gvk.Kind))
 	}
 	return r
 }

@@ -158,9 +158,9 @@ func (d document) send(w http.ResponseWriter, r *http.Request, contentType strin
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	h.Add("Vary", "Accept-Encoding")
 	body := d.gzipped
 	if acceptsGzip(r) {
+		h.Add("Vary", "Accept-Encoding")
 		h.Set("Content-Encoding", "gzip")
 	} else {
 		raw, err := unpack(d.gzipped)
