@@ -46,6 +46,7 @@ type Manager struct {
 
 	mu     sync.Mutex
 	placed map[types.UID]map[string]Placed
+	alone  map[string]types.UID // by persistent volume: the one pod that may use it
 }
 
 // Placed is a volume that is there for a pod.
@@ -79,7 +80,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Plugins = builtin(&cfg)
 	}
 	cfg.Plugins = slices.Concat(cfg.Further, cfg.Plugins)
-	m := &Manager{cfg: cfg, placed: map[types.UID]map[string]Placed{}}
+	m := &Manager{cfg: cfg, placed: map[types.UID]map[string]Placed{}, alone: map[string]types.UID{}}
 	for _, dir := range []string{filepath.Join(cfg.Root, podsDir), filepath.Join(cfg.Root, memoryDir)} {
 		if err := os.MkdirAll(dir, dirMode); err != nil {
 			return nil, fmt.Errorf("make the volumes' directory: %w", err)
@@ -192,6 +193,9 @@ func (m *Manager) mountOne(ctx context.Context, pod *corev1.Pod, v *corev1.Volum
 		name = src.PV.Name // which several of the pod's volumes may be
 	}
 	r.Dir = m.volumeDir(pod.UID, p, name)
+	if err := m.takeAlone(pod.UID, p, src.PV); err != nil {
+		return Mounted{}, &MountError{Volume: name, Err: err}
+	}
 	if sc := pod.Spec.SecurityContext; sc != nil {
 		r.FSGroup = sc.FSGroup
 	}
@@ -225,6 +229,7 @@ func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
 			return err
 		}
 	}
+	m.giveBack(uid)
 	return nil
 }
 
