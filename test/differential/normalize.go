@@ -15,6 +15,7 @@ var (
 	timeForm = regexp.MustCompile(`20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
 	// Objects are quoted in messages, some of them twice.
 	tokenForm   = regexp.MustCompile(`eyJ2IjoibWV0YS5rOHMuaW8vdjEi[\w-]+`)
+	ageForm     = regexp.MustCompile(`^(\d+[smhd])+$`)
 	volumeForm  = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
 	versionForm = regexp.MustCompile(`(resourceVersion\\*"?: ?\\*"|ResourceVersion in record \()\d+`)
 	portForm    = regexp.MustCompile(`([nN]odePort\\*":|nodePort:|:)3\d{4}\b`)
@@ -80,6 +81,9 @@ func (n normalizer) tree(v any, path string) any {
 		}
 		return v
 	case string:
+		if strings.HasSuffix(path, ".cells") && ageForm.MatchString(v) {
+			return "<age>"
+		}
 		return n.text(v)
 	}
 	return v

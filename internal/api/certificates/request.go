@@ -6,6 +6,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1" // whose descriptions upstream prints
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
@@ -46,7 +47,7 @@ var CertificateSigningRequests = api.Register(&api.Resource{
 		api.Column("SignerName", "string", specDoc["signerName"]),
 		api.Column("Requestor", "string", specDoc["request"]),
 		api.Column("RequestedDuration", "string", specDoc["expirationSeconds"]),
-		api.Column("Condition", "string", certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
+		api.Column("Condition", "string", certificatesv1beta1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
 	},
 	Cells: api.Print(cells),
 
@@ -64,7 +65,7 @@ var CertificateSigningRequests = api.Register(&api.Resource{
 	}},
 })
 
-var specDoc = certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()
+var specDoc = certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc()
 
 // recordRequestor writes who asks into the request, whatever it says itself.
 func recordRequestor(ctx context.Context, env api.Env, o api.Object, _ bool) (func(bool), error) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -156,4 +157,12 @@ func (e *Errors) NonEmptyf(path *field.Path, value, detail string) {
 	if value == "" {
 		e.Required(path, detail)
 	}
+}
+
+// LongName is the rule of kinds whose names upstream validates by a declaration: subdomains, in its words. It doesn't look at generateName.
+func LongName(name string, prefix bool) []string {
+	if prefix {
+		return nil
+	}
+	return content.IsDNS1123Subdomain(name)
 }

@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -27,14 +26,9 @@ var ReplicationControllers = api.Register(&api.Resource{
 	ShortNames: []string{"rc"},
 	Categories: []string{"all"},
 	Namespaced: true,
-	NameRule: func(name string, prefix bool) []string {
-		if prefix {
-			return nil
-		}
-		return apivalidation.NameIsDNSSubdomain(name, false)
-	},
-	Versions: []api.Version{api.Serve[corev1.ReplicationController, corev1.ReplicationControllerList]("v1")},
-	Prefix:   "controllers",
+	NameRule:   check.LongName,
+	Versions:   []api.Version{api.Serve[corev1.ReplicationController, corev1.ReplicationControllerList]("v1")},
+	Prefix:     "controllers",
 
 	Default: api.On(defaultReplicationController),
 	PrepareCreate: api.On(func(rc *corev1.ReplicationController) {

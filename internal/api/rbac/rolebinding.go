@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	rbacv1beta1 "k8s.io/api/rbac/v1beta1" // whose descriptions upstream prints
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -35,7 +36,7 @@ var RoleBindings = api.Register(&api.Resource{
 	AllowCreateOnUpdate:      true,
 	AllowUnconditionalUpdate: true,
 
-	Columns: bindingColumns("roleBinding", rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"]),
+	Columns: bindingColumns("roleBinding", rbacv1beta1.RoleBinding{}.SwaggerDoc()["roleRef"]),
 	Cells: api.Print(func(b *rbacv1.RoleBinding, p api.PrintOptions) []any {
 		return bindingCells(b.ObjectMeta, b.RoleRef, b.Subjects, p)
 	}),
@@ -62,7 +63,7 @@ var ClusterRoleBindings = api.Register(&api.Resource{
 	AllowCreateOnUpdate:      true,
 	AllowUnconditionalUpdate: true,
 
-	Columns: bindingColumns("clusterRoleBinding", rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"]),
+	Columns: bindingColumns("clusterRoleBinding", rbacv1beta1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"]),
 	Cells: api.Print(func(b *rbacv1.ClusterRoleBinding, p api.PrintOptions) []any {
 		return bindingCells(b.ObjectMeta, b.RoleRef, b.Subjects, p)
 	}),

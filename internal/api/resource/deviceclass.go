@@ -17,6 +17,7 @@ var DeviceClasses = api.Register(&api.Resource{
 	Name:         "deviceclasses",
 	Singular:     "deviceclass",
 	Kind:         "DeviceClass",
+	NameRule:     check.LongName,
 	MetaOnUpdate: "NU",
 	Versions:     []api.Version{api.Serve[resourcev1.DeviceClass, resourcev1.DeviceClassList]("v1")},
 	Prefix:       "deviceclasses",
