@@ -34,11 +34,6 @@ func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
 		http.NotFound(w, r)
 		return
 	}
-	if v.api.Deprecated != "" {
-		c := callOf(r.Context())
-		c.warn(v.api.Deprecated)
-		c.annotate(map[string]string{"k8s.io/deprecated": "true"})
-	}
 	if info.Namespace != "" && !v.row.Namespaced && info.Resource != "namespaces" {
 		s.fail(w, r, errUnserved)
 		return
@@ -81,6 +76,11 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	}
 	if problems := nameProblems(info.Name); problems != "" {
 		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", info.Name, problems))
+	}
+	if v.api.Deprecated != "" && r.Method != http.MethodOptions {
+		c := callOf(r.Context())
+		c.warn(v.api.Deprecated)
+		c.annotate(map[string]string{"k8s.io/deprecated": "true"})
 	}
 	if t.sub != "" {
 		return s.serveSubresource(w, r, t, info)

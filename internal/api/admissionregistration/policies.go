@@ -1,6 +1,8 @@
 package admissionregistration
 
 import (
+	"cmp"
+
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -137,14 +139,12 @@ func kindText(k *admissionv1.ParamKind) string {
 
 func refText(r *admissionv1.ParamRef) string {
 	switch {
-	case r == nil:
+	case r == nil, r.Name == "" && r.Selector == nil:
 		return unset
-	case r.Namespace != "":
-		return r.Namespace + "/" + r.Name
 	case r.Name == "":
-		return "*"
+		return r.Selector.String()
 	}
-	return r.Name
+	return cmp.Or(r.Namespace, "*") + "/" + r.Name
 }
 
 // former is v1beta1 of a mutating kind: v1.36 still stores it, for the sake of a downgrade, and does not serve it. Its encoding is that of v1.

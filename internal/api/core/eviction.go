@@ -79,9 +79,6 @@ func evictionOptions(req *policyv1.Eviction, opts *metav1.CreateOptions) (metav1
 		return metav1.DeleteOptions{DryRun: asked}, nil
 	}
 	del := *req.DeleteOptions.DeepCopy()
-	if errs := metav1validation.ValidateDeleteOptions(&del); len(errs) > 0 {
-		return del, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
-	}
 	if unsafe := del.IgnoreStoreReadErrorWithClusterBreakingPotential; unsafe != nil && *unsafe {
 		path := field.NewPath("deleteOptions").Child("ignoreStoreReadErrorWithClusterBreakingPotential")
 		return del, apierrors.NewInvalid(policyv1.SchemeGroupVersion.WithKind("Eviction").GroupKind(), req.Name, field.ErrorList{
@@ -93,6 +90,9 @@ func evictionOptions(req *policyv1.Eviction, opts *metav1.CreateOptions) (metav1
 		del.DryRun = asked
 	case len(asked) > 0 && !reflect.DeepEqual(asked, del.DryRun):
 		return del, fmt.Errorf("Non-matching dry-run options in request and content: %v and %v", asked, del.DryRun)
+	}
+	if errs := metav1validation.ValidateDeleteOptions(&del); len(errs) > 0 {
+		return del, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
 	}
 	return del, nil
 }

@@ -206,7 +206,7 @@ func validateVolumeClasses(s *corev1.PersistentVolumeSpec, inline bool, at *fiel
 			e.Forbidden(at.Child("volumeMode"), "may not specify volumeMode other than Filesystem "+context)
 		}
 	}
-	if class := s.VolumeAttributesClassName; class != nil {
+	if class := s.VolumeAttributesClassName; class != nil && !inline {
 		if *class == "" {
 			e.Required(at.Child("volumeAttributesClassName"), "an empty string is disallowed")
 		} else {

@@ -3,7 +3,6 @@ package storage
 import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -36,19 +35,6 @@ var CSIStorageCapacities = api.Register(&api.Resource{
 	}),
 	Warnings: api.Warn(func(c, _ *storagev1.CSIStorageCapacity) []string {
 		return core.NodeSelectorWarnings(c.NodeTopology, field.NewPath("nodeTopology"))
-	}),
-
-	Columns: []metav1.TableColumnDefinition{
-		api.NameColumn,
-		api.Column("StorageClassName", "string", storagev1.CSIStorageCapacity{}.SwaggerDoc()["storageClassName"]),
-		api.Column("Capacity", "string", storagev1.CSIStorageCapacity{}.SwaggerDoc()["capacity"]),
-	},
-	Cells: api.Print(func(c *storagev1.CSIStorageCapacity, _ api.PrintOptions) []any {
-		capacity := "<unset>"
-		if c.Capacity != nil {
-			capacity = c.Capacity.String()
-		}
-		return []any{c.Name, c.StorageClassName, capacity}
 	}),
 })
 
