@@ -22,7 +22,6 @@ type schema struct {
 	Kinds                []struct {
 		Group, Version, Kind string
 	} `json:"x-kubernetes-group-version-kind"`
-	MergeKey string `json:"x-kubernetes-patch-merge-key"`
 }
 
 // definitions are the schemas of one group version, by name.
