@@ -60,8 +60,8 @@ func (n normalizer) text(s string) string {
 	})
 	s = tokenForm.ReplaceAllString(s, "<continue>")
 	s = volumeForm.ReplaceAllString(s, "kube-api-access-<generated>")
-	s = portForm.ReplaceAllString(versionForm.ReplaceAllString(s, "${1}<rv>"), "${1}<port>")
-	return hostForm.ReplaceAllString(s, "<server>")
+	s = hostForm.ReplaceAllString(s, "<server>")
+	return portForm.ReplaceAllString(versionForm.ReplaceAllString(s, "${1}<rv>"), "${1}<port>")
 }
 
 // tree normalizes a decoded body. path leads to v.
