@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // The nodes of one machine are joined by a bridge: the server is the machine itself, each further node a network namespace
@@ -122,7 +123,7 @@ func removeLink(name string) error {
 	if err == nil {
 		err = netlink.LinkDel(link)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENODEV) { // the other end's namespace may be taking it along at this moment
 		return fmt.Errorf("remove interface %s: %w", name, err)
 	}
 	return nil

@@ -45,12 +45,12 @@ func run(m *testing.M) int {
 		}
 		*clipper = path
 	}
-	if err := errors.Join(purge(clusterName), stranger.start()); err != nil {
-		fmt.Println(err)
+	if err := errors.Join(purge(clusterName), purge(badName), purge(diskName), stranger.start()); err != nil {
+		fmt.Println(errors.Join(err, stranger.end()))
 		return 1
 	}
 	if out, err := program("up", "--nodes", "2"); err != nil {
-		fmt.Printf("clipper up: %v\n%s", err, out)
+		fmt.Printf("clipper up: %v\n%s%v\n", err, out, stranger.end())
 		return 1
 	}
 	code := m.Run()

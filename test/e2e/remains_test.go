@@ -117,7 +117,7 @@ func remains(l cluster.Layout) error {
 	var left []error
 	id := filepath.Base(l.DataDir)
 	for _, pattern := range []string{
-		l.ConfigDir, l.DataDir, l.RunDir, l.LogDir, "/run/netns/" + id + "-*",
+		l.ConfigDir, l.DataDir, l.RunDir, l.LogDir, "/run/netns/" + id + "-node*",
 		"/sys/fs/cgroup" + l.CgroupRoot, "/sys/fs/cgroup" + l.CgroupRoot + "-node*", "/sys/fs/cgroup/*" + l.CgroupRoot, "/sys/fs/cgroup/*" + l.CgroupRoot + "-node*",
 	} {
 		found, err := filepath.Glob(pattern)

@@ -16,6 +16,7 @@ import (
 
 // A foreigner is what Clipper did not start and must leave alone: a process in namespaces and a cgroup of its own, a mount, a table of nftables.
 type foreigner struct {
+	name   string
 	cmd    *exec.Cmd
 	cgroup string
 	mount  string
@@ -25,12 +26,11 @@ type foreigner struct {
 // stranger lives from before the cluster's start until after its end.
 var stranger foreigner
 
-const strangerName = "not-clippers"
-
 func (f *foreigner) start() error {
-	f.cgroup = "/sys/fs/cgroup/" + strangerName
+	f.name = "not-clippers-" + *name // which no name of Clipper's begins like
+	f.cgroup = "/sys/fs/cgroup/" + f.name
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
-		f.cgroup = "/sys/fs/cgroup/pids/" + strangerName
+		f.cgroup = "/sys/fs/cgroup/pids/" + f.name
 	}
 	if err := os.MkdirAll(f.cgroup, 0o755); err != nil {
 		return err
@@ -44,14 +44,14 @@ func (f *foreigner) start() error {
 		return err
 	}
 	var err error
-	if f.mount, err = os.MkdirTemp("", strangerName); err != nil {
+	if f.mount, err = os.MkdirTemp("", f.name); err != nil {
 		return err
 	}
-	if err := unix.Mount(strangerName, f.mount, "tmpfs", 0, "size=1m"); err != nil {
+	if err := unix.Mount(f.name, f.mount, "tmpfs", 0, "size=1m"); err != nil {
 		return err
 	}
 	c := nftables.Conn{}
-	f.table = c.AddTable(&nftables.Table{Name: strangerName, Family: nftables.TableFamilyINet})
+	f.table = c.AddTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})
 	return c.Flush()
 }
 
@@ -72,7 +72,7 @@ func (f *foreigner) untouched() error {
 		errs = append(errs, err)
 	}
 	for _, t := range tables {
-		if t.Name == strangerName {
+		if t.Name == f.name {
 			return errors.Join(errs...)
 		}
 	}

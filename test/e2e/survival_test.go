@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -41,13 +43,23 @@ func killDaemon(t *testing.T, pidFile string) {
 	awaitExit(t, pid)
 }
 
+// awaitExit returns when a process has ended, with all that it held.
 func awaitExit(t *testing.T, pid int) {
 	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
 	eventually(t, 10*time.Second, func() error {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid)); err == nil {
-			return fmt.Errorf("process %d is still there", pid)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("process %d is still there", pid)
 		}
-		return nil
+		return err
 	})
 }
 
