@@ -17,15 +17,14 @@ import (
 
 // Services is the row of core/v1 Service. Addresses and ports come from the hooks that the assembly of the server installs.
 var Services = api.Register(&api.Resource{
-	Name:         "services",
-	Singular:     "service",
-	Kind:         "Service",
-	ShortNames:   []string{"svc"},
-	Categories:   []string{"all"},
-	Namespaced:   true,
-	MetaOnUpdate: "UN",
-	Versions:     []api.Version{api.Serve[corev1.Service, corev1.ServiceList]("v1")},
-	Prefix:       "services/specs",
+	Name:       "services",
+	Singular:   "service",
+	Kind:       "Service",
+	ShortNames: []string{"svc"},
+	Categories: []string{"all"},
+	Namespaced: true,
+	Versions:   []api.Version{api.Serve[corev1.Service, corev1.ServiceList]("v1")},
+	Prefix:     "services/specs",
 
 	Default:                  api.On(defaultService),
 	PrepareCreate:            api.On(func(s *corev1.Service) { s.Status = corev1.ServiceStatus{}; KeepAllocated(s, nil) }),
