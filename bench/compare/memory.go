@@ -75,16 +75,17 @@ func kilobytes(path string) (map[string]int64, error) {
 
 // memoryPerPod tells what running pods have made grow, less what their own processes have.
 func memoryPerPod(ctx context.Context, s *side, before memory, r *results) error {
+	after, err := settledMemory(ctx, s.overhead)
+	if err != nil {
+		return err
+	}
+	// Only now: a pod runs a moment before its process has become its program.
 	own, err := processes(isOwn)
 	if err != nil {
 		return err
 	}
 	if len(own) != crowd {
 		return fmt.Errorf("%d processes of %d pods were found", len(own), crowd)
-	}
-	after, err := settledMemory(ctx, s.overhead)
-	if err != nil {
-		return err
 	}
 	private, kernel, err := privateMemory(own)
 	if err != nil {
