@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -77,6 +78,13 @@ func run(ctx context.Context, o options) error {
 			t.Failures, o.only = append(t.Failures, failure{upstreamSide, "build", err.Error()}), clipperSide
 		}
 	}
+	err := measure(ctx, o, t)
+	t.print(os.Stdout) // of a run that was interrupted too: what it has measured counts
+	return errors.Join(err, t.save(filepath.Join(o.scratch, "results")))
+}
+
+// measure fills the table with all the rows that are wanted.
+func measure(ctx context.Context, o options, t *table) error {
 	for _, stage := range stages {
 		for _, b := range stage.sides {
 			if o.only != "" && o.only != b.name {
@@ -97,8 +105,7 @@ func run(ctx context.Context, o options) error {
 		}
 		t.merge(r)
 	}
-	t.print(os.Stdout)
-	return t.save(filepath.Join(o.scratch, "results"))
+	return nil
 }
 
 // measureStage starts a side, measures the groups of rows that are wanted, and stops it. What fails is told in its row, and the rest goes on.
