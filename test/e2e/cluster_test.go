@@ -45,7 +45,7 @@ func run(m *testing.M) int {
 		}
 		*clipper = path
 	}
-	if err := errors.Join(purge(clusterName), purge(badName), purge(diskName), stranger.start()); err != nil {
+	if err := errors.Join(purge(clusterName), purge(badName), purgeDisk(), stranger.start()); err != nil {
 		fmt.Println(errors.Join(err, stranger.end()))
 		return 1
 	}

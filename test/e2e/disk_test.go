@@ -29,7 +29,7 @@ type smallDisk struct {
 func newSmallDisk(t *testing.T) *smallDisk {
 	t.Helper()
 	d := &smallDisk{Layout: layout(t, diskName)}
-	if err := purge(diskName); err != nil {
+	if err := purgeDisk(); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(os.MkdirAll(d.EtcdDir(), 0o700), os.WriteFile(d.DataDir+"/CLIPPER", []byte(diskName+"\n"), 0o644)); err != nil {
@@ -61,6 +61,18 @@ func newSmallDisk(t *testing.T) *smallDisk {
 	}
 	d.startPod(t)
 	return d
+}
+
+// purgeDisk removes what a run that was cut off left: its disk first, which may hold what cannot be removed file by file.
+func purgeDisk() error {
+	l, err := cluster.NewLayout(diskName)
+	if err != nil {
+		return err
+	}
+	if err := unix.Unmount(l.EtcdDir(), unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmounting the disk of a run that was cut off: %w", err)
+	}
+	return purge(diskName)
 }
 
 func (d *smallDisk) up(t *testing.T) {
