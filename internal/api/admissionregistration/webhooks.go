@@ -33,8 +33,7 @@ var MutatingWebhookConfigurations = api.Register(&api.Resource{
 	SpecChanged: func(o, old api.Object) bool {
 		return differ(o.(*admissionv1.MutatingWebhookConfiguration).Webhooks, old.(*admissionv1.MutatingWebhookConfiguration).Webhooks)
 	},
-	AllowUnconditionalUpdate: false,
-	Columns:                  hookColumns,
+	Columns: hookColumns,
 	Cells: api.Print(func(c *admissionv1.MutatingWebhookConfiguration, p api.PrintOptions) []any {
 		return []any{c.Name, int64(len(c.Webhooks)), api.Age(c.CreationTimestamp, p)}
 	}),

@@ -144,11 +144,7 @@ func (e *entry) pass() error {
 // abandon ends the entry before it is anything else.
 func (e *entry) abandon() {
 	_ = syscall.Kill(e.pid, syscall.SIGKILL)
-	for {
-		if _, err := unix.Wait4(e.pid, nil, 0, nil); err != unix.EINTR {
-			return
-		}
-	}
+	_, _ = reap(e.pid)
 }
 
 func (e *entry) close() {

@@ -38,11 +38,7 @@ func (s *Server) buryOrphans() {
 			s.log.Warn("orphan left", "pid", pid, "error", err)
 			continue
 		}
-		for {
-			if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
-				break
-			}
-		}
+		_, _ = reap(pid) // fails only if it is gone
 	}
 }
 

@@ -100,18 +100,20 @@ func (p *process) wait() (status unix.WaitStatus, known, ended bool) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return 0, false, false
 	}
-	for {
-		pid, err := unix.Wait4(p.pid, &status, 0, nil)
-		if err == unix.EINTR {
-			continue
-		}
-		if err == nil && pid == p.pid {
-			return status, true, true
-		}
-		break
+	if status, err = reap(p.pid); err == nil {
+		return status, true, true
 	}
 	status, known = p.exitOfStranger()
 	return status, known, true
+}
+
+// reap waits for a child of this program and returns how it ended; it fails if the process is no child.
+func reap(pid int) (status unix.WaitStatus, err error) {
+	for {
+		if _, err = unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
+			return status, err
+		}
+	}
 }
 
 // reapWait bounds how long a zombie may stay one; its parent, the machine's init, reaps it at once.
