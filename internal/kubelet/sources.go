@@ -73,7 +73,7 @@ func (k *Kubelet) mirrorChanged(mirror *corev1.Pod) {
 		k.pods.setMirror(fullName(mirror), mirror)
 		return
 	}
-	k.statuses.set(mirror, mirror.Status, true)
+	k.statuses.set(mirror, mirror.Status, 0, true)
 }
 
 // ensureMirror creates the mirror of a static pod.

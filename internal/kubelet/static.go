@@ -97,14 +97,14 @@ func (k *Kubelet) mirrorStatic(ctx context.Context, known map[types.UID]*corev1.
 			if mirror.Annotations[lifecycle.MirrorAnnotation] == pod.Annotations[lifecycle.HashAnnotation] {
 				continue
 			}
-			k.statuses.set(mirror, mirror.Status, true)
+			k.statuses.set(mirror, mirror.Status, 0, true)
 		}
 		if err := k.ensureMirror(ctx, pod); err != nil && ctx.Err() == nil {
 			k.logger.Debug("mirror pod not created", "error", err)
 		}
 	}
 	for _, mirror := range mirrors {
-		k.statuses.set(mirror, mirror.Status, true)
+		k.statuses.set(mirror, mirror.Status, 0, true)
 	}
 }
 

@@ -24,6 +24,8 @@ const (
 	statusConflicts  = 5
 	// settling is how long a status is kept back that tells only that a pod is being prepared: most pods run before it is over.
 	settling = 500 * time.Millisecond
+	// replacing is how long a status is kept back while a container gives way to one of its changed spec: as in Kubernetes, that shows once it is done.
+	replacing = 2 * time.Second
 )
 
 // statuses writes pod statuses to the API. For each pod at most one write is under way and at most one waits, the latest: what came in between is
@@ -57,8 +59,8 @@ func newStatuses(ctx context.Context, c client.Client, logger *slog.Logger) *sta
 // wait waits for writes that are under way; the context has to end first.
 func (s *statuses) wait() { s.wg.Wait() }
 
-// set reports a status of the API's object; remove deletes the object afterwards.
-func (s *statuses) set(object *corev1.Pod, status corev1.PodStatus, remove bool) {
+// set reports a status of the API's object, which can be kept back for a while if a more telling one may follow; remove deletes the object afterwards.
+func (s *statuses) set(object *corev1.Pod, status corev1.PodStatus, keep time.Duration, remove bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.pods[object.UID]
@@ -73,7 +75,7 @@ func (s *statuses) set(object *corev1.Pod, status corev1.PodStatus, remove bool)
 		r.base = object
 	}
 	r.remove = r.remove || remove
-	r.schedule(&status)
+	r.schedule(&status, keep)
 	if !r.writing {
 		r.writing = true
 		s.wg.Go(func() { s.drain(object.UID, r) })
@@ -81,12 +83,13 @@ func (s *statuses) set(object *corev1.Pod, status corev1.PodStatus, remove bool)
 }
 
 // schedule replaces what waits to be written.
-func (r *reported) schedule(status *corev1.PodStatus) {
+func (r *reported) schedule(status *corev1.PodStatus, keep time.Duration) {
 	kept := r.next != nil && !r.due.IsZero()
+	urgent := r.next != nil && r.due.IsZero()
 	r.next = status
-	if !r.remove && preparing(status) {
+	if !r.remove && !urgent && keep > 0 {
 		if !kept {
-			r.due = time.Now().Add(settling)
+			r.due = time.Now().Add(keep)
 		}
 		return
 	}

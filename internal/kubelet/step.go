@@ -267,6 +267,7 @@ func (w *worker) actOnPlan(ctx context.Context) {
 	w.stale = false
 	run := w.newSync(plan)
 	w.begin(ctx, opSync, 0, run.execute)
+	w.op.replaces = plan.Replaces()
 }
 
 // nextLook is the earliest time at which something is due without any news. What was due at the time of this look has been acted upon.
@@ -329,7 +330,19 @@ func (w *worker) report() {
 	if target == nil || w.gone && !lifecycle.IsStatic(w.pod) {
 		return
 	}
-	w.k.statuses.set(target, status, w.cleaned && target.DeletionTimestamp != nil && !lifecycle.IsStatic(w.pod))
+	w.k.statuses.set(target, status, w.keepStatus(&status), w.cleaned && target.DeletionTimestamp != nil && !lifecycle.IsStatic(w.pod))
+}
+
+// keepStatus tells how long a status may wait for a more telling one.
+func (w *worker) keepStatus(status *corev1.PodStatus) time.Duration {
+	switch {
+	case w.op != nil && w.op.replaces && !w.ending:
+		return replacing
+	case preparing(status):
+		return settling
+	default:
+		return 0
+	}
 }
 
 // String names the worker's pod in messages.

@@ -166,11 +166,12 @@ func (w *worker) run(ctx context.Context) {
 
 // operation is one piece of work beside the loop.
 type operation struct {
-	kind   operationKind
-	grace  int64
-	cancel context.CancelFunc
-	done   chan struct{}
-	result outcome
+	kind     operationKind
+	grace    int64
+	replaces bool // stops running containers to start them as their changed spec wants
+	cancel   context.CancelFunc
+	done     chan struct{}
+	result   outcome
 }
 
 type operationKind int

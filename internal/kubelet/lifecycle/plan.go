@@ -65,7 +65,8 @@ type KillReason int
 
 // The reasons for which a container is killed while its pod goes on.
 const (
-	KillOther KillReason = iota
+	KillOther   KillReason = iota
+	KillChanged            // the container's spec is another one
 	KillStartupProbe
 	KillLivenessProbe
 )
@@ -99,6 +100,11 @@ type Plan struct {
 // Empty tells whether there is nothing to do.
 func (p *Plan) Empty() bool {
 	return !p.KillPod && !p.CreateSandbox && len(p.Kill) == 0 && len(p.Remove) == 0 && len(p.Resize) == 0 && len(p.Start) == 0
+}
+
+// Replaces tells whether a running container is stopped because its spec has changed.
+func (p *Plan) Replaces() bool {
+	return slices.ContainsFunc(p.Kill, func(k Kill) bool { return k.Reason == KillChanged })
 }
 
 // Decide says what brings the pod to what its spec wants. The pod must not be terminating.
@@ -231,7 +237,7 @@ func unfit(in Input, c *corev1.Container, seen *Container) (kill *Kill, restart 
 	kill = &Kill{ID: seen.ID, Name: c.Name}
 	switch {
 	case in.Hash(c) != seen.Hash:
-		kill.Message = fmt.Sprintf("Container %s definition changed", c.Name)
+		kill.Message, kill.Reason = fmt.Sprintf("Container %s definition changed", c.Name), KillChanged
 		return kill, true
 	case health.Liveness == Failure:
 		kill.Message = fmt.Sprintf("Container %s failed liveness probe", c.Name)
@@ -242,6 +248,7 @@ func unfit(in Input, c *corev1.Container, seen *Container) (kill *Kill, restart 
 	default:
 		if _, again := resized(in, c, seen); again {
 			kill.Message = fmt.Sprintf("Container %s resize requires restart", c.Name)
+			kill.Reason = KillChanged
 			return kill, true
 		}
 		return nil, false

@@ -126,7 +126,7 @@ func (p *initPlan) sidecar(in Input, i int, c *corev1.Container, seen *Container
 	}
 	switch {
 	case in.Hash(c) != seen.Hash:
-		kill.Message = fmt.Sprintf("Init container %s definition changed", c.Name)
+		kill.Message, kill.Reason = fmt.Sprintf("Init container %s definition changed", c.Name), KillChanged
 	case health.Liveness == Failure:
 		kill.Message, kill.Reason = fmt.Sprintf("Init container %s failed liveness probe", c.Name), KillLivenessProbe
 	default:
@@ -137,7 +137,7 @@ func (p *initPlan) sidecar(in Input, i int, c *corev1.Container, seen *Container
 		if !again {
 			return
 		}
-		kill.Message = fmt.Sprintf("Container %s resize requires restart", c.Name)
+		kill.Message, kill.Reason = fmt.Sprintf("Container %s resize requires restart", c.Name), KillChanged
 	}
 	p.kill = append(p.kill, kill)
 	p.start = append(p.start, i)
