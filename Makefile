@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: build up test unit lint conformance differential bench clean FORCE
+.PHONY: build up test unit lint conformance differential bench h2spec clean FORCE
 
 build: bin/clipper
 
@@ -54,6 +54,11 @@ samedatabase: build
 # Clipper beside upstream's own components, which are built in out/bench: make bench [BENCH="-clipper-only -rows pod,hundred"].
 bench: build
 	cd bench/compare && go build -o ../../$(OUT)/bench/compare . && exec ../../$(OUT)/bench/compare -clipper ../../bin/clipper -scratch ../../$(OUT)/bench -demo ../../$(DEMO) $(BENCH)
+
+# The conformance tests of HTTP/2.
+h2spec:
+	GOBIN=$(CURDIR)/$(OUT) go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+	H2SPEC=$(CURDIR)/$(OUT)/h2spec go test -count 1 -run TestH2spec ./internal/h2
 
 clean:
 	rm -rf bin $(OUT) $(KEEPER) $(DEMO)

@@ -24,6 +24,8 @@ const (
 	initialWindow   = 65535 // before anybody says otherwise
 	maxWindow       = 1<<31 - 1
 
+	maxSettings = 100 // in a frame: each that changes the window looks at every stream
+
 	maxFree = 8 // goroutines that a connection keeps for its next streams
 
 	greetTimeout  = 10 * time.Second
@@ -52,6 +54,7 @@ type conn struct {
 	out      []byte    // frames to be sent
 	spare    []byte    // takes turns with out
 	writing  bool      // somebody sends, and will send what is put down meanwhile
+	helped   bool      // a goroutine is on its way to send
 	encoder  *hpack.Encoder
 	block    bytes.Buffer // what encoder writes to
 	err      error        // why the connection has ended
@@ -61,6 +64,8 @@ type conn struct {
 	lastID   uint32
 	running  int       // handlers
 	waiting  []*stream // opened, but without a handler yet
+	dropped  int       // of those, how many ended without one since the last handler began
+	fields   int64     // bytes of the open streams' headers
 	free     int       // goroutines that wait at next
 	next     chan *stream
 	draining bool
@@ -197,12 +202,14 @@ func (c *conn) process(f http2.Frame) error {
 
 // flushApart lets what has been put down be sent without making the reader wait for the client.
 func (c *conn) flushApart() {
-	if c.writing || c.err != nil {
+	if c.writing || c.helped || c.err != nil {
 		return
 	}
+	c.helped = true
 	c.group.Go(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		c.helped = false
 		c.flush()
 	})
 }
@@ -211,8 +218,8 @@ func (c *conn) onSettings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		return nil
 	}
-	if f.HasDuplicates() {
-		return http2.ConnectionError(http2.ErrCodeProtocol)
+	if f.NumSettings() > maxSettings {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 	}
 	if err := f.ForeachSetting(c.set); err != nil {
 		return err
@@ -388,6 +395,7 @@ func (c *conn) forget(s *stream) {
 		return
 	}
 	delete(c.streams, s.id)
+	c.fields -= s.fields
 	if len(c.streams) == 0 {
 		c.idleFrom = time.Now()
 		if c.draining {

@@ -12,7 +12,7 @@
 // several streams at about the same time leave together: whoever finds nobody writing writes what all have put down (as
 // databases commit in groups), so that a change that a thousand watchers wait for costs a few system calls and not a thousand.
 //
-// Upgrades, pushes and priorities are not served. A connection's memory is bounded by its streams, their windows and one
-// buffer of outgoing frames; clients that read too slowly, answer floods of control frames or reset streams as fast as they
-// open them lose the connection.
+// Upgrades, pushes and priorities are not served. A connection's memory is bounded by its streams, their headers, their windows
+// and one buffer of outgoing frames. Clients that read too slowly, don't read the answers to their control frames, or open and
+// reset streams faster than handlers end lose the connection; a response for which no window is opened loses its stream.
 package h2

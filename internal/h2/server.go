@@ -17,6 +17,8 @@ type Server struct {
 	MaxHeaderBytes uint32
 	// IdleTimeout is how long a connection without requests is kept; 3 minutes if 0.
 	IdleTimeout time.Duration
+	// StallTimeout is how long a response waits for a client that opens no window for it; 1 minute if 0.
+	StallTimeout time.Duration
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
@@ -27,6 +29,7 @@ const (
 	defaultStreams     = 250
 	defaultHeaderBytes = 1 << 20
 	defaultIdleTimeout = 3 * time.Minute
+	defaultStall       = time.Minute
 )
 
 // Configure lets a server hand its HTTP/2 connections to s, which finishes them when the server shuts down.
@@ -39,6 +42,9 @@ func (s *Server) Configure(hs *http.Server) {
 	}
 	if s.IdleTimeout == 0 {
 		s.IdleTimeout = defaultIdleTimeout
+	}
+	if s.StallTimeout == 0 {
+		s.StallTimeout = defaultStall
 	}
 	s.conns = map[*conn]struct{}{}
 	if hs.TLSNextProto == nil {

@@ -30,6 +30,7 @@ type stream struct {
 	uncredited int64
 	declared   int64 // Content-Length; -1 if unknown
 	got        int64
+	fields     int64 // bytes of headers
 	received   bool // the client has sent everything
 	closed     bool
 	reason     error
@@ -57,7 +58,7 @@ func (c *conn) onHeaders(f *http2.MetaHeadersFrame) error {
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
 	}
 	c.lastID = id
-	if len(c.streams) >= int(c.server.MaxStreams) {
+	if len(c.streams) >= int(c.server.MaxStreams) || c.fields > maxHeaderLists*int64(c.server.MaxHeaderBytes) {
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream}
 	}
 	s, err := c.newStream(f)
@@ -65,18 +66,36 @@ func (c *conn) onHeaders(f *http2.MetaHeadersFrame) error {
 		return err
 	}
 	c.streams[id] = s
-	// A client that resets what it opens leaves handlers behind: they count until they return. No more streams wait than are open.
-	if c.running >= int(c.server.MaxStreams) {
-		c.waiting = slices.DeleteFunc(c.waiting, func(s *stream) bool { return s.closed })
-		c.waiting = append(c.waiting, s)
+	c.fields += s.fields
+	if c.running < int(c.server.MaxStreams) {
+		c.start(s)
 		return nil
 	}
-	c.start(s)
+	return c.wait(s)
+}
+
+// maxHeaderLists bounds the memory of a connection's headers to those of so many requests with the largest ones.
+const maxHeaderLists = 8
+
+// maxDropped is how many streams a client may give up while no handler gets free.
+const maxDropped = 1000
+
+// wait keeps a stream until a handler is free. A client that resets what it opens leaves handlers behind: they count until they
+// return. No more streams wait than are open, and who goes on like that is sent away.
+func (c *conn) wait(s *stream) error {
+	before := len(c.waiting)
+	c.waiting = slices.DeleteFunc(c.waiting, func(s *stream) bool { return s.closed })
+	c.dropped += before - len(c.waiting)
+	c.waiting = append(c.waiting, s)
+	if c.dropped > maxDropped {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
 	return nil
 }
 
 func (c *conn) start(s *stream) {
 	c.running++
+	c.dropped = 0
 	if c.free > 0 {
 		c.free--
 		c.next <- s
@@ -171,6 +190,7 @@ func (s *stream) readFields(r *http.Request, f *http2.MetaHeadersFrame) (scheme 
 	values := make([]string, len(f.Fields)) // one allocation for all headers that have one value
 	r.Header = make(http.Header, len(f.Fields))
 	for _, field := range f.Fields {
+		s.fields += int64(field.Size())
 		switch field.Name {
 		case ":method":
 			r.Method = field.Value

@@ -27,7 +27,10 @@ const (
 	recordBytes    = 16 << 10
 )
 
-var errConnClosed = errors.New("the client's connection is closed")
+var (
+	errConnClosed = errors.New("the client's connection is closed")
+	errStalled    = errors.New("the client opens no window for the response")
+)
 
 // blocks are buffers for frames, and for records.
 var blocks = sync.Pool{New: func() any { b := make([]byte, 0, blockBytes+2*recordBytes); return &b }}
@@ -79,6 +82,12 @@ func (c *conn) putHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 // putData puts down p as DATA frames, the last of which ends the stream if end is set. It waits for the client's windows and for
 // room, and writes what lies in the way. The caller holds c.mu, which is released meanwhile.
 func (c *conn) putData(s *stream, p []byte, end bool) error {
+	var stall *time.Timer
+	defer func() {
+		if stall != nil {
+			stall.Stop()
+		}
+	}()
 	for {
 		if err := c.gone(s); err != nil {
 			return err
@@ -90,9 +99,13 @@ func (c *conn) putData(s *stream, p []byte, end bool) error {
 			return nil
 		}
 		if len(c.out) < blockBytes {
+			before := len(p)
 			p = c.putFrames(s, p, end)
 			if len(p) == 0 {
 				return nil
+			}
+			if stall != nil && len(p) < before {
+				stall.Reset(c.server.StallTimeout)
 			}
 		}
 		if len(c.out) > 0 && !c.writing {
@@ -102,8 +115,23 @@ func (c *conn) putData(s *stream, p []byte, end bool) error {
 		if len(c.out) < blockBytes && s.sendWindow > 0 && c.sendWindow > 0 {
 			continue
 		}
+		if stall == nil {
+			stall = time.AfterFunc(c.server.StallTimeout, func() { c.giveUp(s) })
+		}
 		c.changed.Wait()
 	}
+}
+
+// giveUp ends a stream whose client opens no window.
+func (c *conn) giveUp(s *stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone(s) != nil {
+		return
+	}
+	c.resetStream(s.id, http2.ErrCodeCancel)
+	c.close(s, errStalled)
+	c.flushApart()
 }
 
 // putFrames puts down as much of p as windows and room allow, and returns the rest. A frame that carries the last byte ends the
