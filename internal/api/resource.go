@@ -189,6 +189,8 @@ type Subresource struct {
 	// GVK of the body, when it differs from the parent's: autoscaling/v1 Scale, policy/v1 Eviction.
 	GVK schema.GroupVersionKind
 	New func() runtime.Object
+	// Check judges a posted body, with the name in the path, before validating plugins do and before anybody looks for the parent.
+	Check func(name string, body runtime.Object, opts *metav1.CreateOptions) error
 	// Create serves POST. The parent is nil where its absence isn't an error of the engine. The result is the response (201).
 	Create func(ctx context.Context, env Env, parent Object, body runtime.Object, opts *metav1.CreateOptions) (runtime.Object, error)
 	// Apply serves POST as one guarded update of the parent, retried when the parent has changed meanwhile: it gets the stored parent and

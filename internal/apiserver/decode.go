@@ -82,7 +82,7 @@ func (s *Server) decode(c *call, body []byte, format negotiate.Format, want sche
 			return nil, undecodable(err, want.Kind, gvk, body)
 		}
 		for _, e := range strict.Errors() {
-			c.warn(e.Error())
+			c.warn(decodingWarnings(e)...)
 		}
 	}
 	if gvk.GroupVersion() != want.GroupVersion() {
@@ -93,6 +93,20 @@ func (s *Server) decode(c *call, body []byte, format negotiate.Format, want sche
 		return nil, undecodable(err, want.Kind, gvk, body)
 	}
 	return obj, nil
+}
+
+// decodingWarnings words what a lenient decoding found. The YAML library lists all duplicate keys in one error, a line for each.
+func decodingWarnings(err error) []string {
+	text := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
+	list, isYAML := strings.CutPrefix(text, "yaml: unmarshal errors:\n")
+	if !isYAML {
+		return []string{err.Error()}
+	}
+	lines := strings.Split(list, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+	return lines
 }
 
 func goName(o any) string { return strings.TrimPrefix(fmt.Sprintf("%T", o), "*") }

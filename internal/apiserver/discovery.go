@@ -28,6 +28,10 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path str
 	c := s.catalog.Load()
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	core := parts[0] == "api"
+	if s.routesDiscovery(parts) && !negotiate.Routed(r.Header.Get("Accept")) {
+		s.fail(w, r, negotiate.Unrouted(false))
+		return
+	}
 	switch {
 	case len(parts) == 1 && wantsAggregated(r):
 		s.sendAggregated(w, r, s.aggregated(c, core))
@@ -46,11 +50,23 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path str
 	}
 }
 
+// routesDiscovery tells whether a path is one whose media types are looked at before what it serves: those of versions, and /api.
+func (s *Server) routesDiscovery(parts []string) bool {
+	switch {
+	case parts[0] == "api":
+		return len(parts) == 1 || len(parts) == 2 && parts[1] == "v1"
+	case len(parts) == 3:
+		_, ok := s.catalog.Load().groupVersion(schema.GroupVersion{Group: parts[1], Version: parts[2]})
+		return ok
+	}
+	return false
+}
+
 func (s *Server) sendDiscovery(w http.ResponseWriter, r *http.Request, o runtime.Object) {
-	media, ok := negotiate.Output(r, negotiate.Any)
-	if !ok || media.Shape != negotiate.AsIs {
-		// Discovery in a form that isn't served falls back to plain JSON, as long as that is accepted at all.
-		media = negotiate.Media{Pretty: media.Pretty}
+	media, ok := negotiate.Output(r, negotiate.Plain)
+	if !ok {
+		s.refuseDiscovery(w, r)
+		return
 	}
 	body, err := encodeObject(o, media)
 	if err != nil {
@@ -58,6 +74,18 @@ func (s *Server) sendDiscovery(w http.ResponseWriter, r *http.Request, o runtime
 		return
 	}
 	s.respond(w, r, http.StatusOK, media.Format.ContentType(), body)
+}
+
+// refuseDiscovery answers a client that accepts no form of discovery: always in JSON, indented.
+func (s *Server) refuseDiscovery(w http.ResponseWriter, r *http.Request) {
+	status := statusOf(negotiate.NotAcceptable(negotiate.Plain))
+	callOf(r.Context()).status = &status
+	body, err := json.MarshalIndent(&status, "", "  ")
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.respond(w, r, int(status.Code), negotiate.JSON.ContentType(), body)
 }
 
 func (s *Server) sendGroup(w http.ResponseWriter, r *http.Request, c *catalog, name string) {

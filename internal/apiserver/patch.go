@@ -137,7 +137,7 @@ func applyPatch(c *call, p patchRequest, original, out runtime.Object) error {
 		return patch.Invalid(shown, runtime.NewStrictDecodingError(strict))
 	}
 	for _, e := range strict {
-		c.warn(e.Error())
+		c.warn(decodingWarnings(e)...)
 	}
 	return nil
 }
@@ -182,7 +182,7 @@ func checkStrictYAML(c *call, p patchRequest) error {
 	if directive == metav1.FieldValidationStrict {
 		return apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", err))
 	}
-	c.warn(err.Error())
+	c.warn(decodingWarnings(err)...)
 	return nil
 }
 

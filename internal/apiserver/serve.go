@@ -310,7 +310,7 @@ func (s *Server) decodeDeleteOptions(r *http.Request, body []byte, o *metav1.Del
 	if err != nil {
 		return err
 	}
-	want := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
+	want := metav1.SchemeGroupVersion.WithKind("DeleteOptions")
 	obj, _, err := decoder(s.catalog.Load().scheme, format, false).Decode(body, &want, o)
 	if err != nil {
 		return apierrors.NewBadRequest(err.Error())

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -182,6 +183,11 @@ func (s *Server) createSub(ctx context.Context, t target, sub *api.Subresource, 
 	if err := s.mutate(ctx, request); err != nil {
 		return nil, err
 	}
+	if sub.Check != nil {
+		if err := sub.Check(t.name, body, o); err != nil {
+			return nil, err
+		}
+	}
 	finish, err := s.validate(ctx, request)
 	if err != nil {
 		return nil, err
@@ -289,11 +295,25 @@ func (s *Server) createVirtual(ctx context.Context, t target, obj api.Object, o 
 			return nil, apierrors.NewInvalid(t.v.gk(), obj.GetName(), errs)
 		}
 	}
+	via, sub, err := s.via(t)
+	if err != nil {
+		return nil, err
+	}
+	if sub != nil && sub.Check != nil {
+		if err := sub.Check(t.name, obj, o); err != nil {
+			return nil, err
+		}
+	}
 	finish, err := s.validate(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.performVirtual(ctx, t, obj, o, dry)
+	var out runtime.Object
+	if sub == nil {
+		out, err = t.v.row.Create(ctx, s.env(), obj)
+	} else {
+		out, err = s.performVia(ctx, via, sub, obj, o)
+	}
 	finish(err == nil && !dry)
 	if err != nil {
 		return nil, err
@@ -304,23 +324,34 @@ func (s *Server) createVirtual(ctx context.Context, t target, obj api.Object, o 
 	return out, nil
 }
 
-// performVirtual calls the row's own operation, or the subresource of a stored object that stands for it.
-func (s *Server) performVirtual(ctx context.Context, t target, obj api.Object, o *metav1.CreateOptions, dry bool) (runtime.Object, error) {
-	if t.v.row.Create != nil {
-		return t.v.row.Create(ctx, s.env(), obj)
+// via finds the subresource of a stored object that stands for an object of a virtual kind; nil if the row has its own operation.
+func (s *Server) via(t target) (target, *api.Subresource, error) {
+	name := t.v.row.CreateVia
+	if name == nil {
+		if t.v.row.Create == nil {
+			return target{}, nil, errMethod
+		}
+		return target{}, nil, nil
 	}
-	via := t.v.row.CreateVia
-	if via == nil {
-		return nil, errMethod
-	}
-	parent, ok := s.catalog.Load().lookup(t.v.gvk.GroupVersion().WithResource(via.Resource))
+	parent, ok := s.catalog.Load().lookup(t.v.gvk.GroupVersion().WithResource(name.Resource))
 	if !ok {
-		return nil, errUnserved
+		return target{}, nil, errUnserved
 	}
-	there := target{v: parent, sub: via.Subresource, namespace: t.namespace, name: t.name}
+	there := target{v: parent, sub: name.Subresource, namespace: t.namespace, name: t.name}
 	sub := there.subresource()
 	if sub == nil {
-		return nil, errUnserved
+		return target{}, nil, errUnserved
 	}
-	return s.performSub(ctx, there, sub, obj, o, dry)
+	return there, sub, nil
+}
+
+// performVia posts to a subresource that no path has named: the name is the body's.
+func (s *Server) performVia(ctx context.Context, t target, sub *api.Subresource, obj api.Object, o *metav1.CreateOptions) (runtime.Object, error) {
+	if t.name == "" {
+		return nil, apierrors.NewBadRequest("Name parameter required.")
+	}
+	if problems := nameProblems(t.name); problems != "" {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", t.name, problems))
+	}
+	return s.performSub(ctx, t, sub, obj, o, dryRun(o.DryRun))
 }

@@ -7,6 +7,8 @@ import (
 	"sort"
 
 	apiversion "k8s.io/apimachinery/pkg/version"
+
+	"clipper.dev/clipper/internal/apiserver/negotiate"
 )
 
 // defaultVersion is the version of Kubernetes whose API this is.
@@ -19,22 +21,24 @@ func defaultVersion() apiversion.Info {
 }
 
 func (s *Server) serveVersion(w http.ResponseWriter, r *http.Request) {
+	if accept := r.Header.Get("Accept"); !negotiate.RoutedTo(accept, "application/json") {
+		s.fail(w, r, negotiate.UnroutedTo("application/json"))
+		return
+	}
 	s.sendJSON(w, r, s.cfg.Version)
 }
 
 // servePaths lists what is served below "/".
 func (s *Server) servePaths(w http.ResponseWriter, r *http.Request) {
-	paths := []string{"/api", "/apis", "/healthz", "/livez", "/metrics", "/readyz", "/version"}
-	for _, g := range s.catalog.Load().groups {
-		if g.name != "" {
-			paths = append(paths, "/apis/"+g.name)
-		}
-		for _, v := range g.versions {
-			if g.name == "" {
-				paths = append(paths, "/api/"+v.gv.Version)
-				continue
-			}
-			paths = append(paths, "/apis/"+v.gv.String())
+	paths := []string{"/api", "/apis", "/apis/", "/healthz", "/livez", "/metrics", "/readyz", "/version"}
+	c := s.catalog.Load()
+	for _, version := range c.apiVersions("").Versions {
+		paths = append(paths, "/api/"+version)
+	}
+	for _, g := range addRemotes(c.groupList(), s.remoteDiscovery()).Groups {
+		paths = append(paths, "/apis/"+g.Name)
+		for _, v := range g.Versions {
+			paths = append(paths, "/apis/"+v.GroupVersion)
 		}
 	}
 	s.mu.Lock()

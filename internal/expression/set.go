@@ -1,6 +1,7 @@
 package expression
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,6 +22,7 @@ type Has struct {
 	Params     bool // params
 	Authorizer bool // authorizer and authorizer.requestResource
 	Patches    bool // Object{…}, JSONPatch{…} and jsonpatch.escapeKey
+	Variables  bool // variables, even before one is declared
 }
 
 // Result types that Compile accepts.
@@ -83,7 +85,7 @@ var patches = environment.VersionedOptions{IntroducedVersion: since, EnvOptions:
 // build makes the environment of a set with variables.
 func build(has Has, variables map[string]*apiservercel.DeclField) (*environment.EnvSet, error) {
 	envs, err := base(Has{Params: has.Params, Authorizer: has.Authorizer})
-	if err == nil && len(variables) > 0 {
+	if err == nil && (has.Variables || len(variables) > 0) {
 		typ := apiservercel.NewObjectType(variablesType, maps.Clone(variables))
 		envs, err = envs.Extend(environment.VersionedOptions{
 			IntroducedVersion: since, EnvOptions: []cel.EnvOption{cel.Variable("variables", typ.CelType())}, DeclTypes: []*apiservercel.DeclType{typ},
@@ -106,15 +108,20 @@ func NewSet(has Has) (*Set, error) {
 
 const variablesType = "kubernetes.variables"
 
-// Declare compiles a variable and makes it known to what is compiled later.
+// Declare compiles a variable and makes it known to what is compiled later; one that doesn't compile is known as one of any type.
 func (s *Set) Declare(name, text string) error {
 	e, err := s.Compile(text, Any)
-	if err != nil {
-		return err
+	typ := apiservercel.DynType
+	if err == nil {
+		s.variables = append(slices.Clip(s.variables), variable{name, e})
+		typ = declOf(e.output)
 	}
-	s.variables = append(slices.Clip(s.variables), variable{name, e})
-	s.declared[name] = apiservercel.NewDeclField(name, declOf(e.output), true, nil, nil)
-	s.envs, err = build(s.has, s.declared)
+	s.declared[name] = apiservercel.NewDeclField(name, typ, true, nil, nil)
+	envs, buildErr := build(s.has, s.declared)
+	if buildErr != nil {
+		return errors.Join(err, buildErr)
+	}
+	s.envs = envs
 	return err
 }
 

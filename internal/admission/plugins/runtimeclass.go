@@ -2,12 +2,15 @@ package plugins
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 
 	"clipper.dev/clipper/internal/admission"
 	"clipper.dev/clipper/internal/client"
@@ -83,11 +86,25 @@ func (p *RuntimeClass) classOf(ctx context.Context, r *admission.Request) (*core
 	if class, ok := p.views.runtimeClasses.Get("", name); ok {
 		return pod, class, nil
 	}
+	if err := unaskable(name); err != nil {
+		return nil, nil, err
+	}
 	class, err := runtimeClasses.Get(ctx, p.client, "", name)
 	if apierrors.IsNotFound(err) {
 		return nil, nil, forbidf(r, "pod rejected: RuntimeClass %q not found", name)
 	}
 	return pod, class, err
+}
+
+// unaskable says why an object of a name can't be asked for, in the words of upstream's client.
+func unaskable(name string) error {
+	if name == "" {
+		return errors.New("resource name may not be empty")
+	}
+	if problems := path.IsValidPathSegmentName(name); len(problems) > 0 {
+		return fmt.Errorf("invalid resource name %q: %v", name, problems)
+	}
+	return nil
 }
 
 func applyScheduling(r *admission.Request, pod *corev1.Pod, s *nodev1.Scheduling) error {

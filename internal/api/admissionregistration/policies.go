@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/api/check"
 )
 
 const paramKindText = "ParamKind specifies the kind of resources used to parameterize this policy"
@@ -28,8 +29,8 @@ var ValidatingAdmissionPolicies = api.Register(&api.Resource{
 		p.Status = admissionv1.ValidatingAdmissionPolicyStatus{}
 	}),
 	PrepareUpdate:  api.OnUpdate(func(p, old *admissionv1.ValidatingAdmissionPolicy) { old.Status.DeepCopyInto(&p.Status) }),
-	Validate:       api.Check(validateValidatingPolicy),
-	ValidateUpdate: api.CheckSame(validateValidatingPolicy),
+	Validate:       api.Check(func(p *admissionv1.ValidatingAdmissionPolicy) check.Errors { return validateValidatingPolicy(p, nil) }),
+	ValidateUpdate: api.CheckUpdate(validateValidatingPolicy),
 	HasGeneration:  true,
 	Status: &api.Status{
 		PrepareUpdate:  api.OnUpdate(func(p, old *admissionv1.ValidatingAdmissionPolicy) { old.Spec.DeepCopyInto(&p.Spec) }),
@@ -58,8 +59,8 @@ var MutatingAdmissionPolicies = api.Register(&api.Resource{
 		setDefault(&p.Spec.FailurePolicy, admissionv1.Fail)
 		defaultMatch(p.Spec.MatchConstraints)
 	}),
-	Validate:       api.Check(validateMutatingPolicy),
-	ValidateUpdate: api.CheckSame(validateMutatingPolicy),
+	Validate:       api.Check(func(p *admissionv1.MutatingAdmissionPolicy) check.Errors { return validateMutatingPolicy(p, nil) }),
+	ValidateUpdate: api.CheckUpdate(validateMutatingPolicy),
 	HasGeneration:  true,
 	Columns: []metav1.TableColumnDefinition{
 		api.NameColumn, api.Column("Mutations", "integer", "Mutation indicates the number of mutations rules defined in this configuration"),

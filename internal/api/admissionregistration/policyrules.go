@@ -26,9 +26,12 @@ const (
 
 var identifier = regexp.MustCompile("^[_a-zA-Z][_a-zA-Z0-9]*$")
 
-func validateValidatingPolicy(p *admissionv1.ValidatingAdmissionPolicy) (e check.Errors) {
+// validateValidatingPolicy checks a policy. Match conditions that an update leaves alone are not looked at: what they mean depends on paramKind too.
+func validateValidatingPolicy(p, old *admissionv1.ValidatingAdmissionPolicy) (e check.Errors) {
 	spec := field.NewPath("spec")
-	set := checkPolicy(&e, spec, expression.Has{Params: p.Spec.ParamKind != nil, Authorizer: true}, p.Spec.FailurePolicy, p.Spec.ParamKind, p.Spec.MatchConstraints, p.Spec.MatchConditions, p.Spec.Variables)
+	has := expression.Has{Params: p.Spec.ParamKind != nil, Authorizer: true, Variables: len(p.Spec.Variables) > 0}
+	sameConditions := old != nil && !differ(p.Spec.ParamKind, old.Spec.ParamKind) && !differ(p.Spec.MatchConditions, old.Spec.MatchConditions)
+	set := checkPolicy(&e, spec, has, p.Spec.FailurePolicy, p.Spec.ParamKind, p.Spec.MatchConstraints, p.Spec.MatchConditions, sameConditions, p.Spec.Variables)
 	if set == nil {
 		return e
 	}
@@ -93,9 +96,11 @@ func checkValidation(e *check.Errors, at *field.Path, v *admissionv1.Validation,
 	}
 }
 
-func validateMutatingPolicy(p *admissionv1.MutatingAdmissionPolicy) (e check.Errors) {
+func validateMutatingPolicy(p, old *admissionv1.MutatingAdmissionPolicy) (e check.Errors) {
 	spec := field.NewPath("spec")
-	set := checkPolicy(&e, spec, expression.Has{Params: p.Spec.ParamKind != nil, Authorizer: true, Patches: true}, p.Spec.FailurePolicy, p.Spec.ParamKind, p.Spec.MatchConstraints, p.Spec.MatchConditions, p.Spec.Variables)
+	has := expression.Has{Params: p.Spec.ParamKind != nil, Authorizer: true, Patches: true, Variables: true}
+	sameConditions := old != nil && !differ(p.Spec.ParamKind, old.Spec.ParamKind) && !differ(p.Spec.MatchConditions, old.Spec.MatchConditions)
+	set := checkPolicy(&e, spec, has, p.Spec.FailurePolicy, p.Spec.ParamKind, p.Spec.MatchConstraints, p.Spec.MatchConditions, sameConditions, p.Spec.Variables)
 	if set == nil {
 		return e
 	}
@@ -163,7 +168,7 @@ func checkMutator(e *check.Errors, at *field.Path, text string, result *cel.Type
 
 // checkPolicy checks what both kinds of policies have. It returns what their expressions are compiled in.
 func checkPolicy(e *check.Errors, spec *field.Path, has expression.Has, failure *admissionv1.FailurePolicyType, param *admissionv1.ParamKind, m *admissionv1.MatchResources,
-	conditions []admissionv1.MatchCondition, variables []admissionv1.Variable,
+	conditions []admissionv1.MatchCondition, sameConditions bool, variables []admissionv1.Variable,
 ) *expression.Set {
 	if failure == nil {
 		e.Required(spec.Child("failurePolicy"), "")
@@ -181,7 +186,9 @@ func checkPolicy(e *check.Errors, spec *field.Path, has expression.Has, failure 
 			e.Required(spec.Child("matchConstraints", "resourceRules"), "")
 		}
 	}
-	checkConditions(e, spec.Child("matchConditions"), conditions, param != nil)
+	if !sameConditions {
+		checkConditions(e, spec.Child("matchConditions"), conditions, param != nil)
+	}
 	set, err := expression.NewSet(has)
 	if err != nil {
 		e.Internal(spec, err)

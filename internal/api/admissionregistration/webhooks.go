@@ -1,8 +1,11 @@
 package admissionregistration
 
 import (
+	"slices"
+
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -113,39 +116,62 @@ type hook struct {
 	timeout           *int32
 	versions          []string
 	conditions        []admissionv1.MatchCondition
+	reinvocation      *admissionv1.ReinvocationPolicyType // of mutating ones
 }
 
-func mutatingHook(h *admissionv1.MutatingWebhook) hook {
-	return hook{h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.NamespaceSelector, h.ObjectSelector, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions}
-}
-
-func validatingHook(h *admissionv1.ValidatingWebhook) hook {
-	return hook{h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.NamespaceSelector, h.ObjectSelector, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions}
-}
-
-func validateMutating(c, _ *admissionv1.MutatingWebhookConfiguration) (e check.Errors) {
-	seen := map[string]bool{}
+func mutatingHooks(c *admissionv1.MutatingWebhookConfiguration) (out []hook) {
 	for i := range c.Webhooks {
-		path := field.NewPath("webhooks").Index(i)
-		h := mutatingHook(&c.Webhooks[i])
-		h.check(&e, path, seen)
-		if p := c.Webhooks[i].ReinvocationPolicy; p != nil {
-			check.OneOf(&e, path.Child("reinvocationPolicy"), *p, admissionv1.IfNeededReinvocationPolicy, admissionv1.NeverReinvocationPolicy)
+		h := &c.Webhooks[i]
+		out = append(out, hook{
+			h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.NamespaceSelector, h.ObjectSelector, h.SideEffects, h.TimeoutSeconds,
+			h.AdmissionReviewVersions, h.MatchConditions, h.ReinvocationPolicy,
+		})
+	}
+	return out
+}
+
+func validatingHooks(c *admissionv1.ValidatingWebhookConfiguration) (out []hook) {
+	for i := range c.Webhooks {
+		h := &c.Webhooks[i]
+		out = append(out, hook{
+			h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.NamespaceSelector, h.ObjectSelector, h.SideEffects, h.TimeoutSeconds,
+			h.AdmissionReviewVersions, h.MatchConditions, nil,
+		})
+	}
+	return out
+}
+
+func validateMutating(c, old *admissionv1.MutatingWebhookConfiguration) check.Errors {
+	hooks := mutatingHooks(c)
+	if old == nil {
+		return checkHooks(hooks, tolerance{})
+	}
+	return checkHooks(hooks, toleranceOf(hooks, mutatingHooks(old)))
+}
+
+func validateValidating(c, old *admissionv1.ValidatingWebhookConfiguration) check.Errors {
+	hooks := validatingHooks(c)
+	if old == nil {
+		return checkHooks(hooks, tolerance{})
+	}
+	return checkHooks(hooks, toleranceOf(hooks, validatingHooks(old)))
+}
+
+func checkHooks(hooks []hook, may tolerance) (e check.Errors) {
+	seen := map[string]bool{}
+	for i := range hooks {
+		h, path := &hooks[i], field.NewPath("webhooks").Index(i)
+		h.check(&e, path, may)
+		h.checkVersions(&e, path.Child("admissionReviewVersions"), may.versions)
+		if h.name != "" && seen[h.name] && !may.names {
+			e.Duplicate(path.Child("name"), h.name)
 		}
+		seen[h.name] = true
 	}
 	return e
 }
 
-func validateValidating(c, _ *admissionv1.ValidatingWebhookConfiguration) (e check.Errors) {
-	seen := map[string]bool{}
-	for i := range c.Webhooks {
-		h := validatingHook(&c.Webhooks[i])
-		h.check(&e, field.NewPath("webhooks").Index(i), seen)
-	}
-	return e
-}
-
-func (h *hook) check(e *check.Errors, path *field.Path, seen map[string]bool) {
+func (h *hook) check(e *check.Errors, path *field.Path, may tolerance) {
 	e.Add(validation.IsFullyQualifiedName(path.Child("name"), h.name)...)
 	for i := range h.rules {
 		checkRule(e, path.Child("rules").Index(i), &h.rules[i])
@@ -156,16 +182,16 @@ func (h *hook) check(e *check.Errors, path *field.Path, seen map[string]bool) {
 	if h.match != nil {
 		check.OneOf(e, path.Child("matchPolicy"), *h.match, admissionv1.Equivalent, admissionv1.Exact)
 	}
-	if h.effects == nil {
-		e.Required(path.Child("sideEffects"), "must specify one of None, NoneOnDryRun")
-	} else {
-		check.OneOf(e, path.Child("sideEffects"), *h.effects, admissionv1.SideEffectClassNone, admissionv1.SideEffectClassNoneOnDryRun)
-	}
+	h.checkEffects(e, path.Child("sideEffects"), may.effects)
 	if t := h.timeout; t != nil && (*t < 1 || *t > 30) {
 		e.Invalid(path.Child("timeoutSeconds"), *t, "the timeout value must be between 1 and 30 seconds")
 	}
-	checkSelector(e, path.Child("namespaceSelector"), h.namespace)
-	checkSelector(e, path.Child("objectSelector"), h.object)
+	labels := metav1validation.LabelSelectorValidationOptions{AllowInvalidLabelValueInSelector: may.labels}
+	e.Add(metav1validation.ValidateLabelSelector(h.namespace, labels, path.Child("namespaceSelector"))...)
+	e.Add(metav1validation.ValidateLabelSelector(h.object, labels, path.Child("objectSelector"))...)
+	if h.reinvocation != nil {
+		check.OneOf(e, path.Child("reinvocationPolicy"), *h.reinvocation, admissionv1.IfNeededReinvocationPolicy, admissionv1.NeverReinvocationPolicy)
+	}
 	at := path.Child("clientConfig")
 	switch c := h.config; {
 	case (c.URL == nil) == (c.Service == nil):
@@ -176,20 +202,35 @@ func (h *hook) check(e *check.Errors, path *field.Path, seen map[string]bool) {
 		// Upstream has the two the wrong way round here, and reports the absence of one as the other's.
 		e.Add(webhooks.Service(at.Child("service"), c.Service.Name, c.Service.Namespace, c.Service.Path, *c.Service.Port)...)
 	}
-	checkConditions(e, path.Child("matchConditions"), h.conditions, false)
-	h.checkVersions(e, path.Child("admissionReviewVersions"))
-	if h.name != "" && seen[h.name] {
-		e.Duplicate(path.Child("name"), h.name)
+	if !may.conditions {
+		checkConditions(e, path.Child("matchConditions"), h.conditions, false)
 	}
-	seen[h.name] = true
 }
 
-func (h *hook) checkVersions(e *check.Errors, path *field.Path) {
+// Side effects: those that may be given, and with them those that v1beta1 allowed.
+var (
+	harmless    = []admissionv1.SideEffectClass{admissionv1.SideEffectClassNone, admissionv1.SideEffectClassNoneOnDryRun}
+	sideEffects = append(slices.Clone(harmless), admissionv1.SideEffectClassSome, admissionv1.SideEffectClassUnknown)
+)
+
+func (h *hook) checkEffects(e *check.Errors, path *field.Path, any bool) {
+	allowed, text := harmless, "must specify one of None, NoneOnDryRun"
+	if any {
+		allowed, text = sideEffects, "must specify one of None, NoneOnDryRun, Some, Unknown"
+	}
+	if h.effects == nil {
+		e.Required(path, text)
+		return
+	}
+	check.OneOf(e, path, *h.effects, allowed...)
+}
+
+func (h *hook) checkVersions(e *check.Errors, path *field.Path, unknown bool) {
 	if len(h.versions) == 0 {
 		e.Required(path, "must specify one of v1, v1beta1")
 		return
 	}
-	seen, known := map[string]bool{}, false
+	seen := map[string]bool{}
 	for i, v := range h.versions {
 		if seen[v] {
 			e.Invalid(path.Index(i), v, "duplicate version")
@@ -197,9 +238,13 @@ func (h *hook) checkVersions(e *check.Errors, path *field.Path) {
 		}
 		seen[v] = true
 		e.Messages(path.Index(i), v, validation.IsDNS1035Label(v))
-		known = known || v == "v1" || v == "v1beta1"
 	}
-	if !known {
+	if !unknown && !h.speaks() {
 		e.Invalid(path, h.versions, "must include at least one of v1, v1beta1")
 	}
+}
+
+// speaks tells whether a webhook accepts reviews of a version that is sent.
+func (h *hook) speaks() bool {
+	return slices.ContainsFunc(h.versions, func(v string) bool { return v == "v1" || v == "v1beta1" })
 }

@@ -34,6 +34,16 @@ var bindingSubresource = api.Subresource{
 	Verbs: []string{"create"},
 	GVK:   corev1.SchemeGroupVersion.WithKind("Binding"),
 	New:   func() runtime.Object { return &corev1.Binding{} },
+	Check: func(name string, body runtime.Object, _ *metav1.CreateOptions) error {
+		b := body.(*corev1.Binding)
+		if name != b.Name {
+			return apierrors.NewBadRequest("name in URL does not match name in Binding object")
+		}
+		if errs := validateBinding(b); len(errs) > 0 {
+			return field.ErrorList(errs).ToAggregate()
+		}
+		return nil
+	},
 	Apply: func(parent api.Object, body runtime.Object) (api.Object, runtime.Object, error) {
 		pod, err := Bind(parent.(*corev1.Pod), body.(*corev1.Binding), metav1.Now())
 		if err != nil {
@@ -43,14 +53,8 @@ var bindingSubresource = api.Subresource{
 	},
 }
 
-// Bind returns the pod as it is once the binding has assigned it to a node, or says why it cannot be.
+// Bind returns the pod as it is once a valid binding has assigned it to a node, or says why it cannot be.
 func Bind(pod *corev1.Pod, b *corev1.Binding, now metav1.Time) (*corev1.Pod, error) {
-	if pod.Name != b.Name {
-		return nil, apierrors.NewBadRequest("name in URL does not match name in Binding object")
-	}
-	if errs := validateBinding(b); len(errs) > 0 {
-		return nil, field.ErrorList(errs).ToAggregate()
-	}
 	conflict := func(format string, args ...any) (*corev1.Pod, error) {
 		return nil, apierrors.NewConflict(corev1.Resource("pods/binding"), pod.Name, fmt.Errorf(format, args...))
 	}

@@ -23,10 +23,18 @@ import (
 
 // evictionSubresource deletes a pod if its disruption budget allows that.
 var evictionSubresource = api.Subresource{
-	Name:   "eviction",
-	Verbs:  []string{"create"},
-	GVK:    policyv1.SchemeGroupVersion.WithKind("Eviction"),
-	New:    func() runtime.Object { return &policyv1.Eviction{} },
+	Name:  "eviction",
+	Verbs: []string{"create"},
+	GVK:   policyv1.SchemeGroupVersion.WithKind("Eviction"),
+	New:   func() runtime.Object { return &policyv1.Eviction{} },
+	Check: func(name string, body runtime.Object, opts *metav1.CreateOptions) error {
+		req := body.(*policyv1.Eviction)
+		if req.Name != name {
+			return apierrors.NewBadRequest("name in URL does not match name in Eviction object")
+		}
+		_, err := evictionOptions(req, opts)
+		return err
+	},
 	Create: createEviction,
 }
 
@@ -54,12 +62,12 @@ type eviction struct {
 
 func createEviction(ctx context.Context, env api.Env, parent api.Object, body runtime.Object, opts *metav1.CreateOptions) (runtime.Object, error) {
 	req := body.(*policyv1.Eviction)
-	if req.Name != parent.GetName() {
-		return nil, apierrors.NewBadRequest("name in URL does not match name in Eviction object")
-	}
 	del, err := evictionOptions(req, opts)
 	if err != nil {
 		return nil, err
+	}
+	if errs := metav1validation.ValidateDeleteOptions(&del); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
 	}
 	e := eviction{env: env, opts: del, ns: parent.GetNamespace(), pod: parent.GetName(), dryRun: len(del.DryRun) > 0}
 	e.pinned = del.Preconditions != nil && del.Preconditions.ResourceVersion != nil
@@ -90,9 +98,6 @@ func evictionOptions(req *policyv1.Eviction, opts *metav1.CreateOptions) (metav1
 		del.DryRun = asked
 	case len(asked) > 0 && !reflect.DeepEqual(asked, del.DryRun):
 		return del, fmt.Errorf("Non-matching dry-run options in request and content: %v and %v", asked, del.DryRun)
-	}
-	if errs := metav1validation.ValidateDeleteOptions(&del); len(errs) > 0 {
-		return del, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
 	}
 	return del, nil
 }

@@ -25,6 +25,11 @@ func Unrouted(lists bool) error {
 	if lists {
 		types = append(slices.Clone(accepted), streams...)
 	}
+	return UnroutedTo(types...)
+}
+
+// UnroutedTo is Unrouted for a path that has other types than objects have.
+func UnroutedTo(types ...string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable, Details: &metav1.StatusDetails{},
 		Message: "406: Not Acceptable\n\nAvailable representations: " + strings.Join(types, ", "),

@@ -30,13 +30,16 @@ var accepted = []string{"application/json", "application/yaml", "application/vnd
 var streams = []string{"application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"}
 
 // Routed tells whether an Accept header names a type that paths have: as it is, without parameters, or any. It knows no other patterns.
-func Routed(accept string) bool {
+func Routed(accept string) bool { return RoutedTo(accept, accepted...) }
+
+// RoutedTo is Routed for a path that has other types than objects have.
+func RoutedTo(accept string, types ...string) bool {
 	if accept == "" {
 		return true
 	}
 	for clause := range strings.SplitSeq(accept, ",") {
 		mediaType, _, _ := strings.Cut(clause, ";")
-		if mediaType = strings.TrimSpace(mediaType); mediaType == "*/*" || slices.Contains(accepted, mediaType) {
+		if mediaType = strings.TrimSpace(mediaType); mediaType == "*/*" || slices.Contains(types, mediaType) {
 			return true
 		}
 	}
