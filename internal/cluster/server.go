@@ -217,8 +217,8 @@ func (s *server) runControllers(ctx context.Context) error {
 	return controller.Run(ctx, controller.Options{
 		Client:  s.plane.controllerClient,
 		Elector: controller.StoreElector{Store: s.plane.store, Key: "/clipper/leader/controllers", Identity: s.opts.NodeName, TTL: leaseTTL},
-		Metrics: metrics,
-		Logger:  log,
+		Metrics: metrics, Registerer: s.metrics,
+		Logger: log,
 	}, s.plane.controllers())
 }
 

@@ -2,9 +2,11 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"clipper.dev/clipper/internal/client"
@@ -72,4 +74,18 @@ type Env struct {
 	Logger *slog.Logger
 	// Events returns a recorder that reports as the component ("deployment-controller"). The runner runs it.
 	Events func(component string) *events.Recorder
+	// Registerer takes the controller's own metrics, by Register; nil is nowhere.
+	Registerer prometheus.Registerer
+}
+
+// Register registers metrics in place of those of an earlier term.
+func (e Env) Register(metrics prometheus.Collector) error {
+	if e.Registerer == nil {
+		return nil
+	}
+	e.Registerer.Unregister(metrics)
+	if err := e.Registerer.Register(metrics); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -27,7 +28,9 @@ type Options struct {
 	Elector Elector
 	// Metrics may be nil.
 	Metrics *Metrics
-	Logger  *slog.Logger
+	// Registerer takes controllers' own metrics; nil is nowhere.
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
 	// Ready, if not nil, is called with the graph each time that a set of controllers has begun to work.
 	Ready func(Graph)
 }
@@ -119,7 +122,7 @@ func (o *Options) run(ctx context.Context, constructors []Constructor) error {
 			log.Warn("not started: the API doesn't serve what it needs", "resource", missing)
 			continue
 		}
-		env := Env{Client: naming{c}, Logger: log, Events: recorders(ctx, g, c, log)}
+		env := Env{Client: naming{c}, Logger: log, Events: recorders(ctx, g, c, log), Registerer: o.Registerer}
 		ctl, err := con.New(ctx, env)
 		if err != nil {
 			err = fmt.Errorf("make the %s controller: %w", con.Name, err)

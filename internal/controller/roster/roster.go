@@ -12,6 +12,7 @@ import (
 	"clipper.dev/clipper/internal/controller/cronjob"
 	"clipper.dev/clipper/internal/controller/daemonset"
 	"clipper.dev/clipper/internal/controller/deployment"
+	"clipper.dev/clipper/internal/controller/devicetainteviction"
 	"clipper.dev/clipper/internal/controller/disruption"
 	"clipper.dev/clipper/internal/controller/endpoints"
 	"clipper.dev/clipper/internal/controller/endpointslice"
@@ -29,6 +30,7 @@ import (
 	"clipper.dev/clipper/internal/controller/pvcprotection"
 	"clipper.dev/clipper/internal/controller/pvprotection"
 	"clipper.dev/clipper/internal/controller/replicaset"
+	"clipper.dev/clipper/internal/controller/resourceclaim"
 	"clipper.dev/clipper/internal/controller/servicecidr"
 	"clipper.dev/clipper/internal/controller/statefulset"
 	"clipper.dev/clipper/internal/controller/tainteviction"
@@ -79,6 +81,9 @@ func Constructors(cfg Config) []controller.Constructor {
 			Needs: needs(client.VolumeAttributesClasses.GVR, client.PersistentVolumes.GVR, client.PersistentVolumeClaims.GVR)},
 		{Name: "local-path", User: user("local-path-provisioner"), New: localpath.New,
 			Needs: needs(client.PersistentVolumes.GVR, client.PersistentVolumeClaims.GVR, client.StorageClasses.GVR)},
+		{Name: "resourceclaim", User: user("resource-claim-controller"), New: resourceclaim.New,
+			Needs: needs(client.ResourceClaims.GVR, client.ResourceClaimTemplates.GVR)},
+		{Name: "device-taint-eviction", New: devicetainteviction.New, Needs: needs(client.ResourceClaims.GVR, client.ResourceSlices.GVR)},
 		{Name: "ephemeral-volume", New: ephemeralvolume.New, Needs: needs(client.PersistentVolumeClaims.GVR)},
 	}
 	service := servicecidr.Constructor()
