@@ -91,6 +91,30 @@ func (k Kind[T]) View(ctx context.Context, c Client, sel Selection) (TypedView[T
 	return TypedView[T]{v}, err
 }
 
+// Opening opens one view for Open.
+type Opening func(context.Context, Client) error
+
+// Into says where Open puts the view of all the kind's objects.
+func (k Kind[T]) Into(v *TypedView[T]) Opening { return k.SelectedInto(v, Selection{}) }
+
+// SelectedInto says where Open puts a view of some of the kind's objects.
+func (k Kind[T]) SelectedInto(v *TypedView[T], sel Selection) Opening {
+	return func(ctx context.Context, c Client) (err error) {
+		*v, err = k.View(ctx, c, sel)
+		return err
+	}
+}
+
+// Open opens views, up to the first that fails.
+func Open(ctx context.Context, c Client, views ...Opening) error {
+	for _, open := range views {
+		if err := open(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // TypedView is a View that returns the kind's Go type.
 type TypedView[T Object] struct {
 	View View

@@ -3,7 +3,6 @@ package attachdetach
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -39,15 +38,10 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("attachdetach-controller"), since: map[string]map[string]time.Time{}}
-	var errs [6]error
-	all := client.Selection{}
-	r.pods, errs[0] = client.Pods.View(ctx, env.Client, all)
-	r.claims, errs[1] = client.PersistentVolumeClaims.View(ctx, env.Client, all)
-	r.volumes, errs[2] = client.PersistentVolumes.View(ctx, env.Client, all)
-	r.nodes, errs[3] = client.Nodes.View(ctx, env.Client, all)
-	r.drivers, errs[4] = client.CSIDrivers.View(ctx, env.Client, all)
-	r.attachments, errs[5] = client.VolumeAttachments.View(ctx, env.Client, all)
-	if err := errors.Join(errs[:]...); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.Pods.Into(&r.pods), client.PersistentVolumeClaims.Into(&r.claims), client.PersistentVolumes.Into(&r.volumes),
+		client.Nodes.Into(&r.nodes), client.CSIDrivers.Into(&r.drivers), client.VolumeAttachments.Into(&r.attachments),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

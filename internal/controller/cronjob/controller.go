@@ -27,11 +27,7 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("cronjob-controller")}
-	var err error
-	if r.crons, err = client.CronJobs.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.jobs, err = client.Jobs.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client, client.CronJobs.Into(&r.crons), client.Jobs.Into(&r.jobs)); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

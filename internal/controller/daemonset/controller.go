@@ -63,24 +63,17 @@ type backoff struct {
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	recorder := env.Events("daemonset-controller")
 	r := &reconciler{client: env.Client, events: recorder, control: podcontrol.Control{Client: env.Client, Events: recorder}, failures: map[failure]*backoff{}}
-	var err error
-	if r.sets, err = client.DaemonSets.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.nodes, err = client.Nodes.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.revisions, err = client.ControllerRevisions.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.DaemonSets.Into(&r.sets), client.Pods.Into(&r.pods), client.Nodes.Into(&r.nodes),
+		client.ControllerRevisions.Into(&r.revisions),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
 		Name: "daemonset",
 		Inputs: []controller.Input{
 			{View: r.sets.View, Keys: controller.Self},
-			{View: r.pods.View, Keys: r.ofPod},
+			{View: r.pods.View, Keys: claim.Keys(gvk.Kind, r.sets, selectorOf)},
 			{View: r.nodes.View, Keys: r.ofNode},
 			{View: r.revisions.View, Keys: controller.OwnerOf(gvk.Kind)},
 		},
@@ -89,18 +82,7 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 	}, nil
 }
 
-func (r *reconciler) ofPod(c client.Change) []controller.Key {
-	keys := controller.OwnerOf(gvk.Kind)(c)
-	if c.New == nil || c.New.Deleting() || controller.ControllerRef(c.New.Owners()) != nil {
-		return keys
-	}
-	for _, ds := range r.sets.List(c.New.Namespace(), nil) {
-		if selector, err := metav1.LabelSelectorAsSelector(ds.Spec.Selector); err == nil && !selector.Empty() && selector.Matches(c.New.Labels()) {
-			keys = append(keys, controller.Key{Namespace: ds.Namespace, Name: ds.Name})
-		}
-	}
-	return keys
-}
+func selectorOf(ds *appsv1.DaemonSet) *metav1.LabelSelector { return ds.Spec.Selector }
 
 // ofNode maps a node that came, went or changed in what decides who runs there to all sets.
 func (r *reconciler) ofNode(c client.Change) []controller.Key {

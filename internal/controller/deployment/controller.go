@@ -30,21 +30,16 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("deployment-controller")}
-	var err error
-	if r.deployments, err = client.Deployments.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.sets, err = client.ReplicaSets.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.Deployments.Into(&r.deployments), client.ReplicaSets.Into(&r.sets), client.Pods.Into(&r.pods),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
 		Name: "deployment",
 		Inputs: []controller.Input{
 			{View: r.deployments.View, Keys: controller.Self},
-			{View: r.sets.View, Keys: r.ofSet},
+			{View: r.sets.View, Keys: claim.Keys("Deployment", r.deployments, selectorOf)},
 			{View: r.pods.View, Keys: r.ofPod},
 		},
 		Outputs:   []string{"apps/replicasets", "apps/deployments/status"},
@@ -52,19 +47,7 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 	}, nil
 }
 
-// ofSet maps a set to its Deployment, and an orphan to those that could adopt it.
-func (r *reconciler) ofSet(c client.Change) []controller.Key {
-	keys := controller.OwnerOf("Deployment")(c)
-	if c.New == nil || c.New.Deleting() || controller.ControllerRef(c.New.Owners()) != nil {
-		return keys
-	}
-	for _, d := range r.deployments.List(c.New.Namespace(), nil) {
-		if selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector); err == nil && !selector.Empty() && selector.Matches(c.New.Labels()) {
-			keys = append(keys, controller.Key{Namespace: d.Namespace, Name: d.Name})
-		}
-	}
-	return keys
-}
+func selectorOf(d *appsv1.Deployment) *metav1.LabelSelector { return d.Spec.Selector }
 
 // ofPod maps a pod that has gone, or that was marked for deletion, to a Deployment that recreates: the last one lets the new ones start.
 func (r *reconciler) ofPod(c client.Change) []controller.Key {

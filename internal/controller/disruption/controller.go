@@ -39,23 +39,11 @@ type owners struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("controllermanager")}
-	var err error
-	if r.budgets, err = client.PodDisruptionBudgets.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.controllers, err = client.ReplicationControllers.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.deployments, err = client.Deployments.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.sets, err = client.ReplicaSets.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.stateful, err = client.StatefulSets.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.PodDisruptionBudgets.Into(&r.budgets), client.Pods.Into(&r.pods),
+		client.ReplicationControllers.Into(&r.controllers), client.Deployments.Into(&r.deployments),
+		client.ReplicaSets.Into(&r.sets), client.StatefulSets.Into(&r.stateful),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	byNamespace := r.inNamespace

@@ -25,14 +25,9 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("endpoint-controller")}
-	var err error
-	if r.services, err = client.Services.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.endpoints, err = client.Endpoints.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.Services.Into(&r.services), client.Pods.Into(&r.pods), client.Endpoints.Into(&r.endpoints),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

@@ -30,17 +30,10 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("endpoint-slice-controller")}
-	var err error
-	if r.services, err = client.Services.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.nodes, err = client.Nodes.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.slices, err = client.EndpointSlices.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.Services.Into(&r.services), client.Pods.Into(&r.pods), client.Nodes.Into(&r.nodes),
+		client.EndpointSlices.Into(&r.slices),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

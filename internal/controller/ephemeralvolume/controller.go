@@ -22,11 +22,7 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("ephemeral_volume")}
-	var err error
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.claims, err = client.PersistentVolumeClaims.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client, client.Pods.Into(&r.pods), client.PersistentVolumeClaims.Into(&r.claims)); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

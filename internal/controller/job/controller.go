@@ -48,11 +48,7 @@ type record struct {
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	recorder := env.Events("job-controller")
 	r := &reconciler{client: env.Client, events: recorder, control: podcontrol.Control{Client: env.Client, Events: recorder}, past: map[types.UID]*record{}}
-	var err error
-	if r.jobs, err = client.Jobs.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client, client.Jobs.Into(&r.jobs), client.Pods.Into(&r.pods)); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
@@ -83,16 +79,10 @@ func (r *reconciler) ofPod(c client.Change) []controller.Key {
 	if (ref == nil || ref.Kind == gvk.Kind) && tracked(c.New.Object().(*corev1.Pod)) {
 		keys = append(keys, controller.Key{Namespace: c.New.Namespace(), Name: podKey + c.New.Name()})
 	}
-	if ref != nil || c.New.Deleting() {
-		return keys
-	}
-	for _, job := range r.jobs.List(c.New.Namespace(), nil) {
-		if selector, err := metav1.LabelSelectorAsSelector(job.Spec.Selector); err == nil && !selector.Empty() && selector.Matches(c.New.Labels()) {
-			keys = append(keys, controller.Key{Namespace: job.Namespace, Name: job.Name})
-		}
-	}
-	return keys
+	return append(keys, claim.Adopters(r.jobs, selectorOf, c.New)...)
 }
+
+func selectorOf(job *batchv1.Job) *metav1.LabelSelector { return job.Spec.Selector }
 
 func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (controller.Again, error) {
 	if len(key.Name) > len(podKey) && key.Name[:len(podKey)] == podKey {

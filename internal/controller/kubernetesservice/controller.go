@@ -52,14 +52,10 @@ func Constructor(cfg Config) controller.Constructor {
 	return controller.Constructor{Name: "kubernetes-service", User: cfg.User, New: func(ctx context.Context, env controller.Env) (controller.Controller, error) {
 		r := &reconciler{cfg: cfg, client: env.Client}
 		only := client.Selection{Namespace: metav1.NamespaceDefault, Name: name}
-		var err error
-		if r.services, err = client.Services.View(ctx, env.Client, only); err != nil {
-			return controller.Controller{}, err
-		}
-		if r.endpoints, err = client.Endpoints.View(ctx, env.Client, only); err != nil {
-			return controller.Controller{}, err
-		}
-		if r.slices, err = client.EndpointSlices.View(ctx, env.Client, only); err != nil {
+		if err := client.Open(ctx, env.Client,
+			client.Services.SelectedInto(&r.services, only), client.Endpoints.SelectedInto(&r.endpoints, only),
+			client.EndpointSlices.SelectedInto(&r.slices, only),
+		); err != nil {
 			return controller.Controller{}, err
 		}
 		return controller.Controller{

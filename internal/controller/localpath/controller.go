@@ -29,17 +29,10 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events(localpath.Provisioner)}
-	var err error
-	if r.claims, err = client.PersistentVolumeClaims.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.volumes, err = client.PersistentVolumes.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.classes, err = client.StorageClasses.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.nodes, err = client.Nodes.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.PersistentVolumeClaims.Into(&r.claims), client.PersistentVolumes.Into(&r.volumes),
+		client.StorageClasses.Into(&r.classes), client.Nodes.Into(&r.nodes),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

@@ -55,8 +55,7 @@ func newController(ctx context.Context, env controller.Env, cfg Config) (control
 		}
 		r.pools = append(r.pools, p)
 	}
-	var err error
-	if r.nodes, err = client.Nodes.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client, client.Nodes.Into(&r.nodes)); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

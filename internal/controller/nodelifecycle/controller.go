@@ -44,14 +44,11 @@ type heartbeat struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("node-controller"), known: map[string]*heartbeat{}}
-	var err error
-	if r.nodes, err = client.Nodes.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.leases, err = client.Leases.View(ctx, env.Client, client.Selection{Namespace: corev1.NamespaceNodeLease}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.Nodes.Into(&r.nodes),
+		client.Leases.SelectedInto(&r.leases, client.Selection{Namespace: corev1.NamespaceNodeLease}),
+		client.Pods.Into(&r.pods),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

@@ -28,17 +28,10 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("persistentvolume-controller")}
-	var err error
-	if r.volumes, err = client.PersistentVolumes.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.claims, err = client.PersistentVolumeClaims.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.classes, err = client.StorageClasses.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.PersistentVolumes.Into(&r.volumes), client.PersistentVolumeClaims.Into(&r.claims),
+		client.StorageClasses.Into(&r.classes), client.Pods.Into(&r.pods),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

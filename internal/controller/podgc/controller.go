@@ -40,11 +40,7 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, missing: map[string]time.Time{}}
-	var err error
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.nodes, err = client.Nodes.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client, client.Pods.Into(&r.pods), client.Nodes.Into(&r.nodes)); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

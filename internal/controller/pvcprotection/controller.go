@@ -21,11 +21,7 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client}
-	var err error
-	if r.claims, err = client.PersistentVolumeClaims.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client, client.PersistentVolumeClaims.Into(&r.claims), client.Pods.Into(&r.pods)); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{

@@ -49,25 +49,15 @@ func newFor(ctx context.Context, env controller.Env, k kind) (controller.Control
 		Name: k.name,
 		Inputs: []controller.Input{
 			{View: sets, Keys: controller.Self},
-			{View: view.View, Keys: r.setsOfPod},
+			{View: view.View, Keys: claim.Keys(k.gvk.Kind, client.TypedView[client.Object]{View: sets}, r.selectorOf)},
 		},
 		Outputs:   []string{"pods", k.output},
 		Reconcile: r.reconcile,
 	}, nil
 }
 
-// setsOfPod maps a pod to the set that owns it, and an orphan to the sets that could adopt it.
-func (r *reconciler) setsOfPod(c client.Change) []controller.Key {
-	keys := controller.OwnerOf(r.gvk.Kind)(c)
-	if c.New == nil || c.New.Deleting() || controller.ControllerRef(c.New.Owners()) != nil {
-		return keys
-	}
-	for _, o := range r.sets.List(c.New.Namespace(), nil) {
-		if selector, err := metav1.LabelSelectorAsSelector(r.read(o).Spec.Selector); err == nil && !selector.Empty() && selector.Matches(c.New.Labels()) {
-			keys = append(keys, controller.Key{Namespace: o.GetNamespace(), Name: o.GetName()})
-		}
-	}
-	return keys
+func (r *reconciler) selectorOf(o client.Object) *metav1.LabelSelector {
+	return r.read(o).Spec.Selector
 }
 
 func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (controller.Again, error) {

@@ -26,11 +26,7 @@ type reconciler struct {
 func Constructor() controller.Constructor {
 	return controller.Constructor{Name: "service-cidrs", New: func(ctx context.Context, env controller.Env) (controller.Controller, error) {
 		r := &reconciler{client: env.Client, events: env.Events("service-cidrs-controller")}
-		var err error
-		if r.ranges, err = client.ServiceCIDRs.View(ctx, env.Client, client.Selection{}); err != nil {
-			return controller.Controller{}, err
-		}
-		if r.addresses, err = client.IPAddresses.View(ctx, env.Client, client.Selection{}); err != nil {
+		if err := client.Open(ctx, env.Client, client.ServiceCIDRs.Into(&r.ranges), client.IPAddresses.Into(&r.addresses)); err != nil {
 			return controller.Controller{}, err
 		}
 		return controller.Controller{

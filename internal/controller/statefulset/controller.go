@@ -35,24 +35,17 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("statefulset-controller")}
-	var err error
-	if r.sets, err = client.StatefulSets.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.claims, err = client.PersistentVolumeClaims.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.revisions, err = client.ControllerRevisions.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.StatefulSets.Into(&r.sets), client.Pods.Into(&r.pods), client.PersistentVolumeClaims.Into(&r.claims),
+		client.ControllerRevisions.Into(&r.revisions),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
 		Name: "statefulset",
 		Inputs: []controller.Input{
 			{View: r.sets.View, Keys: controller.Self},
-			{View: r.pods.View, Keys: r.ofPod},
+			{View: r.pods.View, Keys: claim.Keys(gvk.Kind, r.sets, selectorOf)},
 			{View: r.claims.View},
 			{View: r.revisions.View, Keys: controller.OwnerOf(gvk.Kind)},
 		},
@@ -61,18 +54,7 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 	}, nil
 }
 
-func (r *reconciler) ofPod(c client.Change) []controller.Key {
-	keys := controller.OwnerOf(gvk.Kind)(c)
-	if c.New == nil || c.New.Deleting() || controller.ControllerRef(c.New.Owners()) != nil {
-		return keys
-	}
-	for _, set := range r.sets.List(c.New.Namespace(), nil) {
-		if selector, err := metav1.LabelSelectorAsSelector(set.Spec.Selector); err == nil && !selector.Empty() && selector.Matches(c.New.Labels()) {
-			keys = append(keys, controller.Key{Namespace: set.Namespace, Name: set.Name})
-		}
-	}
-	return keys
-}
+func selectorOf(set *appsv1.StatefulSet) *metav1.LabelSelector { return set.Spec.Selector }
 
 func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (controller.Again, error) {
 	set, ok := r.sets.Get(key.Namespace, key.Name)

@@ -23,14 +23,10 @@ type reconciler struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client}
-	var err error
-	if r.classes, err = client.VolumeAttributesClasses.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.claims, err = client.PersistentVolumeClaims.View(ctx, env.Client, client.Selection{}); err != nil {
-		return controller.Controller{}, err
-	}
-	if r.volumes, err = client.PersistentVolumes.View(ctx, env.Client, client.Selection{}); err != nil {
+	if err := client.Open(ctx, env.Client,
+		client.VolumeAttributesClasses.Into(&r.classes), client.PersistentVolumeClaims.Into(&r.claims),
+		client.PersistentVolumes.Into(&r.volumes),
+	); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
