@@ -17,19 +17,10 @@ import (
 	"clipper.dev/clipper/internal/apiserver/audit"
 	"clipper.dev/clipper/internal/apiserver/negotiate"
 	"clipper.dev/clipper/internal/apiserver/request"
-	"clipper.dev/clipper/internal/authn"
 )
 
 // maxAudited bounds the bodies that are kept for the audit. A longer one is not recorded.
 const maxAudited = 32 << 20
-
-// audited lets the parts that authenticate annotate what the audit records, if there is one.
-func (s *Server) audited(r *http.Request, c *call) *http.Request {
-	if s.cfg.Auditor == nil {
-		return r
-	}
-	return r.WithContext(authn.WithAnnotations(r.Context(), func(key, value string) { c.annotate(map[string]string{key: value}) }))
-}
 
 // beginAudit starts the record of a request, unless the policy doesn't want it.
 func (s *Server) beginAudit(w *response, r *http.Request, info *request.Info) error {

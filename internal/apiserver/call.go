@@ -73,6 +73,10 @@ func (c *call) annotate(all map[string]string) {
 	}
 }
 
+// Warn and Annotate implement authn.Notes.
+func (c *call) Warn(text string)           { c.warn(text) }
+func (c *call) Annotate(key, value string) { c.annotate(map[string]string{key: value}) }
+
 // takeAnnotations returns the annotations that nobody has taken yet.
 func (c *call) takeAnnotations() map[string]string {
 	c.mu.Lock()

@@ -20,6 +20,7 @@ import (
 	"clipper.dev/clipper/internal/apiserver/audit"
 	"clipper.dev/clipper/internal/apiserver/fairness"
 	"clipper.dev/clipper/internal/apiserver/request"
+	"clipper.dev/clipper/internal/authn"
 )
 
 // A route is a handler outside the API's own paths.
@@ -44,7 +45,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Audit-Id", w.auditID)
 	c := &call{agent: r.UserAgent()}
 	w.call, c.ticket = c, &w.ticket
-	r = s.audited(r.WithContext(withCall(r.Context(), c)), c)
+	r = r.WithContext(authn.WithNotes(withCall(r.Context(), c), c))
 	u, err := s.recognize(w, r, info)
 	if err != nil {
 		s.fail(w, r, err)

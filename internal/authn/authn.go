@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -41,7 +42,9 @@ type Config struct {
 	Anonymous AnonymousConfig
 	// Tokens are further authenticators of bearer tokens, tried last (OIDC, webhook).
 	Tokens []authenticator.Token
-	Logger *slog.Logger
+	// Metrics takes the authenticator's metrics; nil is a registry of its own.
+	Metrics prometheus.Registerer
+	Logger  *slog.Logger
 	// Now is time.Now when nil.
 	Now func() time.Time
 }
@@ -73,6 +76,9 @@ func New(ctx context.Context, c client.Client, cfg Config) (*Authenticator, erro
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -87,8 +93,9 @@ func New(ctx context.Context, c client.Client, cfg Config) (*Authenticator, erro
 	a := &Authenticator{cfg: cfg, keys: keys}
 	a.SetAnonymous(cfg.Anonymous)
 	a.issuer = &issuer{name: cfg.Issuers[0], key: keys.signing, now: cfg.Now, maxLife: cfg.MaxTokenLife}
-	a.accounts = newServiceAccountTokens(keys, live, cfg)
-	a.tokens = []authenticator.Token{newLegacyTokens(keys, live, c, cfg), a.accounts}
+	metrics := newTokenMetrics(cfg.Metrics)
+	a.accounts = newServiceAccountTokens(keys, live, metrics, cfg)
+	a.tokens = []authenticator.Token{newLegacyTokens(keys, live, c, metrics, cfg), a.accounts}
 	if !cfg.NoBootstrapTokens {
 		a.tokens = append(a.tokens, &bootstrapTokens{live: live, audiences: cfg.Audiences, now: cfg.Now})
 	}

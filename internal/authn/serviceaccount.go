@@ -50,11 +50,12 @@ type serviceAccountTokens struct {
 	issuers   []string
 	audiences authenticator.Audiences
 	now       func() time.Time
+	metrics   *tokenMetrics
 	verified  *lru.Cache // [32]byte → *boundClaims, of tokens whose signature is good
 }
 
-func newServiceAccountTokens(keys *keySet, l *live, cfg Config) *serviceAccountTokens {
-	return &serviceAccountTokens{keys: keys, live: l, issuers: cfg.Issuers, audiences: cfg.Audiences, now: cfg.Now, verified: lru.New(8192)}
+func newServiceAccountTokens(keys *keySet, l *live, m *tokenMetrics, cfg Config) *serviceAccountTokens {
+	return &serviceAccountTokens{keys: keys, live: l, metrics: m, issuers: cfg.Issuers, audiences: cfg.Audiences, now: cfg.Now, verified: lru.New(8192)}
 }
 
 func (t *serviceAccountTokens) AuthenticateToken(ctx context.Context, token string) (*authenticator.Response, bool, error) {
@@ -75,6 +76,9 @@ func (t *serviceAccountTokens) AuthenticateToken(ctx context.Context, token stri
 	}
 	if w := claims.Kubernetes.WarnAfter; w != nil && *w != 0 && t.now().Unix() > int64(*w) {
 		annotate(ctx, "authentication.k8s.io/stale-token", fmt.Sprintf("subject: %s, seconds after warning threshold: %d", claims.Subject, t.now().Unix()-int64(*w)))
+		t.metrics.stale.Inc()
+	} else {
+		t.metrics.valid.Inc()
 	}
 	return &authenticator.Response{User: info.UserInfo(), Audiences: auds}, true, nil
 }

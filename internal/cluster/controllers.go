@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	nodeauthz "clipper.dev/clipper/internal/authz/node"
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/controller"
 	"clipper.dev/clipper/internal/controller/bootstrapsigner"
@@ -15,6 +16,8 @@ import (
 	"clipper.dev/clipper/internal/controller/csrcleaner"
 	"clipper.dev/clipper/internal/controller/csrsigning"
 	"clipper.dev/clipper/internal/controller/kubernetesservice"
+	"clipper.dev/clipper/internal/controller/legacytokencleaner"
+	"clipper.dev/clipper/internal/controller/legacytokentracking"
 	"clipper.dev/clipper/internal/controller/resourcequota"
 	"clipper.dev/clipper/internal/controller/rootcapublisher"
 	"clipper.dev/clipper/internal/controller/roster"
@@ -42,6 +45,7 @@ func (p *controlPlane) controllers() []controller.Constructor {
 	}),
 		csrapproving.Constructor(p.authz), csrapproving.ServingConstructor(), csrsigning.Constructor(p.keys.Authority), csrcleaner.Constructor(),
 		serviceaccount.Constructor(), serviceaccounttoken.Constructor(p.authn.IssueLegacyToken, clientCA), rootcapublisher.Constructor(clientCA),
+		legacytokentracking.Constructor(), legacytokencleaner.Constructor(legacytokencleaner.Config{Period: p.opts.LegacyTokenPeriod, Mounted: nodeauthz.Secrets}),
 		bootstrapsigner.Constructor(), tokencleaner.Constructor(), clusterroleaggregation.Constructor(),
 		resourcequota.Constructor(p.ledger),
 		clusterauthentication.Constructor(clientCA, proxyCA, clusterauthentication.Proxy{

@@ -198,6 +198,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		Issuers:  []string{authn.DefaultIssuer},
 		TokenKey: p.keys.TokenKey(), TokenVerifyKeys: p.keys.TokenVerifyKeys(),
 		JWKSAddress: net.JoinHostPort(p.nodeIP.String(), strconv.Itoa(l.APIPort)),
+		Metrics:     p.metrics,
 		Logger:      p.log.With("component", "authn"),
 	}
 	if err := p.openAuthentication(ctx, &who); err != nil {

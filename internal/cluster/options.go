@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"clipper.dev/clipper/internal/apiserver/audit"
+	"clipper.dev/clipper/internal/controller/legacytokencleaner"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -34,6 +36,8 @@ type ServerOptions struct {
 	EtcdKeyFile   string
 	// MaxInFlight and MaxMutatingInFlight are, in sum, the requests that are served at once.
 	MaxInFlight, MaxMutatingInFlight int
+	// LegacyTokenPeriod is how long a service account's token in a Secret may be unused before it is removed.
+	LegacyTokenPeriod time.Duration
 	// Audit says which requests are recorded, and where.
 	Audit audit.Options
 	// NoNode runs the control plane alone.
@@ -84,6 +88,7 @@ func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.EtcdKeyFile, "etcd-keyfile", "", "key of that certificate")
 	f.IntVar(&o.MaxInFlight, "max-requests-inflight", 400, "with --max-mutating-requests-inflight: how many requests are served at once, shared by priority")
 	f.IntVar(&o.MaxMutatingInFlight, "max-mutating-requests-inflight", 200, "with --max-requests-inflight: how many requests are served at once, shared by priority")
+	f.DurationVar(&o.LegacyTokenPeriod, "legacy-service-account-token-clean-up-period", legacytokencleaner.DefaultPeriod, "how long a token that Kubernetes once made in a Secret may be unused before it is marked as invalid, and after that deleted")
 	addAuditFlags(f, &o.Audit)
 	f.BoolVar(&o.NoNode, "no-node", false, "run the control plane alone, without a node")
 	f.BoolVar(&o.APIOnly, "api-only", false, "run the API server alone, without controllers, scheduler and node")
