@@ -19,26 +19,30 @@ func Lookup(v View, namespace, name string) (Item, bool) {
 	if !ok {
 		return nil, false
 	}
-	return decoded{o}, true
+	revision, _ := strconv.ParseInt(o.GetResourceVersion(), 10, 64)
+	return NewDecoded(o, revision), true
 }
 
-// decoded is the Item of an object that was decoded already. It knows no selectable fields but the name's.
-type decoded struct{ object Object }
-
-func (d decoded) Namespace() string               { return d.object.GetNamespace() }
-func (d decoded) Name() string                    { return d.object.GetName() }
-func (d decoded) UID() types.UID                  { return d.object.GetUID() }
-func (d decoded) Labels() labels.Set              { return d.object.GetLabels() }
-func (d decoded) Owners() []metav1.OwnerReference { return d.object.GetOwnerReferences() }
-func (d decoded) Deleting() bool                  { return d.object.GetDeletionTimestamp() != nil }
-func (d decoded) Object() Object                  { return d.object }
-
-func (d decoded) Revision() int64 {
-	n, _ := strconv.ParseInt(d.object.GetResourceVersion(), 10, 64)
-	return n
+// Decoded is the Item of an object that was decoded already. It knows no selectable fields but the name's: who embeds it may add more.
+type Decoded struct {
+	object   Object
+	revision int64
 }
 
-func (d decoded) Field(name string) string {
+// NewDecoded makes the item of an object as of a revision. The object is shared from here on.
+func NewDecoded(o Object, revision int64) Decoded { return Decoded{o, revision} }
+
+func (d Decoded) Namespace() string               { return d.object.GetNamespace() }
+func (d Decoded) Name() string                    { return d.object.GetName() }
+func (d Decoded) UID() types.UID                  { return d.object.GetUID() }
+func (d Decoded) Labels() labels.Set              { return d.object.GetLabels() }
+func (d Decoded) Owners() []metav1.OwnerReference { return d.object.GetOwnerReferences() }
+func (d Decoded) Deleting() bool                  { return d.object.GetDeletionTimestamp() != nil }
+func (d Decoded) Revision() int64                 { return d.revision }
+func (d Decoded) Object() Object                  { return d.object }
+
+// Field returns the value of metadata.name or metadata.namespace, and "" for other fields.
+func (d Decoded) Field(name string) string {
 	switch name {
 	case "metadata.name":
 		return d.Name()

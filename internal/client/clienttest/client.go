@@ -150,7 +150,7 @@ func (c *Client) Get(_ context.Context, gvr schema.GroupVersionResource, namespa
 	if it == nil {
 		return nil, apierrors.NewNotFound(gvr.GroupResource(), name)
 	}
-	return it.obj, nil
+	return it.Object(), nil
 }
 
 // List returns the objects in key order.
@@ -214,7 +214,7 @@ func (c *Client) store(gvr schema.GroupVersionResource, obj client.Object) clien
 	if old := c.objects[gr][k]; old != nil {
 		ev.Old = old
 	}
-	it := &item{resource: gr, obj: obj, revision: c.revision}
+	it := &item{client.NewDecoded(obj, c.revision), gr}
 	ev.New = it
 	c.objects[gr][k] = it
 	c.announce(ev)
@@ -252,7 +252,7 @@ func (c *Client) update(gvr schema.GroupVersionResource, subresource string, obj
 	if old == nil {
 		return nil, apierrors.NewNotFound(gr, obj.GetName())
 	}
-	if rv := obj.GetResourceVersion(); rv != "" && rv != old.obj.GetResourceVersion() {
+	if rv := obj.GetResourceVersion(); rv != "" && rv != old.Object().GetResourceVersion() {
 		return nil, conflict(gr, obj.GetName())
 	}
 	if uid := obj.GetUID(); uid != "" && uid != old.UID() {
@@ -260,18 +260,18 @@ func (c *Client) update(gvr schema.GroupVersionResource, subresource string, obj
 	}
 	switch subresource {
 	case "status":
-		next := old.obj.DeepCopyObject().(client.Object)
+		next := old.Object().DeepCopyObject().(client.Object)
 		copyStatus(next, obj)
 		obj = next
 	case "":
-		copyStatus(obj, old.obj)
+		copyStatus(obj, old.Object())
 	}
 	obj.SetUID(old.UID())
-	obj.SetCreationTimestamp(old.obj.GetCreationTimestamp())
-	obj.SetDeletionTimestamp(old.obj.GetDeletionTimestamp())
-	obj.SetDeletionGracePeriodSeconds(old.obj.GetDeletionGracePeriodSeconds())
-	obj.SetResourceVersion(old.obj.GetResourceVersion())
-	if dryRun || reflect.DeepEqual(obj, old.obj) {
+	obj.SetCreationTimestamp(old.Object().GetCreationTimestamp())
+	obj.SetDeletionTimestamp(old.Object().GetDeletionTimestamp())
+	obj.SetDeletionGracePeriodSeconds(old.Object().GetDeletionGracePeriodSeconds())
+	obj.SetResourceVersion(old.Object().GetResourceVersion())
+	if dryRun || reflect.DeepEqual(obj, old.Object()) {
 		return obj, nil
 	}
 	if g := obj.GetDeletionGracePeriodSeconds(); obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 && (g == nil || *g == 0) {
@@ -338,7 +338,7 @@ func (c *Client) Patch(ctx context.Context, gvr schema.GroupVersionResource, nam
 		obj.SetName(name)
 		return c.put(gvr, obj)
 	}
-	next, err := patched(old.obj, pt, data)
+	next, err := patched(old.Object(), pt, data)
 	if err != nil {
 		return nil, err
 	}
@@ -374,29 +374,29 @@ func (c *Client) delete(gvr schema.GroupVersionResource, namespace, name string,
 		if p.UID != nil && *p.UID != it.UID() {
 			return apierrors.NewConflict(gr, name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", *p.UID, it.UID()))
 		}
-		if p.ResourceVersion != nil && *p.ResourceVersion != it.obj.GetResourceVersion() {
-			return apierrors.NewConflict(gr, name, fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", *p.ResourceVersion, it.obj.GetResourceVersion()))
+		if p.ResourceVersion != nil && *p.ResourceVersion != it.Object().GetResourceVersion() {
+			return apierrors.NewConflict(gr, name, fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", *p.ResourceVersion, it.Object().GetResourceVersion()))
 		}
 	}
 	if len(opts.DryRun) > 0 {
 		return nil
 	}
-	finalizers := it.obj.GetFinalizers()
+	finalizers := it.Object().GetFinalizers()
 	switch propagation(opts) {
 	case metav1.DeletePropagationForeground:
 		finalizers = append(finalizers[:len(finalizers):len(finalizers)], metav1.FinalizerDeleteDependents)
 	case metav1.DeletePropagationOrphan:
 		finalizers = append(finalizers[:len(finalizers):len(finalizers)], metav1.FinalizerOrphanDependents)
 	}
-	g := grace(it.obj, opts)
+	g := grace(it.Object(), opts)
 	if len(finalizers) == 0 && g == 0 {
 		c.remove(gr, it)
 		return nil
 	}
-	if before := it.obj.GetDeletionGracePeriodSeconds(); it.Deleting() && (before == nil || *before <= g) {
+	if before := it.Object().GetDeletionGracePeriodSeconds(); it.Deleting() && (before == nil || *before <= g) {
 		return nil
 	}
-	next, now := it.obj.DeepCopyObject().(client.Object), metav1.NewTime(time.Now().Truncate(time.Second))
+	next, now := it.Object().DeepCopyObject().(client.Object), metav1.NewTime(time.Now().Truncate(time.Second))
 	next.SetDeletionTimestamp(&now)
 	next.SetDeletionGracePeriodSeconds(&g)
 	next.SetFinalizers(finalizers)

@@ -57,7 +57,7 @@ func (c *Client) bind(gvr schema.GroupVersionResource, namespace, name string, b
 	if it == nil {
 		return apierrors.NewNotFound(gvr.GroupResource(), name)
 	}
-	pod := it.obj.DeepCopyObject().(*corev1.Pod)
+	pod := it.Object().DeepCopyObject().(*corev1.Pod)
 	if pod.Spec.NodeName != "" {
 		return apierrors.NewConflict(gvr.GroupResource(), name, fmt.Errorf("pod %s is already assigned to node %q", name, pod.Spec.NodeName))
 	}

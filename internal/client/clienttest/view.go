@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/client"
@@ -21,34 +20,21 @@ import (
 
 // item is one version of an object.
 type item struct {
+	client.Decoded
 	resource schema.GroupResource
-	obj      client.Object
-	revision int64
 }
-
-func (i *item) Namespace() string               { return i.obj.GetNamespace() }
-func (i *item) Name() string                    { return i.obj.GetName() }
-func (i *item) UID() types.UID                  { return i.obj.GetUID() }
-func (i *item) Labels() labels.Set              { return i.obj.GetLabels() }
-func (i *item) Owners() []metav1.OwnerReference { return i.obj.GetOwnerReferences() }
-func (i *item) Deleting() bool                  { return i.obj.GetDeletionTimestamp() != nil }
-func (i *item) Revision() int64                 { return i.revision }
-func (i *item) Object() client.Object           { return i.obj }
 
 // Field returns the value of a selectable field: by the kind's row if the test links it, else by its JSON path.
 func (i *item) Field(name string) string {
-	switch name {
-	case "metadata.name":
-		return i.Name()
-	case "metadata.namespace":
-		return i.Namespace()
+	if v := i.Decoded.Field(name); v != "" {
+		return v
 	}
 	for _, r := range api.Registered() {
 		if r.Group == i.resource.Group && r.Name == i.resource.Resource && r.Fields[name] != nil {
-			return r.Fields[name](i.obj)
+			return r.Fields[name](i.Object())
 		}
 	}
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(i.obj)
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(i.Object())
 	if err != nil {
 		return ""
 	}
@@ -117,7 +103,7 @@ func (v *view) Get(namespace, name string) (client.Object, bool) {
 	if it == nil || !it.selected(v.sel) {
 		return nil, false
 	}
-	return it.obj, true
+	return it.Object(), true
 }
 
 func (v *view) List(namespace string, selector labels.Selector) []client.Object {

@@ -3,10 +3,7 @@ package remote
 import (
 	"sync"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/client"
@@ -14,28 +11,15 @@ import (
 
 // item is one version of an object that a view holds.
 type item struct {
-	object   client.Object
-	revision int64
-	fields   fieldReader
+	client.Decoded
+	fields fieldReader
 }
 
-func (i *item) Namespace() string               { return i.object.GetNamespace() }
-func (i *item) Name() string                    { return i.object.GetName() }
-func (i *item) UID() types.UID                  { return i.object.GetUID() }
-func (i *item) Labels() labels.Set              { return i.object.GetLabels() }
-func (i *item) Owners() []metav1.OwnerReference { return i.object.GetOwnerReferences() }
-func (i *item) Deleting() bool                  { return i.object.GetDeletionTimestamp() != nil }
-func (i *item) Revision() int64                 { return i.revision }
-func (i *item) Object() client.Object           { return i.object }
-
 func (i *item) Field(name string) string {
-	switch name {
-	case "metadata.name":
-		return i.Name()
-	case "metadata.namespace":
-		return i.Namespace()
+	if v := i.Decoded.Field(name); v != "" {
+		return v
 	}
-	return i.fields.read(i.object, name)
+	return i.fields.read(i.Object(), name)
 }
 
 // fieldReader evaluates the selectable fields of a kind by its row, if this process has it.

@@ -106,9 +106,9 @@ func differences(old, now *tree, revision int64, fn func(client.Change) bool) {
 		before, had := old.Get(key)
 		switch {
 		case !had:
-			return fn(client.Change{New: it, Revision: it.revision})
+			return fn(client.Change{New: it, Revision: it.Revision()})
 		case before != it:
-			return fn(client.Change{Old: before, New: it, Revision: it.revision})
+			return fn(client.Change{Old: before, New: it, Revision: it.Revision()})
 		}
 		return true
 	})

@@ -58,13 +58,13 @@ func (v *view) Get(namespace, name string) (client.Object, bool) {
 	if !ok {
 		return nil, false
 	}
-	return it.object, true
+	return it.Object(), true
 }
 
 // List returns the objects of a namespace that the selector accepts, in key order.
 func (v *view) List(namespace string, selector labels.Selector) []client.Object {
 	var out []client.Object
-	v.each(namespace, selector, func(it *item) { out = append(out, it.object) })
+	v.each(namespace, selector, func(it *item) { out = append(out, it.Object()) })
 	return out
 }
 
@@ -108,7 +108,7 @@ func (v *view) ByIndex(index, value string) []client.Object {
 	}
 	out := make([]client.Object, 0, len(byValue[value]))
 	for _, key := range slices.Sorted(maps.Keys(byValue[value])) {
-		out = append(out, byValue[value][key].object)
+		out = append(out, byValue[value][key].Object())
 	}
 	return out
 }
@@ -192,7 +192,7 @@ func (v *view) wanted() bool {
 
 // put takes one object in, or one that's newer.
 func (v *view) put(obj client.Object, revision int64) {
-	it := &item{object: obj, revision: revision, fields: v.fields}
+	it := &item{client.NewDecoded(obj, revision), v.fields}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.set(keyOf(it.Namespace(), it.Name()), it, revision)
@@ -231,10 +231,10 @@ func (v *view) replace(fresh map[string]client.Object, revision int64) {
 	for _, key := range slices.Sorted(maps.Keys(fresh)) {
 		obj := fresh[key]
 		rev := revisionOf(obj)
-		if old, ok := v.items.Get(key); ok && old.revision == rev && old.UID() == obj.GetUID() {
+		if old, ok := v.items.Get(key); ok && old.Revision() == rev && old.UID() == obj.GetUID() {
 			continue
 		}
-		v.set(key, &item{object: obj, revision: rev, fields: v.fields}, rev)
+		v.set(key, &item{client.NewDecoded(obj, rev), v.fields}, rev)
 	}
 	v.synced = true
 	v.advance(revision)
