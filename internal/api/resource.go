@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -105,7 +106,7 @@ type Resource struct {
 	UnknownField string
 	// Indexed lists those Fields that get an index, so that a watch on a value costs its own events only.
 	Indexed []string
-	// FieldAliases maps a field name of a version's selector to one of Fields (events: "reason" and others are equal in both groups), rarely needed.
+	// FieldAliases, where a kind's selectors have other names than the table's, maps each of them to one of Fields; nil is the Fields themselves.
 	FieldAliases map[string]string
 
 	// ListKind is the kind of lists where it isn't the name of the list's Go type.
@@ -128,8 +129,9 @@ type Resource struct {
 	Connect []string
 	// Create serves a virtual resource: nothing is stored; the result is returned with 201.
 	Create func(ctx context.Context, env Env, obj Object) (runtime.Object, error)
-	// Observe serves get and list of a virtual resource whose objects are what is found at the time of the request, in any order.
-	Observe func(ctx context.Context, env Env) ([]Object, error)
+	// Observe serves get and list of a virtual resource whose objects are what is found at the time of the request, in any order. It may return
+	// more than is asked for; its API errors are the request's.
+	Observe func(ctx context.Context, env Env, asked Observation) ([]Object, error)
 	// CreateVia makes POST to a virtual resource the POST of a subresource of the stored object of the same namespace and name as the body:
 	// bindings go to pods/binding. Create is nil then.
 	CreateVia *SubresourceName
@@ -239,6 +241,29 @@ type Env interface {
 	IssueToken(ctx context.Context, req TokenRequest) (token string, expires time.Time, err error)
 	// Components asks the parts of the control plane how they are.
 	Components(ctx context.Context) []ComponentHealth
+	// Usage asks nodes' kubelets what is used there; those that don't tell are missing in the answer.
+	Usage(ctx context.Context, nodes []string) map[string]NodeUsage
+}
+
+// Observation is what a request wants to see of a virtual resource.
+type Observation struct {
+	Namespace string // "" is all
+	Name      string // of the one object that a get is about; "" in a list
+	Labels    labels.Selector
+}
+
+// Usage is what was used over a window of time that ended at a moment: CPU in billionths of a core on average, and the working set at its end.
+type Usage struct {
+	At          time.Time
+	Window      time.Duration
+	NanoCores   uint64
+	MemoryBytes uint64
+}
+
+// NodeUsage is what a node and the containers of its pods use.
+type NodeUsage struct {
+	Usage
+	Containers map[types.NamespacedName]map[string]Usage // by pod, by container
 }
 
 // ComponentHealth tells how a part of the control plane is: well, if Err is nil.

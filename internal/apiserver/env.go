@@ -76,3 +76,8 @@ func (e env) Components(ctx context.Context) []api.ComponentHealth {
 	}
 	return out
 }
+
+// Usage asks nodes' kubelets what is used there.
+func (e env) Usage(ctx context.Context, nodes []string) map[string]api.NodeUsage {
+	return e.s.usage.Nodes(ctx, nodes)
+}

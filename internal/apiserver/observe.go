@@ -26,11 +26,11 @@ func (s *Server) serveObserved(w http.ResponseWriter, r *http.Request, t target,
 		return negotiate.NotAcceptable(negotiate.Any)
 	}
 	if info.Verb == "get" {
-		found, err := s.observe(r.Context(), t.v)
+		found, err := s.observe(r.Context(), t.v, api.Observation{Namespace: t.namespace, Name: t.name, Labels: labels.Everything()})
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(found, func(o api.Object) bool { return o.GetName() == t.name })
+		i := slices.IndexFunc(found, func(o api.Object) bool { return o.GetName() == t.name && o.GetNamespace() == t.namespace })
 		if i < 0 {
 			return apierrors.NewNotFound(t.v.gr(), t.name)
 		}
@@ -44,7 +44,7 @@ func (s *Server) serveObserved(w http.ResponseWriter, r *http.Request, t target,
 	if err != nil {
 		return err
 	}
-	found, err := s.observe(r.Context(), t.v)
+	found, err := s.observe(r.Context(), t.v, api.Observation{Namespace: t.namespace, Labels: c.labels})
 	if err != nil {
 		return err
 	}
@@ -57,13 +57,15 @@ func (s *Server) serveObserved(w http.ResponseWriter, r *http.Request, t target,
 	return nil
 }
 
-// observe returns what is found, in the order of names.
-func (s *Server) observe(ctx context.Context, v *version) ([]api.Object, error) {
-	found, err := v.row.Observe(ctx, s.env())
+// observe returns what is found, in the order of namespaces and names.
+func (s *Server) observe(ctx context.Context, v *version, asked api.Observation) ([]api.Object, error) {
+	found, err := v.row.Observe(ctx, s.env(), asked)
 	if err != nil {
-		return nil, fmt.Errorf("observe %s: %w", v.row.Name, err)
+		return nil, err
 	}
-	slices.SortFunc(found, func(a, b api.Object) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	slices.SortFunc(found, func(a, b api.Object) int {
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+	})
 	return found, nil
 }
 

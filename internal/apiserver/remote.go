@@ -123,6 +123,9 @@ func addRemotes(list *metav1.APIGroupList, remote []apidiscovery.APIGroupDiscove
 		}
 		to := &list.Groups[i]
 		for _, v := range g.Versions {
+			if slices.ContainsFunc(to.Versions, func(have metav1.GroupVersionForDiscovery) bool { return have.Version == v.Version }) {
+				continue // served here until the other server came
+			}
 			to.Versions = append(to.Versions, metav1.GroupVersionForDiscovery{GroupVersion: g.Name + "/" + v.Version, Version: v.Version})
 		}
 		to.PreferredVersion = to.Versions[0]
@@ -137,6 +140,9 @@ func addAggregated(list *apidiscovery.APIGroupDiscoveryList, remote []apidiscove
 		if i < 0 {
 			list.Items = append(list.Items, g)
 			continue
+		}
+		for _, v := range g.Versions {
+			list.Items[i].Versions = slices.DeleteFunc(list.Items[i].Versions, func(have apidiscovery.APIVersionDiscovery) bool { return have.Version == v.Version })
 		}
 		list.Items[i].Versions = append(list.Items[i].Versions, g.Versions...)
 	}

@@ -16,6 +16,7 @@ import (
 	"clipper.dev/clipper/internal/apiserver/fairness"
 	"clipper.dev/clipper/internal/apiserver/packed"
 	"clipper.dev/clipper/internal/apiserver/stored"
+	"clipper.dev/clipper/internal/apiserver/usage"
 	"clipper.dev/clipper/internal/store"
 )
 
@@ -32,6 +33,7 @@ type Server struct {
 	components healthChecks // of componentstatuses
 	turns      turnstile
 	packed     packed.Cache
+	usage      *usage.Reader // of what nodes and their pods use
 
 	mu       sync.Mutex // guards changes of the catalog, kinds, routes and watchers
 	kinds    map[string]*stored.Kind
@@ -53,6 +55,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	s.turns.init()
+	s.usage = usage.New(s.kubeletMetrics)
 	s.fairness = fairness.New(fairness.Config{Seats: cfg.MaxInFlight + cfg.MaxMutatingInFlight, Objects: s.extent, Logger: cfg.Logger})
 	cfg.Metrics.MustRegister(s.fairness)
 	s.Handle(s.fairness.Dumps())

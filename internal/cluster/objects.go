@@ -29,6 +29,9 @@ func applySystemObjects(ctx context.Context, c client.Client, p *controlPlane) e
 	if err := applyLocalPath(ctx, c); err != nil {
 		return err
 	}
+	if err := create(ctx, clusterRoles, c, metricsReader()); err != nil {
+		return err
+	}
 	if err := create(ctx, serviceCIDRs, c, serviceCIDR(p.opts.Layout)); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	_ "clipper.dev/clipper/internal/api/discovery"
 	_ "clipper.dev/clipper/internal/api/events"
 	_ "clipper.dev/clipper/internal/api/flowcontrol"
+	_ "clipper.dev/clipper/internal/api/metrics"
 	_ "clipper.dev/clipper/internal/api/networking"
 	_ "clipper.dev/clipper/internal/api/node"
 	_ "clipper.dev/clipper/internal/api/policy"

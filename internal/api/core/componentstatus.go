@@ -17,7 +17,7 @@ var ComponentStatuses = api.Register(&api.Resource{
 	ShortNames: []string{"cs"},
 	Versions:   []api.Version{componentStatusV1()},
 	Verbs:      []string{"get", "list"},
-	Observe: func(ctx context.Context, env api.Env) ([]api.Object, error) {
+	Observe: func(ctx context.Context, env api.Env, _ api.Observation) ([]api.Object, error) {
 		var out []api.Object
 		for _, c := range env.Components(ctx) {
 			out = append(out, componentStatus(c))

@@ -49,6 +49,7 @@ type Manager struct {
 	cfg      Config
 	services client.TypedView[*registrationv1.APIService]
 	queue    workqueue.TypedRateLimitingInterface[string]
+	gone     chan struct{} // has a token when an APIService has been deleted
 
 	mu      sync.Mutex
 	remotes map[schema.GroupVersion]*remote
@@ -70,7 +71,7 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("view APIServices: %w", err)
 	}
 	m := &Manager{
-		cfg: cfg, services: view, remotes: map[schema.GroupVersion]*remote{},
+		cfg: cfg, services: view, remotes: map[schema.GroupVersion]*remote{}, gone: make(chan struct{}, 1),
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]()),
 	}
 	for _, s := range view.List("", nil) {
@@ -165,6 +166,10 @@ func (m *Manager) reconcile(ctx context.Context, name string) error {
 	s, ok := m.services.Get("", name)
 	if !ok {
 		m.forget(name)
+		select {
+		case m.gone <- struct{}{}: // what it stood for may be served here
+		default:
+		}
 		return nil
 	}
 	r := m.know(s)

@@ -38,6 +38,7 @@ var priorities = map[schema.GroupVersion]priority{
 	{Group: "discovery.k8s.io", Version: "v1"}:             {16200, 15},
 	{Group: "flowcontrol.apiserver.k8s.io", Version: "v1"}: {16100, 21},
 	{Group: "resource.k8s.io", Version: "v1"}:              {15900, 20},
+	{Group: "metrics.k8s.io", Version: "v1beta1"}:          {100, 100}, // as metrics-server's own
 }
 
 // register keeps an APIService for each group and version that is served here, as long as it is.
@@ -57,6 +58,7 @@ func (m *Manager) register(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-m.gone:
 		}
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/schemaconv"
 	"k8s.io/kube-openapi/pkg/validation/spec"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	managed "clipper.dev/clipper/internal/apiserver/managed/schema"
 	"clipper.dev/clipper/internal/apiserver/openapi"
@@ -53,6 +54,7 @@ func kindsByName() map[string][]schema.GroupVersionKind {
 	for _, add := range []func(*runtime.Scheme) error{
 		admissionv1.AddToScheme, admissionv1beta1.AddToScheme, imagepolicyv1alpha1.AddToScheme,
 		apiextensionsv1.AddToScheme, apiextensionsv1beta1.AddToScheme, apiregistrationv1.AddToScheme, apiregistrationv1beta1.AddToScheme,
+		metricsv1beta1.AddToScheme,
 	} {
 		if err := add(s); err != nil {
 			log.Fatal(err)
