@@ -153,6 +153,9 @@ func (o *order) wait(ctx context.Context, name string, limit time.Duration) {
 // clean gives back what the kubelet holds for a pod of which nothing runs any more.
 func (w *worker) clean(ctx context.Context, pod *corev1.Pod) outcome {
 	w.probes.Stop()
+	if err := w.k.dra.Unprepare(ctx, pod.UID); err != nil {
+		return outcome{err: err}
+	}
 	if err := w.k.volumes.Unmount(ctx, pod.UID); err != nil {
 		return outcome{err: err}
 	}

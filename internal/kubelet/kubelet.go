@@ -19,6 +19,7 @@ import (
 	"clipper.dev/clipper/internal/kubelet/cgroups"
 	"clipper.dev/clipper/internal/kubelet/cri"
 	"clipper.dev/clipper/internal/kubelet/criconfig"
+	"clipper.dev/clipper/internal/kubelet/dra"
 	"clipper.dev/clipper/internal/kubelet/images"
 	"clipper.dev/clipper/internal/kubelet/node"
 	"clipper.dev/clipper/internal/kubelet/objects"
@@ -47,6 +48,7 @@ type Kubelet struct {
 	local     *localVolumes
 	attach    *attachWait
 	csi       *csi.Plugin
+	dra       *dra.Manager
 	users     *users
 	tokens    *tokens
 	health    health
@@ -98,6 +100,9 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := k.openVolumes(); err != nil {
 		return nil, err
 	}
+	if err := k.openClaims(); err != nil {
+		return nil, err
+	}
 	k.local = newLocalVolumes(cfg)
 	k.users = newUsers(k.volumes.PodDir, cfg.MaxPods)
 	return k, nil
@@ -135,6 +140,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	k.objects = objects.New(ctx, k.cfg.Client, k.pods.refresh)
 	k.statuses = newStatuses(ctx, k.cfg.Client, k.logger)
 	k.node = k.newNode()
+	k.dra.Start(ctx)
 	k.events.Event(node.Reference(k.cfg.NodeName), corev1.EventTypeNormal, "Starting", "Starting kubelet.")
 
 	g.Go(func() error { return k.events.Run(ctx) })
@@ -152,6 +158,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	err = g.Wait()
 	k.pods.wg.Wait()
 	k.objects.Wait()
+	k.dra.Wait()
 	k.statuses.wait()
 	return err
 }

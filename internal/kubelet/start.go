@@ -188,9 +188,13 @@ func (r *syncRun) describe(ctx context.Context, ref lifecycle.Ref, c *corev1.Con
 	if err := os.MkdirAll(filepath.Join(r.k.translate.PodLogDir(r.pod), c.Name), 0o755); err != nil {
 		return nil, fmt.Errorf("create container log directory for container %s failed: %w", c.Name, err)
 	}
+	claimed, err := r.k.dra.Devices(r.pod, c)
+	if err != nil {
+		return nil, err
+	}
 	return criconfig.Container(r.k.translate, criconfig.ContainerInput{
 		Pod: r.pod, Ref: ref, RestartCount: restarts, ImageRef: image.Ref, ImageUser: image.User,
-		Env: env, Mounts: mounts, Devices: r.devices(c), TargetID: target, Users: r.users,
+		Env: env, Mounts: mounts, Devices: r.devices(c), CDI: claimed, TargetID: target, Users: r.users,
 	})
 }
 

@@ -318,6 +318,7 @@ func (w *worker) report() {
 	if w.cleaned {
 		status = lifecycle.Finish(w.pod, status)
 	}
+	w.k.dra.AddStatus(w.pod, &status, &w.status)
 	if w.status.Phase == corev1.PodPending && status.Phase == corev1.PodRunning {
 		w.k.metrics.podStart.Observe(w.now.Sub(w.since).Seconds())
 	}

@@ -212,6 +212,12 @@ func (r *syncRun) ensureSandbox(ctx context.Context) error {
 	for _, warning := range warnings {
 		r.k.events.Event(r.about, corev1.EventTypeWarning, warning.Reason, warning.Message)
 	}
+	if err := r.k.dra.Prepare(ctx, r.pod); err != nil {
+		if ctx.Err() == nil {
+			r.k.events.Eventf(r.about, corev1.EventTypeWarning, "FailedPrepareDynamicResources", "Failed to prepare dynamic resources: %v", err)
+		}
+		return err
+	}
 	r.k.metrics.startedPods.Inc()
 	resp, err := r.k.cri.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: r.sandbox, RuntimeHandler: r.handler})
 	if err != nil {
