@@ -19,8 +19,13 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// maxOperations bounds a JSON patch.
-const maxOperations = 10000
+// maxOperations bounds a JSON patch, and maxCopiedBytes what its copies add up to.
+const (
+	maxOperations  = 10000
+	maxCopiedBytes = 3 << 20
+)
+
+func init() { jsonpatch.AccumulatedCopySizeLimit = maxCopiedBytes } // the library has it for the process
 
 // Apply patches original, which has its TypeMeta, and writes the result into out, an empty object of the same type.
 // strict are unknown and duplicate fields, looked for if look is set; shown is the patch, or what it led to, as errors
