@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -17,13 +16,17 @@ import (
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/api/core"
 	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/store"
 )
 
 // Config bounds what is given out.
 type Config struct {
 	// FirstNodePort and LastNodePort are the range of node ports. Default 30000 to 32767.
 	FirstNodePort, LastNodePort int32
-	Logger                      *slog.Logger
+	// Store holds the record of node ports, which Transformer encrypts unless it is nil.
+	Store       *store.Store
+	Transformer store.Transformer
+	Logger      *slog.Logger
 }
 
 // Allocator gives Services their addresses and ports. Its methods may be called concurrently.
@@ -33,10 +36,14 @@ type Allocator struct {
 	services  client.TypedView[*corev1.Service]
 	addresses addressBook
 	ports     portBook
+
+	unrepaired bool // the last repair failed
 }
 
-// repairEvery is how often leaks are looked for, as upstream does.
-const repairEvery = 3 * time.Minute
+const (
+	repairEvery = 3 * time.Minute  // leaks are looked for, as upstream does
+	repairAgain = 10 * time.Second // after a failure
+)
 
 // New opens the views that allocation needs. The client acts as the API server.
 func New(ctx context.Context, c client.Client, cfg Config) (*Allocator, error) {
@@ -51,57 +58,53 @@ func New(ctx context.Context, c client.Client, cfg Config) (*Allocator, error) {
 	if a.addresses, err = newAddressBook(ctx, c); err != nil {
 		return nil, err
 	}
-	a.ports = newPortBook(cfg.FirstNodePort, cfg.LastNodePort)
+	a.ports = portBook{first: cfg.FirstNodePort, last: cfg.LastNodePort, log: cfg.Logger, record: &record{
+		store: cfg.Store, transformer: cfg.Transformer, spec: fmt.Sprintf("%d-%d", cfg.FirstNodePort, cfg.LastNodePort),
+	}}
 	return a, nil
 }
 
-// Load learns what is in use. Hooks fail until it has returned.
+// Load makes the record of node ports, or repairs it. Where that isn't possible, as on a full disk, Run tries again, and node ports are given
+// out as soon as there is a record.
 func (a *Allocator) Load(ctx context.Context) error {
 	if err := a.services.View.WaitFor(ctx, 0); err != nil {
 		return err
 	}
-	a.ports.reset(a.services.List("", nil))
+	if err := a.repairPorts(ctx); err != nil {
+		a.cfg.Logger.Warn("the node ports in use are not known yet", "error", err)
+		a.unrepaired = true
+	}
 	return nil
 }
 
-// Run follows the Services and repairs what leaked, until ctx ends.
+// Run repairs what leaked, until ctx ends.
 func (a *Allocator) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.follow(ctx) })
-	g.Go(func() error { return a.repair(ctx) })
-	return g.Wait()
-}
-
-// follow learns which ports other servers of the database give out and take back.
-func (a *Allocator) follow(ctx context.Context) error {
-	err := a.services.View.Subscribe(ctx, func(c client.Change) {
-		a.ports.observe(portsOf(c.Old), portsOf(c.New))
-	})
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-func portsOf(i client.Item) []int32 {
-	if i == nil {
-		return nil
-	}
-	return nodePorts(i.Object().(*corev1.Service))
-}
-
-func (a *Allocator) repair(ctx context.Context) error {
-	tick := time.NewTicker(repairEvery)
-	defer tick.Stop()
 	for {
+		wait := repairEvery
+		if a.unrepaired {
+			wait = repairAgain
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-			a.ports.reset(a.services.List("", nil))
-			a.repairAddresses(ctx)
+		case <-time.After(wait):
 		}
+		err := a.repairPorts(ctx)
+		if a.unrepaired = err != nil; err != nil && ctx.Err() == nil {
+			a.cfg.Logger.Warn("node ports could not be repaired", "error", err)
+		}
+		a.repairAddresses(ctx)
 	}
+}
+
+func (a *Allocator) repairPorts(ctx context.Context) error {
+	return a.ports.repair(ctx, func(ctx context.Context) ([]*corev1.Service, error) {
+		all, err := client.Services.List(ctx, a.client, "", nil)
+		if err != nil {
+			return nil, fmt.Errorf("list the services: %w", err)
+		}
+		return all, nil
+	})
 }
 
 // Hooks reserve before a Service is stored and give back after it is gone.
@@ -115,7 +118,7 @@ func (a *Allocator) Hooks() api.Hooks {
 		},
 		AfterDelete: func(ctx context.Context, _ api.Env, obj api.Object) {
 			s := obj.(*corev1.Service)
-			a.ports.free(nodePorts(s))
+			a.ports.free(ctx, nodePorts(s)...)
 			a.addresses.release(ctx, a.cfg.Logger, s, clusterIPs(s))
 		},
 	}
@@ -137,7 +140,7 @@ func (a *Allocator) begin(ctx context.Context, s, old *corev1.Service, dryRun bo
 	if err := a.assignAddresses(ctx, &tx, s, old, dryRun); err != nil {
 		return nil, err
 	}
-	if err := a.assignPorts(&tx, s, old, dryRun); err != nil {
+	if err := a.assignPorts(ctx, &tx, s, old, dryRun); err != nil {
 		return nil, err
 	}
 	return tx.end, nil

@@ -1,54 +1,133 @@
 package allocation
 
 import (
+	"context"
 	"errors"
+	"log/slog"
+	"math/big"
+	"slices"
+	"sync"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"clipper.dev/clipper/internal/store"
+	"clipper.dev/clipper/internal/store/storetest"
 )
 
-func TestPortsFollowWhatOtherServersGive(t *testing.T) {
-	book := func() *portBook {
-		b := newPortBook(30000, 30009)
-		b.reset(nil)
-		return &b
+func newBook(t *testing.T, s *store.Store) *portBook {
+	t.Helper()
+	return &portBook{first: 30000, last: 30063, log: slog.New(slog.DiscardHandler), record: &record{store: s, spec: "30000-30063"}}
+}
+
+func with(ports ...int32) func(context.Context) ([]*corev1.Service, error) {
+	return func(context.Context) ([]*corev1.Service, error) {
+		s := &corev1.Service{}
+		for _, p := range ports {
+			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{NodePort: p})
+		}
+		return []*corev1.Service{s}, nil
 	}
-	for _, c := range []struct {
-		name  string
-		steps func(b *portBook)
-		free  bool
-	}{
-		{"another server gave the port", func(b *portBook) { b.observe(nil, []int32{30001}) }, false},
-		{"another server took it back", func(b *portBook) { b.observe(nil, []int32{30001}); b.observe([]int32{30001}, nil) }, true},
-		{"another server took back what this one gave", func(b *portBook) {
-			b.take(30001)
-			b.settle(30001, true)
-			b.observe(nil, []int32{30001})
-			b.observe([]int32{30001}, nil)
-		}, true},
-		{"this server took it back, which the view shows late", func(b *portBook) {
-			b.take(30001)
-			b.settle(30001, true)
-			b.free([]int32{30001})
-			b.observe(nil, []int32{30001})
-		}, true},
-		{"it was taken back and given again before the view showed either", func(b *portBook) {
-			b.observe(nil, []int32{30001})
-			b.free([]int32{30001})
-			b.take(30001)
-			b.settle(30001, true)
-			b.observe([]int32{30001}, nil)
-		}, false},
-		{"a write is under way", func(b *portBook) { b.take(30001); b.reset(nil) }, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			b := book()
-			c.steps(b)
-			err := b.take(30001)
-			if free := err == nil; free != c.free {
-				t.Errorf("free: %v", free)
-			}
-			if err != nil && !errors.Is(err, errPortAllocated) {
+}
+
+func TestServersOfOneDatabaseNeverGiveAPortTwice(t *testing.T) {
+	db := storetest.New(t)
+	books := []*portBook{newBook(t, db), newBook(t, db)}
+	if _, err := books[0].takeAny(t.Context()); !errors.Is(err, errNoRecord) {
+		t.Fatalf("without a record: %v", err)
+	}
+	for _, b := range books {
+		if err := b.repair(t.Context(), with()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mu sync.Mutex
+	var all []int32
+	var g sync.WaitGroup
+	for i := range 64 {
+		g.Go(func() {
+			port, err := books[i%2].takeAny(t.Context())
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
 				t.Error(err)
 			}
+			all = append(all, port)
 		})
+	}
+	g.Wait()
+	slices.Sort(all)
+	if len(slices.Compact(all)) != 64 {
+		t.Errorf("given: %v", all)
+	}
+	if _, err := books[1].takeAny(t.Context()); !errors.Is(err, errPortsFull) {
+		t.Errorf("of a full range: %v", err)
+	}
+	books[0].free(t.Context(), 30007)
+	if err := books[1].take(t.Context(), 30007); err != nil {
+		t.Errorf("one that another server took back: %v", err)
+	}
+	if err := books[0].take(t.Context(), 30007); !errors.Is(err, errPortAllocated) {
+		t.Errorf("one that another server gave: %v", err)
+	}
+	if err := books[0].take(t.Context(), 30064); err == nil || err.Error() != "provided port is not in the valid range. The range of valid ports is 30000-30063" {
+		t.Errorf("one outside: %v", err)
+	}
+}
+
+func TestADryRunReservesNothing(t *testing.T) {
+	b := newBook(t, storetest.New(t))
+	if err := b.repair(t.Context(), with(30001)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.try(t.Context(), 30001, nil); !errors.Is(err, errPortAllocated) {
+		t.Errorf("a taken one: %v", err)
+	}
+	if port, err := b.try(t.Context(), 30002, nil); port != 30002 || err != nil {
+		t.Errorf("a free one: %d %v", port, err)
+	}
+	if _, err := b.try(t.Context(), 30002, map[int32]bool{30002: true}); !errors.Is(err, errPortAllocated) {
+		t.Errorf("one of the same Service: %v", err)
+	}
+	if err := b.take(t.Context(), 30002); err != nil {
+		t.Errorf("it is taken: %v", err)
+	}
+}
+
+func TestALeakedPortIsGivenBackAfterSomeRounds(t *testing.T) {
+	b := newBook(t, storetest.New(t))
+	for _, ports := range [][]int32{{}, {30001}} {
+		if err := b.repair(t.Context(), with(ports...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.take(t.Context(), 30002); err != nil {
+		t.Fatal(err)
+	}
+	taken := func() (out []int32) {
+		t.Helper()
+		err := b.record.look(t.Context(), func(bits *big.Int) error {
+			for p := b.first; p <= b.last; p++ {
+				if bits.Bit(int(p-b.first)) == 1 {
+					out = append(out, p)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	for round := range roundsBeforeLeak {
+		if got := taken(); !slices.Equal(got, []int32{30001, 30002}) {
+			t.Fatalf("before round %d: %v", round, got)
+		}
+		if err := b.repair(t.Context(), with(30001)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := taken(); !slices.Equal(got, []int32{30001}) {
+		t.Errorf("taken at last: %v", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"clipper.dev/clipper/internal/allocation"
 	"clipper.dev/clipper/internal/api/core"
@@ -122,7 +123,9 @@ func (s *server) run(ctx context.Context) error {
 		return err
 	}
 	self := p.engine.Client(engineUser)
-	alloc, err := allocation.New(ctx, self, allocation.Config{Logger: o.Logger.With("component", "allocation")})
+	alloc, err := allocation.New(ctx, self, allocation.Config{
+		Store: p.store, Transformer: p.atRest.For(schema.GroupResource{Resource: "servicenodeportallocations"}), Logger: o.Logger.With("component", "allocation"),
+	})
 	if err != nil {
 		return err
 	}
