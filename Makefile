@@ -35,6 +35,11 @@ lint:
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
 
+# The end-to-end tests with the stock kubectl.
+e2e-stock: build
+	cd test/conformance && CGO_ENABLED=0 go build -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/kubectl k8s.io/kubernetes/cmd/kubectl
+	go test -count 1 -timeout 20m ./test/e2e -kubectl $(abspath $(OUT))/kubectl
+
 # Upstream's conformance suite: make conformance [FOCUS=RE] [SKIP=RE] [PARALLEL=n]. It needs debootstrap.
 PARALLEL ?= 8
 SUITE_LDFLAGS = -s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
@@ -50,6 +55,11 @@ samedatabase: build
 	cd test/conformance && CGO_ENABLED=0 go build -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/bench/etcd go.etcd.io/etcd/server/v3
 	cd test/conformance && CGO_ENABLED=0 go build -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/bench/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
 	cd test/conformance && go test -count 1 ./samedatabase
+
+# The same requests, made from the schemas, to Clipper and to kube-apiserver: make differential [DIFFERENTIAL="-kinds RE -seed n"].
+differential: build
+	cd test/differential && go build -o ../../$(OUT)/differential/differential .
+	$(OUT)/differential/differential -clipper bin/clipper -upstream $(OUT)/bench -scratch $(OUT)/differential $(DIFFERENTIAL)
 
 # Clipper beside upstream's own components, which are built in out/bench: make bench [BENCH="-clipper-only -rows pod,hundred"].
 bench: build

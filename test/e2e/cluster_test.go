@@ -19,6 +19,7 @@ import (
 var (
 	clipper = flag.String("clipper", "", "the program to test; default ../../bin/clipper")
 	name    = flag.String("name", "e2e", "name of the tests' own cluster, and how those begin that single tests start: they disturb none that somebody is using")
+	stock   = flag.String("kubectl", "", "a stock kubectl for the tests to use; default the one in the program")
 	idle    = flag.Duration("idle", 0, "after the tests, wait this long and print what the idle cluster uses")
 )
 
@@ -94,9 +95,12 @@ func programFor(cluster string, args ...string) (string, error) {
 	return string(text), errors.Join(runErr, err)
 }
 
-// command makes a kubectl that speaks to the tests' cluster.
-func command(args ...string) *exec.Cmd {
-	cmd := exec.Command(*clipper, append([]string{"kubectl"}, args...)...)
+// command makes a kubectl that speaks to the tests' cluster, and is killed when the context ends.
+func command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, *clipper, append([]string{"kubectl"}, args...)...)
+	if *stock != "" {
+		cmd = exec.CommandContext(ctx, *stock, args...)
+	}
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
 	return cmd
 }
@@ -121,8 +125,7 @@ func kubectlWith(t *testing.T, stdin string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, *clipper, append([]string{"kubectl"}, args...)...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	cmd := command(ctx, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -143,9 +146,7 @@ func namespace(t *testing.T) string {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, *clipper, "kubectl", "delete", "namespace", name, "--wait=true")
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := command(ctx, "delete", "namespace", name, "--wait=true").CombinedOutput(); err != nil {
 			t.Errorf("delete namespace %s: %v\n%s", name, err, out)
 		}
 	})

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,8 +24,7 @@ import (
 func start(t *testing.T, args ...string) <-chan string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, *clipper, append([]string{"kubectl"}, args...)...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	cmd := command(ctx, args...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +123,7 @@ func TestKubectl(t *testing.T) {
 		}
 	})
 	t.Run("cp_brings_files_and_folders_both_ways", func(t *testing.T) { copyBothWays(t, ns, pod) })
-	t.Run("top_shows_usage_or_why_not", func(t *testing.T) { top(t) })
+	t.Run("top_shows_usage", func(t *testing.T) { top(t, ns) })
 	t.Run("exec_returns_the_exit_code", func(t *testing.T) {
 		_, err := tryKubectl(t, "-n", ns, "exec", pod, "--", "/demo", "exit", "7")
 		if err == nil || !strings.Contains(err.Error(), "exit status 7") {
@@ -243,19 +241,19 @@ func copyBothWays(t *testing.T, ns, pod string) {
 	}
 }
 
-// top expects a table where the resource metrics API is served, and upstream's error where it is not.
-func top(t *testing.T) {
-	available, err := tryKubectl(t, "get", "apiservice", "v1beta1.metrics.k8s.io", "-o", `jsonpath={.status.conditions[?(@.type=="Available")].status}`)
-	if err != nil || available != "True" {
-		if _, err := tryKubectl(t, "top", "node"); err == nil || !strings.Contains(err.Error(), "error: Metrics API not available") {
-			t.Errorf("top node: %v", err)
-		}
-		return
+// top expects the numbers of both nodes, and of the pods of a namespace once they have been looked at.
+func top(t *testing.T, ns string) {
+	t.Helper()
+	if served := kubectl(t, "get", "apiservice", "v1beta1.metrics.k8s.io", "-o", `jsonpath={.status.conditions[?(@.type=="Available")].status}`); served != "True" {
+		t.Errorf("the resource metrics API is available: %q", served)
 	}
-	var out string
-	eventually(t, time.Minute, func() (err error) { out, err = tryKubectl(t, "top", "node"); return err })
+	out := kubectl(t, "top", "node")
 	if !strings.HasPrefix(out, "NAME ") || !strings.Contains(out, "CPU(cores)") || strings.Count(out, "\n") != 3 {
 		t.Errorf("top node says\n%s", out)
+	}
+	eventually(t, time.Minute, func() (err error) { out, err = tryKubectl(t, "-n", ns, "top", "pod", "--containers"); return err })
+	if !strings.HasPrefix(out, "POD ") || !strings.Contains(out, "MEMORY(bytes)") || !strings.Contains(out, "Mi") {
+		t.Errorf("top pod says\n%s", out)
 	}
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -40,14 +41,14 @@ func purgeWhileBusy() error {
 		{"create", "deployment", "busy", "--image=clipper.dev/demo:v1", "--replicas=6"}, {"expose", "deployment", "busy", "--port=80", "--target-port=8080"},
 		{"rollout", "status", "deployment", "busy", "--timeout=60s"},
 	} {
-		if out, err := command(args...).CombinedOutput(); err != nil {
+		if out, err := command(context.Background(), args...).CombinedOutput(); err != nil {
 			errs = append(errs, fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, out))
 		}
 	}
 	// The pods' interfaces and processes don't carry the cluster's name.
 	links, processes := linksOf(l.PodCIDR), processesOf(l)
 	if len(links) == 0 || len(processes) < 3 {
-		pods, _ := command("get", "pods", "-o", "wide").CombinedOutput()
+		pods, _ := command(context.Background(), "get", "pods", "-o", "wide").CombinedOutput()
 		errs = append(errs, fmt.Errorf("a busy cluster has only the interfaces %v and the processes %v:\n%s", links, processes, pods))
 	}
 	errs = append(errs, purge(clusterName))

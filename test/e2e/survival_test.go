@@ -278,8 +278,7 @@ type session struct {
 // openTerminal starts kubectl on a terminal of 33 rows and 99 columns.
 func openTerminal(t *testing.T, args ...string) *session {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), *clipper, append([]string{"kubectl"}, args...)...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	cmd := command(t.Context(), args...)
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 99})
 	if err != nil {
 		t.Fatal(err)
