@@ -94,8 +94,10 @@ type Resource struct {
 	Uncollected bool
 	// ReadyToDelete returns false while the object, marked for deletion, must stay although its finalizers are gone (namespaces with spec.finalizers).
 	ReadyToDelete func(Object) bool
-	// MarkDeleting is called when the engine sets deletionTimestamp (a namespace's phase becomes Terminating).
+	// MarkDeleting is for kinds whose objects end in two steps (namespaces, definitions): the first delete sets deletionTimestamp, lets this
+	// function change what else is to be changed, and never removes the object; finalizers for its propagation come with it only if MarkCollects.
 	MarkDeleting func(Object)
+	MarkCollects bool
 	// ReturnsDeleted makes DELETE answer with the object that went away instead of a Status (upstream: pods, services and others).
 	ReturnsDeleted bool
 
@@ -115,6 +117,10 @@ type Resource struct {
 	// Columns and Cells print the object for kubectl get. Cells are in the order of Columns. Nil is Name and Age.
 	Columns []metav1.TableColumnDefinition
 	Cells   func(Object, PrintOptions) []any
+	// OwnAnnotation names an annotation that upstream makes of a field of its own type: the rows of tables don't have it.
+	OwnAnnotation string
+	// Empty fills in what an object of nothing shows, as bookmarks do: upstream makes them of its own types.
+	Empty func(Object)
 	// RowConditions marks rows that kubectl get --watch and controllers of tables treat specially (pods that have completed); rarely needed.
 	RowConditions func(Object) []metav1.TableRowCondition
 
@@ -197,7 +203,7 @@ type Subresource struct {
 	Create func(ctx context.Context, env Env, parent Object, body runtime.Object, opts *metav1.CreateOptions) (runtime.Object, error)
 	// Apply serves POST as one guarded update of the parent, retried when the parent has changed meanwhile: it gets the stored parent and
 	// the decoded body, and returns the parent as it shall be written and the response (201; nil is a Status of success). It may be called
-	// several times and must not write; the preconditions it needs (UID, resourceVersion of the body) are its own to check. Create is nil then.
+	// several times and must not write. The UID and the resourceVersion of the body are preconditions. Create is nil then.
 	Apply func(parent Object, body runtime.Object) (changed Object, response runtime.Object, err error)
 	// For subresources that update a part of the parent (GET returns the parent; PUT and PATCH): as in Status.
 	PrepareUpdate  func(new, old Object)

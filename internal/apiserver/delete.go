@@ -46,6 +46,9 @@ func (s *Server) removeOnce(ctx context.Context, t target, entry *store.Entry, o
 	if err := deletePreconditions(t, live, o.Preconditions); err != nil {
 		return removal{}, err
 	}
+	if ready := t.v.row.ReadyToDelete; ready != nil && live.GetDeletionTimestamp() != nil && !ready(live) {
+		return removal{object: documentOf(entry), shown: true}, nil
+	}
 	dry := dryRun(o.DryRun)
 	request := t.admission(ctx, admission.Delete, nil, live, o, dry)
 	if err := s.mutate(ctx, request); err != nil {
@@ -70,6 +73,10 @@ func (s *Server) markOrRemove(ctx context.Context, t target, live api.Object, en
 	}
 	row := t.v.row
 	obj := live.DeepCopyObject().(api.Object)
+	if row.MarkDeleting != nil && live.GetDeletionTimestamp() == nil {
+		doc, err := s.overwriteMarked(ctx, t, markFirst(row, obj, o), entry, dry)
+		return removal{object: doc, shown: true}, err
+	}
 	graceful, pending := t.markGracefully(obj, o)
 	if pending {
 		return removal{object: documentOf(entry), shown: row.ReturnsDeleted}, nil
@@ -78,16 +85,12 @@ func (s *Server) markOrRemove(ctx context.Context, t target, live api.Object, en
 	if changed {
 		obj.SetFinalizers(finalizers)
 	}
-	waits := len(finalizers) > 0 || (row.ReadyToDelete != nil && !row.ReadyToDelete(obj))
-	if !waits && (!graceful || *o.GracePeriodSeconds == 0) {
+	if len(finalizers) == 0 && (!graceful || *o.GracePeriodSeconds == 0) {
 		doc, err := s.removeEntry(ctx, t, obj, entry, dry)
 		return removal{object: doc, gone: err == nil, shown: row.ReturnsDeleted}, err
 	}
-	switch {
-	case !graceful:
-		markNow(row, obj)
-	case row.MarkDeleting != nil && live.GetDeletionTimestamp() == nil:
-		row.MarkDeleting(obj)
+	if !graceful {
+		markNow(obj)
 	}
 	doc, err := s.overwriteMarked(ctx, t, obj, entry, dry)
 	return removal{object: doc, shown: true}, err
@@ -136,6 +139,9 @@ func deletePreconditions(t target, live api.Object, p *metav1.Preconditions) err
 	if p == nil {
 		return nil
 	}
+	if t.v.row.MarkDeleting != nil {
+		return stepPreconditions(t, live, p)
+	}
 	kind := schema.GroupResource{Group: t.v.gk().Group, Resource: t.v.row.Kind}
 	if p.UID != nil && *p.UID != live.GetUID() {
 		return apierrors.NewConflict(kind, live.GetName(), fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). "+
@@ -144,6 +150,17 @@ func deletePreconditions(t target, live api.Object, p *metav1.Preconditions) err
 	if p.ResourceVersion != nil && *p.ResourceVersion != live.GetResourceVersion() {
 		return apierrors.NewConflict(kind, live.GetName(), fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). "+
 			"The object might have been modified", *p.ResourceVersion, live.GetResourceVersion()))
+	}
+	return nil
+}
+
+// stepPreconditions is deletePreconditions for kinds whose objects end in two steps.
+func stepPreconditions(t target, live api.Object, p *metav1.Preconditions) error {
+	switch {
+	case p.UID != nil && *p.UID != live.GetUID():
+		return apierrors.NewConflict(t.v.gr(), t.name, otherUID(*p.UID, live))
+	case p.ResourceVersion != nil && *p.ResourceVersion != live.GetResourceVersion():
+		return apierrors.NewConflict(t.v.gr(), t.name, otherVersion(*p.ResourceVersion, live))
 	}
 	return nil
 }
@@ -192,7 +209,7 @@ func shortenGrace(obj api.Object, o *metav1.DeleteOptions) (graceful, pending bo
 }
 
 // markNow marks an object that stays only for its finalizers.
-func markNow(row *api.Resource, obj api.Object) {
+func markNow(obj api.Object) {
 	first := obj.GetDeletionTimestamp() == nil
 	if g := obj.GetGeneration(); first && g > 0 {
 		obj.SetGeneration(g + 1)
@@ -201,9 +218,19 @@ func markNow(row *api.Resource, obj api.Object) {
 		obj.SetDeletionTimestamp(&now)
 	}
 	obj.SetDeletionGracePeriodSeconds(new(int64))
-	if first && row.MarkDeleting != nil {
-		row.MarkDeleting(obj)
+}
+
+// markFirst takes the first of the two steps in which some kinds' objects end.
+func markFirst(row *api.Resource, obj api.Object, o *metav1.DeleteOptions) api.Object {
+	now := metav1.Now()
+	obj.SetDeletionTimestamp(&now)
+	row.MarkDeleting(obj)
+	if row.MarkCollects {
+		if finalizers, changed := deletionFinalizers(row, obj, o); changed {
+			obj.SetFinalizers(finalizers)
+		}
 	}
+	return obj
 }
 
 func warnOfOrphans(ctx context.Context, row *api.Resource, o *metav1.DeleteOptions) {

@@ -77,11 +77,6 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	if problems := nameProblems(info.Name); problems != "" {
 		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", info.Name, problems))
 	}
-	if v.api.Deprecated != "" && r.Method != http.MethodOptions {
-		c := callOf(r.Context())
-		c.warn(v.api.Deprecated)
-		c.annotate(map[string]string{"k8s.io/deprecated": "true"})
-	}
 	if t.sub != "" {
 		return s.serveSubresource(w, r, t, info)
 	}
@@ -90,6 +85,14 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	}
 	if !slices.Contains(v.verbs(), info.Verb) || misplaced(info) {
 		return errMethod
+	}
+	if info.Verb == "patch" && !s.routesPatch(r) {
+		return negotiate.UnroutedBody()
+	}
+	if v.api.Deprecated != "" {
+		c := callOf(r.Context())
+		c.warn(v.api.Deprecated)
+		c.annotate(map[string]string{"k8s.io/deprecated": "true"})
 	}
 	if v.virtual() && v.row.Observe != nil {
 		return s.serveObserved(w, r, t, info)

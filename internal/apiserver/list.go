@@ -118,7 +118,9 @@ func (s *Server) listState(ctx context.Context, v *version, prefix string, o *me
 	case o.ResourceVersion == "":
 		return s.newest(ctx, v, at)
 	case revision == 0:
-		at.limit = 0 // as upstream's cache: any state will do, all of it
+		if v.row.TTL == nil {
+			at.limit = 0 // as upstream's cache, which has no events: any state will do, all of it
+		}
 		return s.cached(v, at), nil
 	}
 	if err := s.reach(ctx, revision); err != nil {

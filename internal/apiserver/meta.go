@@ -192,7 +192,7 @@ func bodyChanged(obj, old api.Object) bool {
 	return false
 }
 
-// keepManagedTimes undoes new times of managed fields if nothing else about these has changed, so that a write
+// keepManagedTimes undoes new times of managed fields if nothing else of the object has changed, so that a write
 // which changes nothing stays one.
 func keepManagedTimes(obj, old api.Object) {
 	fresh, former := obj.GetManagedFields(), old.GetManagedFields()
@@ -209,23 +209,36 @@ func keepManagedTimes(obj, old api.Object) {
 		kept[i] = e
 	}
 	obj.SetManagedFields(kept)
+	if !apiequality.Semantic.DeepEqualWithNilDifferentFromEmpty(obj, old) {
+		obj.SetManagedFields(fresh)
+	}
 }
 
-// checkUID refuses a write to an object that took the place of the one meant. Upstream's dry runs don't know their keys' prefix.
-func checkUID(t target, uid types.UID, live api.Object, dry bool) error {
-	if uid == "" || uid == live.GetUID() {
+// checkPreconditions refuses a write to an object that took the place of the one meant. Upstream's dry runs don't know their keys' prefix.
+func checkPreconditions(t target, ch change, live api.Object) error {
+	var err error
+	switch {
+	case ch.uid != "" && ch.uid != live.GetUID():
+		err = otherUID(ch.uid, live)
+	case ch.version != "" && ch.version != live.GetResourceVersion():
+		err = otherVersion(ch.version, live)
+	default:
 		return nil
 	}
 	root := "/registry/"
-	if dry {
+	if ch.dryRun {
 		root = "/"
 	}
-	return apierrors.NewConflict(t.v.gr(), t.name, fmt.Errorf("StorageError: invalid object, Code: 4, Key: %s%s/%s, ResourceVersion: 0, "+
-		"AdditionalErrorMsg: %w", root, t.v.row.Prefix, t.key(), otherUID(uid, live)))
+	return apierrors.NewConflict(t.v.gr(), t.name, fmt.Errorf("StorageError: invalid object, Code: 4, Key: %s%s/%s, ResourceVersion: 0, AdditionalErrorMsg: %w",
+		root, t.v.row.Prefix, t.key(), err))
 }
 
 func otherUID(uid types.UID, live api.Object) error {
 	return fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, live.GetUID()) //nolint:staticcheck // upstream's words
+}
+
+func otherVersion(version string, live api.Object) error {
+	return fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", version, live.GetResourceVersion()) //nolint:staticcheck // upstream's words
 }
 
 // wipeSystemFields clears what a client may not choose for a new object.

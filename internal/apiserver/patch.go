@@ -53,11 +53,11 @@ func (s *Server) servePatch(w http.ResponseWriter, r *http.Request, t target) er
 
 // readPatch reads a patch and its options.
 func (s *Server) readPatch(r *http.Request) (patchRequest, error) {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	kind := types.PatchType(mediaType)
-	if err != nil || !slices.Contains(s.patchTypes(), mediaType) {
+	if !s.routesPatch(r) {
 		return patchRequest{}, negotiate.UnroutedBody()
 	}
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	kind := types.PatchType(mediaType)
 	o, err := queryOptions(r, func(v *url.Values, o *metav1.PatchOptions) error {
 		return metav1.Convert_url_Values_To_v1_PatchOptions(v, o, nil)
 	})
@@ -69,6 +69,11 @@ func (s *Server) readPatch(r *http.Request) (patchRequest, error) {
 		return patchRequest{}, err
 	}
 	return patchRequest{kind, data, o}, invalidOptions("PatchOptions", metav1validation.ValidatePatchOptions(o, kind))
+}
+
+func (s *Server) routesPatch(r *http.Request) bool {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && slices.Contains(s.patchTypes(), mediaType)
 }
 
 // patchTypes are those served; apply needs a tracker.

@@ -47,10 +47,11 @@ func (v *version) fieldLabel(label, value string) (string, string, error) {
 	if label == "metadata.name" || label == "metadata.namespace" && (v.row.Namespaced || len(v.row.Fields) == 0) {
 		return label, value, nil
 	}
-	if alias, ok := v.row.FieldAliases[label]; ok {
-		label = alias
-	}
-	if _, ok := v.row.Fields[label]; ok {
+	if v.row.FieldAliases != nil {
+		if field, ok := v.row.FieldAliases[label]; ok {
+			return field, value, nil
+		}
+	} else if _, ok := v.row.Fields[label]; ok {
 		return label, value, nil
 	}
 	if len(v.row.Fields) == 0 {

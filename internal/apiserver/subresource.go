@@ -225,7 +225,12 @@ func (s *Server) performSub(ctx context.Context, t target, sub *api.Subresource,
 // applySub performs an operation that is one guarded update of the parent.
 func (s *Server) applySub(ctx context.Context, t target, sub *api.Subresource, body runtime.Object, dry bool) (runtime.Object, error) {
 	var out runtime.Object
+	var meant metav1.ObjectMeta
+	if meta, ok := body.(api.Object); ok {
+		meant.UID, meant.ResourceVersion = meta.GetUID(), meta.GetResourceVersion()
+	}
 	_, _, err := s.update(ctx, t, change{
+		uid: meant.UID, version: meant.ResourceVersion,
 		compute: func(live api.Object) (api.Object, error) {
 			changed, response, err := sub.Apply(live.DeepCopyObject().(api.Object), body)
 			out = response

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -105,7 +106,12 @@ func rowObject(v *version, m negotiate.Media, include metav1.IncludeObjectPolicy
 		}
 		return typed(o, v.gvk), nil
 	}
-	return partialOf(hub, m.Meta), nil
+	out := partialOf(hub, m.Meta)
+	if own := v.row.OwnAnnotation; own != "" {
+		out.Annotations = maps.Clone(out.Annotations)
+		delete(out.Annotations, own)
+	}
+	return out, nil
 }
 
 // partialOf is an object's metadata alone.

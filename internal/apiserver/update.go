@@ -26,8 +26,9 @@ const modifiedText = "the object has been modified; please apply your changes to
 type change struct {
 	// compute returns the object to be written, a defaulted hub object that the engine may keep. live is read-only, nil if there is none.
 	compute func(live api.Object) (api.Object, error)
-	// uid, if set, is the object that is meant.
-	uid types.UID
+	// uid, if set, is the object that is meant, and version, if set, the version of it.
+	uid     types.UID
+	version string
 	// manager is recorded for what changes; compute has done that itself if it is empty.
 	manager string
 	// allowCreate makes an absent object be created.
@@ -133,7 +134,7 @@ func (s *Server) updateOnce(ctx context.Context, t target, entry *store.Entry, c
 	if err != nil {
 		return nil, false, err
 	}
-	if err := checkUID(t, ch.uid, live, ch.dryRun); err != nil {
+	if err := checkPreconditions(t, ch, live); err != nil {
 		return nil, false, err
 	}
 	obj, err := ch.compute(live)

@@ -31,7 +31,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 	}
 	revision, invalid := parseVersion(o.ResourceVersion)
 	if invalid != nil {
-		return unreadable(v.row, invalid)
+		return invalid
 	}
 	ctx, cancel := s.watchContext(r.Context(), o.TimeoutSeconds)
 	defer cancel()
@@ -291,9 +291,17 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 // bookmark tells the client which revision it has reached.
 func (s *watchStream) bookmark(revision int64, initialEnd bool) error {
 	o := s.v.api.New()
+	if s.v.row.Empty != nil {
+		s.v.row.Empty(o)
+	}
 	o.SetResourceVersion(strconv.FormatInt(revision, 10))
 	if initialEnd {
-		o.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+		annotations := o.GetAnnotations()
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[metav1.InitialEventsAnnotationKey] = "true"
+		o.SetAnnotations(annotations)
 	}
 	s.sent = revision
 	frame, err := encodeEvent("BOOKMARK", o, s)

@@ -17,7 +17,7 @@ var (
 	tokenForm   = regexp.MustCompile(`eyJ2IjoibWV0YS5rOHMuaW8vdjEi[\w-]+`)
 	ageForm     = regexp.MustCompile(`^(\d+[smhd])+$`)
 	volumeForm  = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
-	versionForm = regexp.MustCompile(`(resourceVersion\\*"?: ?\\*"|ResourceVersion in record \()\d+`)
+	versionForm = regexp.MustCompile(`(resourceVersion\\*"?: ?\\*"|ResourceVersion in record \(|ResourceVersion in object meta: )\d+`)
 	portForm    = regexp.MustCompile(`([nN]odePort\\*":|nodePort:|:)3\d{4}\b`)
 	addressForm = regexp.MustCompile(`\d+\.\d+\.\d+\.\d+`)
 	hostForm    = regexp.MustCompile(`\d+\.\d+\.\d+\.\d+:\d{5}\b`)

@@ -1,6 +1,7 @@
 package admissionregistration
 
 import (
+	"reflect"
 	"slices"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -34,7 +35,7 @@ var MutatingWebhookConfigurations = api.Register(&api.Resource{
 	ValidateUpdate: api.CheckUpdate(validateMutating),
 	HasGeneration:  true,
 	SpecChanged: func(o, old api.Object) bool {
-		return differ(o.(*admissionv1.MutatingWebhookConfiguration).Webhooks, old.(*admissionv1.MutatingWebhookConfiguration).Webhooks)
+		return !reflect.DeepEqual(o.(*admissionv1.MutatingWebhookConfiguration).Webhooks, old.(*admissionv1.MutatingWebhookConfiguration).Webhooks)
 	},
 	Columns: hookColumns,
 	Cells: api.Print(func(c *admissionv1.MutatingWebhookConfiguration, p api.PrintOptions) []any {
@@ -56,7 +57,7 @@ var ValidatingWebhookConfigurations = api.Register(&api.Resource{
 	ValidateUpdate: api.CheckUpdate(validateValidating),
 	HasGeneration:  true,
 	SpecChanged: func(o, old api.Object) bool {
-		return differ(o.(*admissionv1.ValidatingWebhookConfiguration).Webhooks, old.(*admissionv1.ValidatingWebhookConfiguration).Webhooks)
+		return !reflect.DeepEqual(o.(*admissionv1.ValidatingWebhookConfiguration).Webhooks, old.(*admissionv1.ValidatingWebhookConfiguration).Webhooks)
 	},
 	Columns: hookColumns,
 	Cells: api.Print(func(c *admissionv1.ValidatingWebhookConfiguration, p api.PrintOptions) []any {

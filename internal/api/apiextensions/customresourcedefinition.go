@@ -32,7 +32,6 @@ var CustomResourceDefinitions = api.Register(&api.Resource{
 	Warnings:       api.Warn(definitionWarnings),
 	HasGeneration:  true,
 	AnyFinalizer:   true,
-	ReadyToDelete:  func(o api.Object) bool { return o.GetDeletionTimestamp() != nil },
 	MarkDeleting:   api.On(markDefinition),
 	Status: &api.Status{
 		PrepareUpdate: api.OnUpdate(func(d, old *apiextensionsv1.CustomResourceDefinition) {

@@ -20,6 +20,7 @@ var APIServices = api.Register(&api.Resource{
 	Group: "apiregistration.k8s.io", Name: "apiservices", Singular: "apiservice", Kind: "APIService",
 	Categories:   []string{"api-extensions"},
 	AnyFinalizer: true,
+	MetaOnUpdate: "UN",
 	Versions:     []api.Version{api.Serve[registrationv1.APIService, registrationv1.APIServiceList]("v1")},
 	Prefix:       "apiregistration.k8s.io/apiservices",
 

@@ -57,6 +57,8 @@ var DaemonSets = api.Register(&api.Resource{
 		return changed(a.Spec, b.Spec, &a.ObjectMeta, &b.ObjectMeta, false)
 	},
 
+	OwnAnnotation: appsv1.DeprecatedTemplateGeneration,
+	Empty:         api.On(func(ds *appsv1.DaemonSet) { setTemplateGeneration(ds, 0) }),
 	Columns: slices.Concat([]metav1.TableColumnDefinition{
 		api.NameColumn,
 		api.Column("Desired", "integer", appsv1.DaemonSetStatus{}.SwaggerDoc()["desiredNumberScheduled"]),

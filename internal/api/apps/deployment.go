@@ -46,6 +46,7 @@ var Deployments = api.Register(&api.Resource{
 		return changed(a.Spec, b.Spec, &a.ObjectMeta, &b.ObjectMeta, true)
 	},
 
+	Empty: api.On(func(o *appsv1.Deployment) { o.Spec.Replicas = new(int32) }),
 	Columns: slices.Concat([]metav1.TableColumnDefinition{
 		api.NameColumn,
 		api.Column("Ready", "string", "Number of the pod with ready state"),

@@ -47,6 +47,7 @@ var ReplicaSets = api.Register(&api.Resource{
 		return changed(a.Spec, b.Spec, &a.ObjectMeta, &b.ObjectMeta, false)
 	},
 
+	Empty: api.On(func(o *appsv1.ReplicaSet) { o.Spec.Replicas = new(int32) }),
 	Columns: slices.Concat([]metav1.TableColumnDefinition{
 		api.NameColumn,
 		api.Column("Desired", "integer", appsv1.ReplicaSetSpec{}.SwaggerDoc()["replicas"]),

@@ -55,6 +55,7 @@ var StatefulSets = api.Register(&api.Resource{
 		return changed(a.Spec, b.Spec, &a.ObjectMeta, &b.ObjectMeta, false)
 	},
 
+	Empty: api.On(func(o *appsv1.StatefulSet) { o.Spec.Replicas = new(int32) }),
 	Columns: slices.Concat([]metav1.TableColumnDefinition{
 		api.NameColumn,
 		api.Column("Ready", "string", "Number of the pod with ready state"),

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"clipper.dev/clipper/internal/api"
@@ -17,10 +18,15 @@ var ComponentStatuses = api.Register(&api.Resource{
 	ShortNames: []string{"cs"},
 	Versions:   []api.Version{componentStatusV1()},
 	Verbs:      []string{"get", "list"},
-	Observe: func(ctx context.Context, env api.Env, _ api.Observation) ([]api.Object, error) {
+	Observe: func(ctx context.Context, env api.Env, asked api.Observation) ([]api.Object, error) {
 		var out []api.Object
 		for _, c := range env.Components(ctx) {
-			out = append(out, componentStatus(c))
+			if asked.Name == "" || asked.Name == c.Name {
+				out = append(out, componentStatus(c))
+			}
+		}
+		if asked.Name != "" && len(out) == 0 {
+			return nil, apierrors.NewNotFound(corev1.Resource("componentstatus"), asked.Name) // as upstream says it
 		}
 		return out, nil
 	},

@@ -34,6 +34,7 @@ var Namespaces = api.Register(&api.Resource{
 	NameRule:                 apivalidation.ValidateNamespaceName,
 	AllowUnconditionalUpdate: true,
 	ReadyToDelete:            func(o api.Object) bool { return len(o.(*corev1.Namespace).Spec.Finalizers) == 0 },
+	MarkCollects:             true,
 	MarkDeleting:             api.On(func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating }),
 	ReturnsDeleted:           true,
 

@@ -11,6 +11,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -122,6 +123,12 @@ func bindToken(ctx context.Context, env api.Env, ask *api.TokenRequest, ref *aut
 	}
 	if gvk.Kind == "Node" {
 		namespace = ""
+	}
+	if ref.Name == "" {
+		return apierrors.NewBadRequest("Name parameter required.")
+	}
+	if problems := path.IsValidPathSegmentName(ref.Name); len(problems) > 0 {
+		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", ref.Name, strings.Join(problems, ";")))
 	}
 	obj, err := env.Client().Get(ctx, corev1.SchemeGroupVersion.WithResource(resource), namespace, ref.Name)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"clipper.dev/clipper/internal/api"
@@ -21,6 +22,7 @@ var Events = api.Register(&api.Resource{
 	Kind:        "Event",
 	ShortNames:  []string{"ev"},
 	Namespaced:  true,
+	LooseMeta:   true, // validateEvent looks at it, after other things
 	Versions:    []api.Version{version()},
 	StoredAs:    corev1.SchemeGroupVersion.WithKind("Event"),
 	Prefix:      "events",
@@ -40,6 +42,8 @@ var Events = api.Register(&api.Resource{
 
 // fieldAliases lead from this group's names of the selectable fields to core's.
 var fieldAliases = map[string]string{
+	"reason":                    "reason",
+	"type":                      "type",
 	"reportingController":       "reportingComponent",
 	"regarding.kind":            "involvedObject.kind",
 	"regarding.namespace":       "involvedObject.namespace",
@@ -107,6 +111,7 @@ func fromCore(e *corev1.Event) *eventsv1.Event {
 
 func validateEvent(ev *corev1.Event) (e check.Errors) {
 	e.Add(core.ValidateEvent(ev, "reportingController")...)
+	e.Add(apivalidation.ValidateObjectMeta(&ev.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))...)
 	e.Add(validateSeries(ev)...)
 	if ev.EventTime.Time.IsZero() {
 		e.Required(field.NewPath("eventTime"), "")
@@ -144,6 +149,7 @@ func validateSeries(ev *corev1.Event) (e check.Errors) {
 // validateEventUpdate lets the series grow and nothing else change.
 func validateEventUpdate(ev, old *corev1.Event) (e check.Errors) {
 	e.Add(core.ValidateEvent(ev, "reportingController")...)
+	e.Add(apivalidation.ValidateObjectMetaUpdate(&ev.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata"))...)
 	if ev.Series != nil && (old.Series == nil || *ev.Series != *old.Series) {
 		e.Add(validateSeries(ev)...)
 	}

@@ -2,10 +2,10 @@ package networking
 
 import (
 	"net/netip"
+	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -34,7 +34,7 @@ var NetworkPolicies = api.Register(&api.Resource{
 	AllowUnconditionalUpdate: true,
 	HasGeneration:            true,
 	SpecChanged: func(n, o api.Object) bool {
-		return !equality.Semantic.DeepEqual(n.(*networkingv1.NetworkPolicy).Spec, o.(*networkingv1.NetworkPolicy).Spec)
+		return !reflect.DeepEqual(n.(*networkingv1.NetworkPolicy).Spec, o.(*networkingv1.NetworkPolicy).Spec) // as upstream: an empty list is not none
 	},
 
 	Columns: []metav1.TableColumnDefinition{

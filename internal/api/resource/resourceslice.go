@@ -26,8 +26,13 @@ var ResourceSlices = api.Register(&api.Resource{
 
 	Default:       api.On(defaultSlice),
 	PrepareCreate: api.On(func(s *resourcev1.ResourceSlice) { dropAlpha(s, nil) }),
-	PrepareUpdate: api.OnUpdate(dropAlpha),
-	Validate:      api.Check(func(s *resourcev1.ResourceSlice) check.Errors { return validateSlice(s, nil) }),
+	PrepareUpdate: api.OnUpdate(func(s, old *resourcev1.ResourceSlice) {
+		if !equality.Semantic.DeepEqual(s.Spec, old.Spec) {
+			s.Generation = old.Generation + 1 // what is dropped below counts too
+		}
+		dropAlpha(s, old)
+	}),
+	Validate: api.Check(func(s *resourcev1.ResourceSlice) check.Errors { return validateSlice(s, nil) }),
 	ValidateUpdate: api.CheckUpdate(func(n, o *resourcev1.ResourceSlice) check.Errors {
 		return validateSlice(n, o)
 	}),
@@ -39,10 +44,8 @@ var ResourceSlices = api.Register(&api.Resource{
 	}),
 	AllowUnconditionalUpdate: true,
 	HasGeneration:            true,
-	SpecChanged: func(n, o api.Object) bool {
-		return !equality.Semantic.DeepEqual(n.(*resourcev1.ResourceSlice).Spec, o.(*resourcev1.ResourceSlice).Spec)
-	},
-	UnknownField: "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: %s",
+	SpecChanged:              func(n, o api.Object) bool { return false }, // PrepareUpdate counts
+	UnknownField:             "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: %s",
 	Fields: map[string]func(api.Object) string{
 		resourcev1.ResourceSliceSelectorNodeName: api.Select(sliceNode),
 		resourcev1.ResourceSliceSelectorDriver:   api.Select(func(s *resourcev1.ResourceSlice) string { return s.Spec.Driver }),

@@ -188,10 +188,15 @@ func empty(s *shape, x side) bool {
 			return false
 		}
 	}
-	return true
+	return s.owners == nil || !has(s.owners, x)
 }
 
 func (c *comparison) structure(s *shape, l, r side) {
+	// Nobody owns who owns what; what templates say of it is a field like others, which nobody sets.
+	if s.owners != nil && len(c.path) > 1 && (has(s.owners, l) || has(s.owners, r)) {
+		c.ok = false
+		return
+	}
 	for i := range s.fields {
 		f := &s.fields[i]
 		lf, rf := fieldOf(f, l), fieldOf(f, r)
@@ -202,6 +207,10 @@ func (c *comparison) structure(s *shape, l, r side) {
 		c.values(f.shape, lf, rf)
 		c.path = c.path[:len(c.path)-1]
 	}
+}
+
+func has(f *value.FieldCacheEntry, x side) bool {
+	return x.state == present && !f.CanOmit(f.GetFrom(x.v))
 }
 
 func fieldOf(f *fieldShape, x side) side {

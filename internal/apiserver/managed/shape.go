@@ -18,6 +18,7 @@ type shape struct {
 	kind   shapeKind
 	entry  *value.TypeReflectCacheEntry // of the Go type
 	fields []fieldShape                 // of a structure, by name
+	owners *value.FieldCacheEntry       // of a structure that is metadata: its managed fields, which are no field of it
 	elem   *shape                       // of a dictionary's or list's items
 	keys   []keyShape                   // of a keyed list's items
 }
@@ -121,7 +122,8 @@ func (s *shapes) fillMap(out *shape, t reflect.Type, schema *smd.Schema, m *smd.
 		out.kind = structure
 		for _, f := range out.entry.OrderedFields() {
 			if t == metaType && f.JsonName == "managedFields" {
-				continue // nobody owns who owns what
+				out.owners = f
+				continue
 			}
 			ref := m.ElementType
 			if field, ok := m.FindField(f.JsonName); ok {
