@@ -37,6 +37,18 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 			return nil, fmt.Errorf("--eviction-hard: %w", err)
 		}
 	}
+	policies, err := o.policies()
+	if err != nil {
+		return nil, err
+	}
+	kubeReserved, err := parseReserved("--kube-reserved", o.KubeReserved)
+	if err != nil {
+		return nil, err
+	}
+	systemReserved, err := parseReserved("--system-reserved", o.SystemReserved)
+	if err != nil {
+		return nil, err
+	}
 	endpoint := o.RuntimeEndpoint
 	if endpoint == "" {
 		endpoint = "unix://" + l.RuntimeSocket()
@@ -52,6 +64,7 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 		},
 		ClusterDNS: []string{l.ServiceIP(dnsServiceIP).String()}, ClusterDomain: clusterDomain,
 		MaxPods: int(o.MaxPods), Version: KubernetesVersion, EvictionHard: thresholds,
+		KubeReserved: kubeReserved, SystemReserved: systemReserved, Resources: policies,
 		Logger: n.log.With("component", "kubelet"),
 	})
 	if err != nil {

@@ -60,6 +60,8 @@ type NodeOptions struct {
 	MaxPods         int32
 	EvictionHard    []string // signal<value; none is upstream's defaults
 	LogLevel        string
+
+	ResourceOptions
 }
 
 // AgentOptions say how a node joins and runs.
@@ -114,6 +116,7 @@ func (o *NodeOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.StaticPodPath, "pod-manifest-path", "", "folder of static pods")
 	f.Int32Var(&o.MaxPods, "max-pods", 110, "how many pods the node takes")
 	f.StringSliceVar(&o.EvictionHard, "eviction-hard", nil, "from when on the node evicts pods: signal<value, as memory.available<100Mi or imagefs.available<15% (default: Kubernetes')")
+	o.ResourceOptions.addFlags(f)
 	f.StringVar(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 

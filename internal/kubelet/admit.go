@@ -46,11 +46,15 @@ func (k *Kubelet) admit(ctx context.Context, pod *corev1.Pod, running bool) *adm
 	defer k.pods.admission.Unlock()
 	if running {
 		k.pods.admitted[pod.UID] = pod
-		return nil
+		return k.allocate(ctx, pod)
 	}
 	p := k.pressure.get()
 	in := admission.Input{
 		Pod: pod, Node: k.node.Node(), Others: k.pods.holding(pod.UID), Allocatable: k.allocatable,
+		Allocate: func() (corev1.ResourceList, *admission.Refusal) {
+			refusal := k.allocate(ctx, pod)
+			return k.resources.Allocatable(pod, k.allocatable), refusal
+		},
 		MemoryPressure: p.Memory, DiskPressure: p.Disk, PIDPressure: p.PID,
 		UnsafeSysctls: k.cfg.AllowedUnsafeSysctls, AppArmor: appArmor(), GroupsPolicy: k.knowsGroupsPolicy(),
 	}

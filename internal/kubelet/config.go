@@ -17,6 +17,7 @@ import (
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/kubelet/eviction"
+	"clipper.dev/clipper/internal/kubelet/resources"
 )
 
 // Config is what a kubelet is made from. Zero values are upstream's defaults unless a field says otherwise.
@@ -73,6 +74,8 @@ type Config struct {
 	PodPIDsLimit int64
 	// KubeReserved and SystemReserved are kept from pods.
 	KubeReserved, SystemReserved corev1.ResourceList
+	// Resources says how pods get CPUs and memory of their own. CPUs that it reserves by their numbers take the place of those that are reserved here.
+	Resources resources.Policies
 	// EvictionHard are the thresholds from which pods are evicted at once; nil is upstream's, an empty map none.
 	EvictionHard map[eviction.Signal]eviction.Value
 	// EvictionSoft with EvictionSoftGrace are thresholds that may be crossed for a time.
@@ -150,7 +153,7 @@ func (c *Config) complete() error {
 	if c.EvictionHard == nil {
 		c.EvictionHard = eviction.DefaultHard()
 	}
-	return nil
+	return c.reserveNamed()
 }
 
 // defaultPod returns the defaulting of the pods' row in the table of kinds; nil when it isn't linked in.

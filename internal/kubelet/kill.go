@@ -165,6 +165,7 @@ func (w *worker) clean(ctx context.Context, pod *corev1.Pod) outcome {
 	if err := w.k.updateQOS(); err != nil {
 		return outcome{err: err}
 	}
+	w.k.resources.Forget(pod.UID)
 	w.k.objects.Forget(pod.UID)
 	w.k.users.release(pod.UID)
 	w.k.tokens.forget(pod.UID)

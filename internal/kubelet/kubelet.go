@@ -23,6 +23,7 @@ import (
 	"clipper.dev/clipper/internal/kubelet/images"
 	"clipper.dev/clipper/internal/kubelet/node"
 	"clipper.dev/clipper/internal/kubelet/objects"
+	"clipper.dev/clipper/internal/kubelet/resources"
 	"clipper.dev/clipper/internal/kubelet/volumes"
 	"clipper.dev/clipper/internal/kubelet/volumes/csi"
 )
@@ -49,6 +50,7 @@ type Kubelet struct {
 	attach    *attachWait
 	csi       *csi.Plugin
 	dra       *dra.Manager
+	resources *resources.Manager
 	users     *users
 	tokens    *tokens
 	health    health
@@ -103,6 +105,9 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := k.openClaims(); err != nil {
 		return nil, err
 	}
+	if err := k.openResources(); err != nil {
+		return nil, err
+	}
 	k.local = newLocalVolumes(cfg)
 	k.users = newUsers(k.volumes.PodDir, cfg.MaxPods)
 	return k, nil
@@ -141,10 +146,14 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	k.statuses = newStatuses(ctx, k.cfg.Client, k.logger)
 	k.node = k.newNode()
 	k.dra.Start(ctx)
+	if err := k.resources.Start(ctx); err != nil {
+		return err
+	}
 	k.events.Event(node.Reference(k.cfg.NodeName), corev1.EventTypeNormal, "Starting", "Starting kubelet.")
 
 	g.Go(func() error { return k.events.Run(ctx) })
 	g.Go(func() error { return k.node.Run(ctx) })
+	g.Go(func() error { return k.resources.Run(ctx) })
 	g.Go(func() error { return k.cri.Watch(ctx, k.pods.changed, k.listed) })
 	g.Go(func() error { return k.followStatic(ctx) })
 	g.Go(func() error { return k.followAPI(ctx, func() { k.sourcesReady.Store(true); k.adoptOrphans(ctx) }) })
@@ -180,7 +189,7 @@ func (k *Kubelet) newNode() *node.Manager {
 	return node.New(node.Config{
 		Client: k.cfg.Client, Events: k.events, Name: k.cfg.NodeName, Addresses: k.hostIPs,
 		Labels: k.cfg.Labels, Annotations: k.local.annotations(), Taints: k.cfg.Taints, ProviderID: k.cfg.ProviderID, Port: k.port(), Version: k.cfg.Version,
-		Machine: k.machine, Capacity: k.capacity, Allocatable: k.allocatable,
+		Machine: k.machine, Capacity: k.capacity, Allocatable: k.allocatable, Plugins: k.resources.Capacity, Fresh: k.resources.Fresh(),
 		Health: k.checkRuntime, Pressure: k.pressure.get, Images: k.listImages, InUse: k.csi.InUse, Changed: k.nodeChanged, Logger: k.logger,
 	})
 }

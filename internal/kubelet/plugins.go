@@ -57,7 +57,7 @@ func (k *Kubelet) followPlugins(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	return plugins.New(plugins.Config{Dir: dir, Handlers: map[string]plugins.Handler{registerapi.CSIPlugin: k.csi, registerapi.DRAPlugin: k.dra}, Logger: k.logger}).Run(ctx, changes)
+	return plugins.New(plugins.Config{Dir: dir, Handlers: map[string]plugins.Handler{registerapi.CSIPlugin: k.csi, registerapi.DRAPlugin: k.dra, registerapi.DevicePlugin: k.resources.Plugins()}, Logger: k.logger}).Run(ctx, changes)
 }
 
 // attachPatience is how long a pod's start waits at a time for a volume to be attached.

@@ -257,6 +257,23 @@ func mirrors(pod, mirror *corev1.Pod, uid types.UID) bool {
 	return lifecycle.IsStatic(pod) && mirror != nil && mirror.UID == uid
 }
 
+// admittedPod returns a pod as it was granted last; nil if it wasn't.
+func (p *pods) admittedPod(uid types.UID) *corev1.Pod {
+	p.admission.Lock()
+	defer p.admission.Unlock()
+	return p.admitted[uid]
+}
+
+// observed returns what the runtime last said of a pod; nil if that isn't known.
+func (p *pods) observed(uid types.UID) *lifecycle.Observed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.workers[uid]; e != nil {
+		return e.observed
+	}
+	return nil
+}
+
 // has tells whether a pod has a worker.
 func (p *pods) has(uid types.UID) bool {
 	p.mu.Lock()

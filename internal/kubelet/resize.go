@@ -134,6 +134,9 @@ func (k *Kubelet) admitResize(ctx context.Context, pod *corev1.Pod) (reason, mes
 	if lifecycle.IsStatic(pod) {
 		return corev1.PodReasonInfeasible, "In-place resize of static-pods is not supported"
 	}
+	if problem := k.refusePinned(pod); problem != "" {
+		return corev1.PodReasonInfeasible, problem
+	}
 	requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
 		want, have := requests[name], k.allocatable[name]

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -98,11 +99,13 @@ func (r *syncRun) tryStart(ctx context.Context, ref lifecycle.Ref, c *corev1.Con
 	if err != nil {
 		return r.fail(c, reasonConfig, cri.Message(err))
 	}
+	r.k.resources.Pin(r.pod, c.Name, config.Linux.Resources)
 	created, err := r.k.cri.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: r.sandboxID, Config: config, SandboxConfig: r.sandbox})
 	if err != nil {
 		return r.fail(c, reasonCreate, cri.Message(err))
 	}
 	r.event(c, corev1.EventTypeNormal, "Created", "Container created")
+	r.k.resources.Started(r.pod, c.Name)
 	return r.launch(ctx, c, created.ContainerId)
 }
 
@@ -192,9 +195,14 @@ func (r *syncRun) describe(ctx context.Context, ref lifecycle.Ref, c *corev1.Con
 	if err != nil {
 		return nil, err
 	}
+	plugged, err := r.k.resources.Options(ctx, r.pod, c)
+	if err != nil {
+		return nil, err
+	}
 	return criconfig.Container(r.k.translate, criconfig.ContainerInput{
 		Pod: r.pod, Ref: ref, RestartCount: restarts, ImageRef: image.Ref, ImageUser: image.User,
-		Env: env, Mounts: mounts, Devices: r.devices(c), CDI: claimed, TargetID: target, Users: r.users,
+		Env: slices.Concat(plugged.Env, env), Mounts: slices.Concat(plugged.Mounts, mounts), Devices: slices.Concat(plugged.Devices, r.devices(c)),
+		CDI: slices.Concat(claimed, plugged.CDI), Annotations: plugged.Annotations, TargetID: target, Users: r.users,
 	})
 }
 

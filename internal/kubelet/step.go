@@ -319,6 +319,7 @@ func (w *worker) report() {
 		status = lifecycle.Finish(w.pod, status)
 	}
 	w.k.dra.AddStatus(w.pod, &status, &w.status)
+	w.k.resources.Health(w.uid, &status)
 	if w.status.Phase == corev1.PodPending && status.Phase == corev1.PodRunning {
 		w.k.metrics.podStart.Observe(w.now.Sub(w.since).Seconds())
 	}

@@ -34,6 +34,9 @@ type Input struct {
 	// Others are the pods that hold resources of the node.
 	Others      []*corev1.Pod
 	Allocatable corev1.ResourceList
+	// Allocate gives the pod what has a place on the node, CPUs, memory and devices, before anything is counted; it returns what the node can give then.
+	// nil is that nothing has one.
+	Allocate func() (corev1.ResourceList, *Refusal)
 	// MemoryPressure, DiskPressure and PIDPressure tell what the node lacks.
 	MemoryPressure, DiskPressure, PIDPressure bool
 	// UnsafeSysctls are allowed beyond the safe ones.
@@ -51,12 +54,20 @@ var logger klog.Logger
 
 // Check returns nil when the pod may run.
 func Check(in Input) *Refusal {
-	for _, check := range []func(*Input) *Refusal{checkPressure, checkSysctls, checkOS, checkGroups, checkAppArmor, checkPlacement, checkResources} {
+	for _, check := range []func(*Input) *Refusal{checkPressure, checkSysctls, allocate, checkOS, checkGroups, checkAppArmor, checkPlacement, checkResources} {
 		if r := check(&in); r != nil {
 			return r
 		}
 	}
 	return nil
+}
+
+// allocate has the node's managers decide.
+func allocate(in *Input) (refusal *Refusal) {
+	if in.Allocate != nil {
+		in.Allocatable, refusal = in.Allocate()
+	}
+	return refusal
 }
 
 // isCritical tells whether a pod is exempt from pressure.

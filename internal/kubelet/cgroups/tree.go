@@ -35,6 +35,8 @@ type Tree struct {
 	// mounts lists the hierarchies; for version 2 there is one. of tells which hierarchy a controller is in.
 	mounts []string
 	of     map[string]string
+	// Unbounded tells pods whose CPU isn't limited as a whole: their containers have CPUs for themselves. nil is none.
+	Unbounded func(*corev1.Pod) bool
 }
 
 // New looks at the machine's control groups. root is the group below which everything is made, as "/clipper".
@@ -143,11 +145,19 @@ func (t *Tree) EnsurePod(pod *corev1.Pod) (string, error) {
 	if err := t.make(path); err != nil {
 		return "", err
 	}
-	return path, t.apply(path, PodLimits(pod))
+	return path, t.apply(path, t.limits(pod))
+}
+
+func (t *Tree) limits(pod *corev1.Pod) Limits {
+	l := PodLimits(pod)
+	if t.Unbounded != nil && t.Unbounded(pod) {
+		l.CPUQuota = 0
+	}
+	return l
 }
 
 // UpdatePod writes the pod's limits anew.
-func (t *Tree) UpdatePod(pod *corev1.Pod) error { return t.apply(t.PodPath(pod), PodLimits(pod)) }
+func (t *Tree) UpdatePod(pod *corev1.Pod) error { return t.apply(t.PodPath(pod), t.limits(pod)) }
 
 // LoosenPod takes the pod's own bounds off while its containers' bounds change; UpdatePod sets them again.
 func (t *Tree) LoosenPod(pod *corev1.Pod) error {

@@ -59,6 +59,10 @@ type Config struct {
 	Version               string
 	Machine               *Machine
 	Capacity, Allocatable corev1.ResourceList
+	// Plugins tells what device plugins offer of capacity, and how much of it can be given.
+	Plugins func() (capacity, allocatable corev1.ResourceList)
+	// Fresh tells that what the Node object says of extended resources when the kubelet starts is outdated.
+	Fresh bool
 	// Health asks the runtime.
 	Health func(context.Context) Health
 	// Pressure and Images tell what else is reported.
@@ -82,6 +86,7 @@ type Manager struct {
 
 	reported time.Time
 	started  time.Time
+	outdated []corev1.ResourceName // resources in the status that nothing stands for any more
 }
 
 // New returns a manager.
@@ -197,7 +202,7 @@ func (m *Manager) report(ctx context.Context) error {
 		written, err := client.Nodes.UpdateStatus(ctx, m.cfg.Client, next)
 		switch {
 		case err == nil:
-			m.reported = now
+			m.reported, m.outdated = now, nil
 			m.remember(written)
 			m.tell(&node.Status, &next.Status)
 			return nil
@@ -311,6 +316,9 @@ func (m *Manager) registerOnce(ctx context.Context) (*corev1.Node, error) {
 	}
 	m.tellReboot(existing)
 	next := existing.DeepCopy()
+	if m.cfg.Fresh {
+		m.outdated = extended(existing.Status.Capacity)
+	}
 	if next.Labels == nil {
 		next.Labels = map[string]string{}
 	}

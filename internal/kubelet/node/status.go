@@ -2,9 +2,11 @@ package node
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -17,6 +19,12 @@ func (m *Manager) setStatus(s *corev1.NodeStatus, health Health, images []corev1
 	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: m.cfg.Name})
 	s.Capacity = overlay(s.Capacity, m.cfg.Capacity)
 	s.Allocatable = overlay(s.Allocatable, m.cfg.Allocatable)
+	for _, name := range m.outdated {
+		s.Capacity[name], s.Allocatable[name] = *resource.NewQuantity(0, resource.DecimalSI), *resource.NewQuantity(0, resource.DecimalSI)
+	}
+	if capacity, allocatable := m.cfg.Plugins(); len(capacity) > 0 {
+		s.Capacity, s.Allocatable = overlay(s.Capacity, capacity), overlay(s.Allocatable, allocatable)
+	}
 	s.DaemonEndpoints.KubeletEndpoint.Port = m.cfg.Port
 	s.NodeInfo = m.cfg.Machine.Info
 	s.NodeInfo.ContainerRuntimeVersion = health.Version
@@ -37,6 +45,17 @@ func (m *Manager) setStatus(s *corev1.NodeStatus, health Health, images []corev1
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", health.message()
 	}
 	set(s, ready, now)
+}
+
+// extended lists the resources that aren't Kubernetes' own.
+func extended(list corev1.ResourceList) []corev1.ResourceName {
+	var out []corev1.ResourceName
+	for name := range list {
+		if strings.Contains(string(name), "/") && !strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // overlay sets own values and keeps resources that others have added.
