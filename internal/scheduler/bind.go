@@ -82,6 +82,9 @@ func (e *effects) carryOut(ctx context.Context, d decision) {
 		e.writeVolumes(ctx, d)
 		return
 	}
+	if d.claims != nil && (!e.writeClaims(ctx, d) || d.claims.waits) {
+		return
+	}
 	e.bind(ctx, d)
 }
 
@@ -100,6 +103,9 @@ func (e *effects) bind(ctx context.Context, d decision) {
 	if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil {
 		e.cfg.Logger.Warn("binding failed", "pod", d.pod.fullName(), "node", d.node, "error", err)
 		e.cfg.Events.Eventf(pod, corev1.EventTypeWarning, "FailedScheduling", "binding rejected: %v", err)
+	}
+	if d.claims != nil {
+		e.releaseClaims(ctx, d)
 	}
 	e.failed <- d.pod
 }
@@ -131,6 +137,7 @@ func (e *effects) volumesFailed(ctx context.Context, d decision, err error) {
 func (e *effects) tellWhy(ctx context.Context, d decision) {
 	pod := d.pod.pod
 	e.cfg.Events.Event(pod, corev1.EventTypeWarning, "FailedScheduling", d.message)
+	e.freeClaims(ctx, d)
 	status := map[string]any{}
 	condition := corev1.PodCondition{
 		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: d.message,

@@ -19,8 +19,9 @@ type class struct {
 	rejected *refusal // why no node whatever will do
 	names    map[string]bool
 	unnamed  *refusal // why nodes that are not among names won't do
-	position uint64   // in the cluster's change log
-	usedAt   uint64   // the decision that used it last, for eviction
+	claims   *claimedDevices
+	position uint64 // in the cluster's change log
+	usedAt   uint64 // the decision that used it last, for eviction
 
 	// Room to work in, used again by each decision.
 	feasible       []*cell
@@ -38,6 +39,9 @@ func newClass(all []plugin, p *podInfo, c *cluster) *class {
 		}
 		r.plugin = pl.name()
 		k.rules = append(k.rules, r)
+		if r.claims != nil {
+			k.claims = r.claims
+		}
 		if r.reject != "" && k.rejected == nil {
 			k.rejected = &refusal{plugin: r.plugin, reasons: []string{r.reject}, unresolvable: true}
 		}

@@ -1,10 +1,14 @@
 package scheduler
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+
+	"clipper.dev/clipper/internal/scheduler/devices"
 )
 
 // The first columns of resources; further ones are given to names as they appear.
@@ -40,6 +44,8 @@ type cluster struct {
 	namespaces map[string]labels.Set
 	workloads  workloads
 	volumes    volumes
+	devices    *devices.Inventory
+	now        time.Time // of the decision that is being made
 
 	carried     map[string]*carriedTerm // affinity terms of pods that are there or wait
 	carriedIn   map[string][]*carriedTerm
@@ -64,7 +70,7 @@ func newCluster() *cluster {
 	c := &cluster{
 		byName: map[string]*node{}, pods: map[types.UID]*podInfo{}, columns: map[corev1.ResourceName]int{}, images: map[string]*imageState{},
 		topologies: map[string]*topology{}, allTallies: map[*tally]bool{}, tallies: map[string][]*tally{}, namespaces: map[string]labels.Set{},
-		workloads: newWorkloads(), volumes: newVolumes(), carried: map[string]*carriedTerm{}, carriedIn: map[string][]*carriedTerm{}, sweepAt: mostCarried, relations: 1,
+		workloads: newWorkloads(), volumes: newVolumes(), devices: devices.New(), carried: map[string]*carriedTerm{}, carriedIn: map[string][]*carriedTerm{}, sweepAt: mostCarried, relations: 1,
 	}
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage, corev1.ResourcePods} {
 		c.column(name)

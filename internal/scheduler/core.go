@@ -23,11 +23,12 @@ type core struct {
 	cluster       *cluster
 	queue         *queue
 	plugins       []plugin
-	passing       *class // of the pod with volumes that was decided last
+	passing       *class // of the pod with volumes or claims that was decided last
 	classes       map[string]*class
 	decisions     uint64
 	nominated     map[types.UID]*podInfo // pods that wait for room or volumes on a node, accounted to it
 	budgets       map[string]*policyv1.PodDisruptionBudget
+	held          map[types.UID]*podInfo // pods whose claims are not there yet
 }
 
 // decision is what is to be done with a pod.
@@ -38,6 +39,10 @@ type decision struct {
 	node string
 	// volumes are to be written, and the pod not bound: it is tried again when its claims are bound.
 	volumes *volumePlan
+	// claims are to be written before the pod is bound, and if it waits for them, it isn't bound but tried again.
+	claims *claimPlan
+	// release frees devices.
+	release release
 	// message says why not; victims are to be evicted from nominate so that it will.
 	message  string
 	nominate string
@@ -51,7 +56,7 @@ type decision struct {
 func newCore(schedulerName string) *core {
 	return &core{
 		schedulerName: schedulerName, cluster: newCluster(), queue: newQueue(), plugins: plugins(),
-		classes: map[string]*class{}, nominated: map[types.UID]*podInfo{}, budgets: map[string]*policyv1.PodDisruptionBudget{},
+		classes: map[string]*class{}, nominated: map[types.UID]*podInfo{}, budgets: map[string]*policyv1.PodDisruptionBudget{}, held: map[types.UID]*podInfo{},
 	}
 }
 
@@ -111,6 +116,9 @@ func (s *core) setPod(pod *corev1.Pod, now time.Time) {
 		return
 	}
 	p := s.newPodInfo(pod)
+	if p.held = s.cluster.holds(pod); p.held {
+		s.held[pod.UID] = p
+	}
 	s.queue.add(p, now)
 	if node := pod.Status.NominatedNodeName; node != "" && s.nominated[pod.UID] == nil {
 		s.nominate(p, node) // Before a restart, or by somebody else.
@@ -193,14 +201,20 @@ func (s *core) next(now time.Time) (decision, bool) {
 		if p == nil {
 			return decision{}, false
 		}
-		if d := s.decide(p, now); d.volumes == nil || len(d.volumes.volumes)+len(d.volumes.claims) > 0 {
+		if d := s.decide(p, now); !d.waitsOnly() {
 			return d, true
 		}
-		// All is ordered already: the pod goes on waiting for its volumes.
+		// All is ordered already: the pod goes on waiting for its volumes or devices.
 	}
 }
 
+// waitsOnly tells that there is nothing to be done.
+func (d *decision) waitsOnly() bool {
+	return d.volumes != nil && len(d.volumes.volumes)+len(d.volumes.claims) == 0 || d.claims != nil && d.claims.waits && len(d.claims.steps) == 0
+}
+
 func (s *core) decide(p *podInfo, now time.Time) decision {
+	s.cluster.now = now
 	nominated := ""
 	if r := s.nominated[p.pod.UID]; r != nil {
 		nominated = r.node
@@ -211,16 +225,16 @@ func (s *core) decide(p *podInfo, now time.Time) decision {
 	k := s.classOf(p)
 	k.refresh(s.cluster)
 	if n := s.cluster.byName[nominated]; n != nil && k.verdict(n.slot) == nil {
-		return s.place(p, n, now)
+		return s.place(p, k, n, now)
 	}
 	if slot, ok := k.best(); ok {
-		return s.place(p, s.cluster.nodes[slot], now)
+		return s.place(p, k, s.cluster.nodes[slot], now)
 	}
 	return s.refuse(p, k, nominated, now)
 }
 
-// place gives a pod a node, or asks for the volumes that it needs there first.
-func (s *core) place(p *podInfo, n *node, now time.Time) decision {
+// place gives a pod a node, or asks for the volumes and devices that it needs there first.
+func (s *core) place(p *podInfo, k *class, n *node, now time.Time) decision {
 	if claims, wrong := s.cluster.volumes.sortClaims(p.pod); claims != nil && wrong == "" {
 		if plan, _ := s.cluster.volumes.plan(claims, n.api); plan.waits {
 			p.unassume = s.cluster.volumes.assume(plan)
@@ -229,6 +243,11 @@ func (s *core) place(p *podInfo, n *node, now time.Time) decision {
 			p.readyAt = now
 			s.nominate(p, n.api.Name)
 			return decision{pod: p, node: n.api.Name, volumes: &plan}
+		}
+	}
+	if k.claims != nil {
+		if plan := k.claims.plan(n.slot); plan.waits || len(plan.steps) > 0 {
+			return s.placeWithClaims(p, plan, n, now)
 		}
 	}
 	p.node = n.api.Name
@@ -241,9 +260,15 @@ func (s *core) refuse(p *podInfo, k *class, nominated string, now time.Time) dec
 	d := decision{pod: p}
 	var wait event
 	d.message, wait = s.explain(k)
-	found := s.preempt(p, k, nominated, now)
+	var found preemption
+	if d.release = k.freeable(); d.release.message != notFound && s.cluster.count > 0 {
+		found = s.preempt(p, k, nominated, now)
+	}
+	if s.cluster.count > 0 {
+		d.message += " " + d.release.message
+	}
 	if found.outcome != "" {
-		d.message += " " + found.outcome
+		d.message += ", " + found.outcome
 	}
 	d.nominate, d.victims, d.keepNomination = found.node, found.victims, found.keep
 	if d.nominate != "" {
@@ -321,8 +346,8 @@ func (s *core) dropNomination(uid types.UID) bool {
 func (s *core) classOf(p *podInfo) *class {
 	s.decisions++
 	key := p.key(s.cluster)
-	if looksAtVolumes(p.pod) {
-		// Storage is not kept by class: what is known of it now is looked at anew.
+	if looksAtVolumes(p.pod) || s.cluster.looksAtDevices(p) {
+		// Storage and devices are not kept by class: what is known of them now is looked at anew.
 		if s.passing != nil {
 			s.passing.release()
 		}

@@ -71,17 +71,17 @@ func TestRefusalsAreExplainedAsUpstreamDoes(t *testing.T) {
 	}{
 		{"without_nodes", nil, testPod("p", "1", ""), "no nodes available to schedule pods"},
 		{"too_little_of_two_resources", []*corev1.Node{testNode("a", "1", "1Gi"), testNode("b", "1", "8Gi")}, testPod("p", "2", "4Gi"),
-			"0/2 nodes are available: 1 Insufficient memory, 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."},
+			"0/2 nodes are available: 1 Insufficient memory, 2 Insufficient cpu. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."},
 		{"taints_cordons_and_selectors", []*corev1.Node{testNode("a", "1", "1Gi", tainted("k", corev1.TaintEffectNoSchedule)), testNode("b", "1", "8Gi", cordon), testNode("c", "4", "8Gi")}, testPod("p", "1", "", selector),
-			"0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."},
+			"0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."},
 		{"a_pod_for_one_node_by_its_name", []*corev1.Node{testNode("a", "1", "1Gi"), testNode("b", "8", "8Gi", tainted("k", corev1.TaintEffectNoSchedule))}, testPod("p", "2", "", func(p *corev1.Pod) {
 			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 				MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{"a"}}}}}}}}
-		}), "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."},
+		}), "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."},
 		{"a_pod_that_never_preempts", []*corev1.Node{testNode("a", "1", "1Gi")}, testPod("p", "2", "", func(p *corev1.Pod) {
 			never := corev1.PreemptNever
 			p.Spec.PreemptionPolicy = &never
-		}), "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."},
+		}), "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never."},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -192,7 +192,7 @@ func TestPreemption(t *testing.T) {
 		placed(s, "a1", "a", 5, "1")
 		s.setPod(testPod("p", "1", "", priority(5)), start)
 		d := mustDecide(t, s, start)
-		const want = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+		const want = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
 		if d.nominate != "" || d.message != want {
 			t.Errorf("nominated %q: %s", d.nominate, d.message)
 		}

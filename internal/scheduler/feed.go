@@ -65,6 +65,7 @@ func (s *scheduler) openFeeds(ctx context.Context) error {
 		})),
 		s.openOwnerFeeds(ctx, served, add),
 		s.openStorageFeeds(ctx, served, add, storage),
+		s.openClaimFeeds(ctx, served, add),
 	} {
 		if err != nil {
 			return err

@@ -19,6 +19,7 @@ type metrics struct {
 	pending   *prometheus.GaugeVec     // scheduler_pending_pods
 	incoming  *prometheus.CounterVec   // scheduler_queue_incoming_pods_total
 	cache     *prometheus.GaugeVec     // scheduler_cache_size
+	creates   *prometheus.CounterVec   // scheduler_resourceclaim_creates_total
 	profile   string
 }
 
@@ -54,11 +55,13 @@ func newMetrics(registry prometheus.Registerer, profile string) (*metrics, error
 			Help: "Number of pods added to scheduling queues by event and queue type."}, []string{"queue", "event"}),
 		cache: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "scheduler_cache_size",
 			Help: "Number of nodes, pods, and assumed (bound) pods in the scheduler cache."}, []string{"type"}),
+		creates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "scheduler_resourceclaim_creates_total",
+			Help: "Number of ResourceClaims creation requests within scheduler"}, []string{"status"}),
 	}
 	if registry == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.attempts, m.attempt, m.algorithm, m.sli, m.tries, m.victims, m.preempts, m.pending, m.incoming, m.cache} {
+	for _, c := range []prometheus.Collector{m.attempts, m.attempt, m.algorithm, m.sli, m.tries, m.victims, m.preempts, m.pending, m.incoming, m.cache, m.creates} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register the scheduler's metrics: %w", err)
 		}
@@ -92,6 +95,15 @@ func (m *metrics) bound(p *podInfo, from, now time.Time, err error) {
 	}
 	m.tries.Observe(float64(p.attempts))
 	m.sli.WithLabelValues(attemptsLabel(p.attempts)).Observe(now.Sub(p.queuedAt).Seconds())
+}
+
+// claimCreated notes what came of making a claim for extended resources.
+func (m *metrics) claimCreated(err error) {
+	status := "success"
+	if err != nil {
+		status = "failure"
+	}
+	m.creates.WithLabelValues(status).Inc()
 }
 
 // attemptsLabel keeps the number of label values small.

@@ -31,6 +31,8 @@ type rule struct {
 	begin func(feasible []*cell)
 	// normalize brings the raw scores of all feasible cells to 0..100, in place.
 	normalize func(raw []int64)
+	// claims is what was found for the pod's claims; nil if that's none of the rule's business.
+	claims *claimedDevices
 	// release ends what compile began; nil if there is nothing.
 	release func()
 	// names are the only nodes that will do, whatever other rules say of the rest; nil is no such restriction.
@@ -88,8 +90,9 @@ const (
 	podAdded   // a pod got a node, or changed its labels
 	volumesChanged
 	nodeRemoved
-	podLeaving       // a pod that has a node is being deleted
-	everything event = 1<<32 - 1
+	podLeaving          // a pod that has a node is being deleted
+	claimsChanged       // of devices: a claim of the pod, what others claim, or what there is
+	everything    event = 1<<32 - 1
 )
 
 // eventLabels are upstream's words for the events, for metrics.
@@ -99,7 +102,7 @@ var eventLabels = []struct {
 }{
 	{nodeAdded, "NodeAdd"}, {nodeLabels, "NodeUpdateNodeLabel"}, {nodeTaints, "NodeUpdateNodeTaint"}, {nodeUnschedulable, "NodeUpdateNodeTaint"},
 	{nodeAllocatable, "NodeUpdateNodeAllocatable"}, {nodeRemoved, "NodeDelete"}, {podRemoved, "AssignedPodDelete"}, {podAdded, "AssignedPodAdd"},
-	{podLeaving, "AssignedPodUpdate"}, {volumesChanged, "PersistentVolumeClaimUpdate"},
+	{podLeaving, "AssignedPodUpdate"}, {volumesChanged, "PersistentVolumeClaimUpdate"}, {claimsChanged, "ResourceClaimUpdate"},
 }
 
 // label names the first of the events.
@@ -116,6 +119,6 @@ func (e event) label() string {
 func plugins() []plugin {
 	return []plugin{
 		unschedulable{}, nodeName{}, taints{}, nodeAffinityRule{}, ports{}, resources{},
-		volumeRestrictions{}, volumeLimits{}, volumeBinding{}, volumeZone{}, spread{}, podAffinity{}, balance{}, images{},
+		volumeRestrictions{}, volumeLimits{}, volumeBinding{}, volumeZone{}, spread{}, podAffinity{}, dynamicResources{}, balance{}, images{},
 	}
 }

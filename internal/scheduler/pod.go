@@ -39,7 +39,8 @@ type podInfo struct {
 	reserved      bool // it stands for a pod that waits for the room or for its volumes
 	// evictedAt is when it was chosen to make room.
 	evictedAt time.Time
-	// unassume takes back what was assumed of the pod's volumes; nil if there is nothing.
+	held      bool // its claims are not there yet
+	// unassume takes back what was assumed of the pod's volumes or devices; nil if there is nothing.
 	unassume func()
 
 	// in the queue
@@ -151,8 +152,8 @@ func lookAtOtherPods(spec *corev1.PodSpec) bool {
 
 func (p *podInfo) fullName() string { return p.pod.Namespace + "/" + p.pod.Name }
 
-// gated tells whether scheduling gates hold the pod back.
-func (p *podInfo) gated() bool { return len(p.pod.Spec.SchedulingGates) > 0 }
+// gated tells whether scheduling gates, or claims that are not there, hold the pod back.
+func (p *podInfo) gated() bool { return p.held || len(p.pod.Spec.SchedulingGates) > 0 }
 
 // placedChange tells what about a pod that has a node matters to others.
 func placedChange(before, after *podInfo) event {
@@ -176,7 +177,8 @@ func finished(pod *corev1.Pod) bool {
 
 func sameSchedulingSpec(a, b *corev1.Pod) bool {
 	return strings.Join(gates(a), ",") == strings.Join(gates(b), ",") &&
-		equality.Semantic.DeepEqual(a.Labels, b.Labels) && equality.Semantic.DeepEqual(a.Spec, b.Spec) && a.DeletionTimestamp.Equal(b.DeletionTimestamp)
+		equality.Semantic.DeepEqual(a.Labels, b.Labels) && equality.Semantic.DeepEqual(a.Spec, b.Spec) && a.DeletionTimestamp.Equal(b.DeletionTimestamp) &&
+		equality.Semantic.DeepEqual(a.Status.ResourceClaimStatuses, b.Status.ResourceClaimStatuses)
 }
 
 func gates(p *corev1.Pod) []string {

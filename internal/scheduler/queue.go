@@ -181,11 +181,15 @@ func (q *queue) happened(what event, now time.Time) {
 	if what == 0 {
 		return
 	}
+	q.happenedTo(what, now, func(*podInfo) bool { return true })
+}
+
+// happenedTo is happened for those pods that concerned tells of.
+func (q *queue) happenedTo(what event, now time.Time, concerned func(*podInfo) bool) {
 	for _, p := range q.waiting {
-		if p.refusedBy&what == 0 {
-			continue
+		if p.refusedBy&what != 0 && concerned(p) {
+			q.wake(p, now, what.label())
 		}
-		q.wake(p, now, what.label())
 	}
 }
 

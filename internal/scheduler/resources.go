@@ -54,6 +54,9 @@ func (c *cluster) fit(want []amount, slot int) *refusal {
 		if c.requested[a.column][slot]+a.value <= c.allocatable[a.column][slot] {
 			continue
 		}
+		if a.column > podsColumn && c.allocatable[a.column][slot] == 0 && c.devices.Backs(c.columnNames[a.column]) != nil {
+			continue // DynamicResources sees to it.
+		}
 		if no == nil {
 			no = &refusal{}
 		}

