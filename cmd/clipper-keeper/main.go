@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 
@@ -18,6 +19,8 @@ import (
 // A process that libcontainer starts in a container comes here: Go's runtime is up, nothing else is.
 func init() {
 	if len(os.Args) < 2 || os.Args[1] != "init" {
+		// main stays on the first thread, which cannot end: one that another goroutine has led into a pod's namespaces would keep them.
+		runtime.LockOSThread()
 		return
 	}
 	debug.SetGCPercent(-1) // it lives for some milliseconds: collecting garbage would be a good part of them

@@ -4,6 +4,7 @@ package main
 import (
 	"embed"
 	"os"
+	"runtime"
 
 	"clipper.dev/clipper/internal/cli"
 )
@@ -12,6 +13,9 @@ import (
 //
 //go:embed all:keeper
 var keeper embed.FS
+
+// main stays on the first thread, which cannot end: one that another goroutine has led into a pod's namespaces would keep them.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	program, _ := keeper.ReadFile("keeper/clipper-keeper")

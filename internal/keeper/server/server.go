@@ -34,6 +34,7 @@ type Server struct {
 	// starting bounds how many containers are set up at the same moment; more only wait for each other.
 	starting chan struct{}
 	warm     *warmer
+	callers  callers
 	// births is held by whoever starts a process, and by who looks for what failed starts left, alone.
 	births sync.RWMutex
 
@@ -125,7 +126,9 @@ func (s *Server) Serve(ctx context.Context) error {
 				return fmt.Errorf("accept: %w", err)
 			}
 		}
-		s.calls.Go(func() { s.serveConn(wire.NewConn(sock)) })
+		conn := wire.NewConn(sock)
+		s.callers.add(conn) // in the order of arrival
+		s.calls.Go(func() { s.serveConn(conn) })
 	}
 }
 
@@ -153,6 +156,7 @@ func (s *Server) finish() error {
 }
 
 func (s *Server) serveConn(conn *wire.Conn) {
+	defer s.callers.remove(conn)
 	defer conn.Close()
 	s.mu.Lock()
 	s.conns[conn] = struct{}{}
@@ -202,14 +206,21 @@ func (s *Server) greet(conn *wire.Conn) error {
 func (s *Server) dispatch(conn *wire.Conn, request wire.Request, files []*os.File) bool {
 	switch request.Op {
 	case wire.OpExec:
+		s.callers.remove(conn)
 		s.serveExec(conn, request.Body, files)
 		return false
 	case wire.OpAttach:
+		s.callers.remove(conn)
 		s.serveAttach(conn, request.Body, files)
 		return false
 	case wire.OpEvents:
+		s.callers.remove(conn)
 		s.serveEvents(conn)
 		return false
+	case wire.OpState:
+		s.callers.remove(conn) // else two such calls might wait for each other
+		s.callers.settle()
+		s.callers.add(conn)
 	}
 	body, err := s.answer(request)
 	sent := reply(conn, body, err) == nil

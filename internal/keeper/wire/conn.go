@@ -10,6 +10,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // MaxMessageBytes bounds one message; arguments and environment of a process fit with room to spare.
@@ -47,6 +49,21 @@ func (c *Conn) PeerUID() (uint32, error) {
 		return 0, fmt.Errorf("read the peer's credentials: %w", err)
 	}
 	return cred.Uid, nil
+}
+
+// PeerGone tells whether the other end has closed the connection. What it sent before can still be received.
+func (c *Conn) PeerGone() bool {
+	raw, err := c.sock.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(fds, 0)
+		gone = err == nil && n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0
+	})
+	return gone || err != nil
 }
 
 // Send writes one message. The files are duplicated to the receiver and stay the caller's.

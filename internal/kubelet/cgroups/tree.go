@@ -73,10 +73,13 @@ func (t *Tree) findV1() error {
 	for lines.Scan() {
 		before, after, ok := strings.Cut(lines.Text(), " - ")
 		fields, fs := strings.Fields(before), strings.Fields(after)
-		if !ok || len(fields) < 5 || len(fs) < 3 || fs[0] != "cgroup" || !strings.HasPrefix(fields[4], fsRoot) {
+		if !ok || len(fields) < 5 || len(fs) < 3 || !strings.HasPrefix(fs[0], "cgroup") || !strings.HasPrefix(fields[4], fsRoot) {
 			continue
 		}
 		t.mounts = append(t.mounts, fields[4])
+		if fs[0] == "cgroup2" {
+			continue // beside the others it limits nothing, but runtimes make groups in it too
+		}
 		for _, option := range strings.Split(fs[2], ",") {
 			t.of[option] = fields[4]
 		}
