@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -15,6 +16,7 @@ import (
 	"clipper.dev/clipper/internal/controller/csrapproving"
 	"clipper.dev/clipper/internal/controller/csrcleaner"
 	"clipper.dev/clipper/internal/controller/csrsigning"
+	"clipper.dev/clipper/internal/controller/horizontalpodautoscaler"
 	"clipper.dev/clipper/internal/controller/kubernetesservice"
 	"clipper.dev/clipper/internal/controller/legacytokencleaner"
 	"clipper.dev/clipper/internal/controller/legacytokentracking"
@@ -48,6 +50,7 @@ func (p *controlPlane) controllers() []controller.Constructor {
 		legacytokentracking.Constructor(), legacytokencleaner.Constructor(legacytokencleaner.Config{Period: p.opts.LegacyTokenPeriod, Mounted: nodeauthz.Secrets}),
 		bootstrapsigner.Constructor(), tokencleaner.Constructor(), clusterroleaggregation.Constructor(),
 		resourcequota.Constructor(p.ledger),
+		horizontalpodautoscaler.Constructor(func(user string) http.RoundTripper { return p.engine.Transport(systemUser(user)) }),
 		clusterauthentication.Constructor(clientCA, proxyCA, clusterauthentication.Proxy{
 			UserHeaders: proxy.UserHeaders, UIDHeaders: proxy.UIDHeaders, GroupHeaders: proxy.GroupHeaders, ExtraPrefixes: proxy.ExtraPrefixes, AllowedNames: proxy.AllowedNames,
 		}),
