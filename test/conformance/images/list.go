@@ -72,6 +72,9 @@ func images() []image {
 		}, config: v1.Config{Entrypoint: []string{"/consumer"}}},
 		{names: []string{e2e + "sample-apiserver:1.29.2"}, onBase: true, files: []file{{path: "sample-apiserver", program: "k8s.io/sample-apiserver", mode: 0o755}},
 			config: v1.Config{Entrypoint: []string{"/sample-apiserver"}}},
+		{names: []string{"registry.k8s.io/sig-storage/hostpathplugin:v1.17.1"}, onBase: true,
+			files:  []file{{path: "hostpathplugin", program: "clipper.dev/clipper/test/conformance/hostpathplugin", mode: 0o755}},
+			config: v1.Config{Entrypoint: []string{"/hostpathplugin"}}},
 		{names: []string{"registry.k8s.io/etcd:3.6.8-0"}, files: []file{{path: "usr/local/bin/etcd", program: "go.etcd.io/etcd/server/v3", mode: 0o755}},
 			config: v1.Config{Env: []string{"PATH=/usr/local/bin"}}},
 	}
