@@ -36,26 +36,13 @@ func (b *portBook) take(ctx context.Context, port int32) error {
 	return b.record.update(ctx, func(bits *big.Int) error { return b.set(bits, port) })
 }
 
-// try tells whether take would succeed for a port, or for any if it is 0, and reserves nothing. mine are ports that count as taken.
-func (b *portBook) try(ctx context.Context, port int32, mine map[int32]bool) (int32, error) {
-	if port != 0 {
-		if err := b.inRange(port); err != nil {
-			return 0, err
-		}
+// taken tells whether somebody has a port; nobody has one outside the range.
+func (b *portBook) taken(ctx context.Context, port int32) bool {
+	if b.inRange(port) != nil {
+		return false
 	}
-	err := b.record.look(ctx, func(bits *big.Int) error {
-		bits = new(big.Int).Set(bits)
-		for p := range mine {
-			bits.SetBit(bits, int(p-b.first), 1)
-		}
-		if port != 0 {
-			return b.set(bits, port)
-		}
-		var err error
-		port, err = b.setAny(bits)
-		return err
-	})
-	return port, err
+	err := b.record.look(ctx, func(bits *big.Int) error { return b.set(new(big.Int).Set(bits), port) })
+	return errors.Is(err, errPortAllocated)
 }
 
 // takeAny reserves some port.

@@ -3,6 +3,7 @@ package allocation
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +33,7 @@ func (a *Allocator) assignPorts(ctx context.Context, tx *transaction, s, old *co
 	}
 	take := a.portTaker(ctx, tx, dryRun)
 	if s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		if err := assignServicePorts(s, held, take); err != nil {
+		if err := assignServicePorts(s, old == nil, held, take); err != nil {
 			return err
 		}
 	}
@@ -52,14 +53,21 @@ func (a *Allocator) assignPorts(ctx context.Context, tx *transaction, s, old *co
 	return nil
 }
 
+// firstDryPort is the first of the node ports that dry runs show, as upstream's: none is looked for.
+const firstDryPort = 32768
+
 // portTaker returns a function that reserves a port, any for 0, for good if the transaction succeeds. For a dry run it reserves nothing.
 func (a *Allocator) portTaker(ctx context.Context, tx *transaction, dryRun bool) func(int32) (int32, error) {
 	if dryRun {
 		mine := map[int32]bool{}
 		return func(port int32) (int32, error) {
-			port, err := a.ports.try(ctx, port, mine)
-			mine[port] = err == nil
-			return port, err
+			if port == 0 {
+				port = max(firstDryPort, slices.Max(append(slices.Collect(maps.Keys(mine)), 0))+1)
+			} else if mine[port] || a.ports.taken(ctx, port) {
+				return 0, errPortAllocated
+			}
+			mine[port] = true
+			return port, nil
 		}
 	}
 	return func(port int32) (int32, error) {
@@ -77,11 +85,11 @@ func (a *Allocator) portTaker(ctx context.Context, tx *transaction, dryRun bool)
 	}
 }
 
-func assignServicePorts(s *corev1.Service, held []int32, take func(int32) (int32, error)) error {
+func assignServicePorts(s *corev1.Service, isNew bool, held []int32, take func(int32) (int32, error)) error {
 	mine := map[int32]bool{}    // node ports that this Service has by now
-	byPort := map[int32]int32{} // TCP and UDP of the same port share a node port
+	byPort := map[int32]int32{} // TCP and UDP of the same port of a new Service share a node port
 	for _, p := range s.Spec.Ports {
-		if p.NodePort != 0 && byPort[p.Port] == 0 {
+		if isNew && p.NodePort != 0 && byPort[p.Port] == 0 {
 			byPort[p.Port] = p.NodePort
 		}
 	}
@@ -108,7 +116,10 @@ func assignServicePorts(s *corev1.Service, held []int32, take func(int32) (int32
 		if err != nil {
 			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a nodePort: %w", err))
 		}
-		p.NodePort, mine[port], byPort[p.Port] = port, true, port
+		p.NodePort, mine[port] = port, true
+		if isNew {
+			byPort[p.Port] = port
+		}
 	}
 	return nil
 }

@@ -80,14 +80,18 @@ func TestADryRunReservesNothing(t *testing.T) {
 	if err := b.repair(t.Context(), with(30001)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.try(t.Context(), 30001, nil); !errors.Is(err, errPortAllocated) {
-		t.Errorf("a taken one: %v", err)
-	}
-	if port, err := b.try(t.Context(), 30002, nil); port != 30002 || err != nil {
-		t.Errorf("a free one: %d %v", port, err)
-	}
-	if _, err := b.try(t.Context(), 30002, map[int32]bool{30002: true}); !errors.Is(err, errPortAllocated) {
-		t.Errorf("one of the same Service: %v", err)
+	take := (&Allocator{ports: *b}).portTaker(t.Context(), &transaction{}, true)
+	for _, test := range []struct {
+		name        string
+		asked, want int32
+		err         error
+	}{
+		{"a taken one", 30001, 0, errPortAllocated}, {"a free one", 30002, 30002, nil}, {"one of the same Service", 30002, 0, errPortAllocated},
+		{"one outside the range", 1, 1, nil}, {"any", 0, firstDryPort, nil}, {"another", 0, firstDryPort + 1, nil},
+	} {
+		if port, err := take(test.asked); port != test.want || !errors.Is(err, test.err) {
+			t.Errorf("%s: %d %v", test.name, port, err)
+		}
 	}
 	if err := b.take(t.Context(), 30002); err != nil {
 		t.Errorf("it is taken: %v", err)

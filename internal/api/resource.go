@@ -117,7 +117,7 @@ type Resource struct {
 	// Columns and Cells print the object for kubectl get. Cells are in the order of Columns. Nil is Name and Age.
 	Columns []metav1.TableColumnDefinition
 	Cells   func(Object, PrintOptions) []any
-	// OwnAnnotation names an annotation that upstream makes of a field of its own type: the rows of tables don't have it.
+	// OwnAnnotation names an annotation that upstream makes of a field of its own type: metadata that is shown alone doesn't have it.
 	OwnAnnotation string
 	// Empty fills in what an object of nothing shows, as bookmarks do: upstream makes them of its own types.
 	Empty func(Object)
@@ -209,6 +209,9 @@ type Subresource struct {
 	PrepareUpdate  func(new, old Object)
 	ValidateUpdate func(new, old Object) field.ErrorList
 	ResetFields    []string
+	MetaOnUpdate   string
+	// Body describes what is posted, if it has metadata and the answer shows it: the owners of its fields are tracked.
+	Body *Resource
 }
 
 // SubresourceName names a subresource of a resource of the same group: {"pods", "binding"}.

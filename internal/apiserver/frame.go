@@ -82,7 +82,7 @@ func encodeEvent(eventType string, o api.Object, s *watchStream) ([]byte, error)
 		}
 		out = table
 	case negotiate.Metadata, negotiate.MetadataList:
-		out = partialOf(o, s.media.Meta)
+		out = s.v.partialOf(o, s.media.Meta)
 	}
 	return encodeFrame(eventType, out, s.media)
 }

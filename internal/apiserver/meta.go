@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -19,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/api/check"
 )
 
 var metadataPath = field.NewPath("metadata")
@@ -82,17 +82,11 @@ func validateNewMeta(row *api.Resource, obj api.Object) field.ErrorList {
 	return append(apivalidation.ValidateObjectMetaAccessor(obj, row.Namespaced, rule, metadataPath), validateFinalizers(row, obj)...)
 }
 
-// validateFinalizers refuses finalizers that are neither Kubernetes' own nor qualified by a domain.
-func validateFinalizers(row *api.Resource, obj api.Object) (errs field.ErrorList) {
+func validateFinalizers(row *api.Resource, obj api.Object) field.ErrorList {
 	if row.AnyFinalizer {
 		return nil
 	}
-	for i, f := range obj.GetFinalizers() {
-		if !strings.Contains(f, "/") && !slices.Contains([]string{string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents}, f) {
-			errs = append(errs, field.Invalid(metadataPath.Child("finalizers").Index(i), f, "name is neither a standard finalizer name nor is it fully qualified"))
-		}
-	}
-	return errs
+	return field.ErrorList(check.Finalizers(obj))
 }
 
 // validateChangedMeta checks the metadata of an update, in the order and as often as upstream's layers do: looks is the row's MetaOnUpdate.

@@ -91,7 +91,7 @@ func encodeObserved(r *http.Request, v *version, found []api.Object, m negotiate
 		return nil, err
 	}
 	if m.Shape != negotiate.Table {
-		return encodeObject(partialListOf(found, m.Meta, metav1.ListMeta{}), m)
+		return encodeObject(v.partialListOf(found, m.Meta, metav1.ListMeta{}), m)
 	}
 	include, err := includeObject(r)
 	if err != nil {

@@ -97,7 +97,7 @@ func (s *Server) encodePage(r *http.Request, v *version, p *page, m negotiate.Me
 		return nil, otherShape("you requested PartialObjectMetadata, but the requested object is a list (%s)", v.hubName("List"))
 	}
 	if m.Shape != negotiate.Table {
-		return encodeObject(partialListOf(hubs, m.Meta, p.meta), m)
+		return encodeObject(v.partialListOf(hubs, m.Meta, p.meta), m)
 	}
 	include, err := includeObject(r)
 	if err != nil {

@@ -96,7 +96,7 @@ func (s *Server) shapeDocument(r *http.Request, v *version, d *document, m negot
 	if m.Shape == negotiate.MetadataList {
 		return nil, otherShape("you requested PartialObjectMetadataList, but the requested object is not a list (%s)", v.hubName(""))
 	}
-	return encodeObject(partialOf(hub, m.Meta), m)
+	return encodeObject(v.partialOf(hub, m.Meta), m)
 }
 
 // otherShape refuses to send one object as a list, and the reverse.

@@ -176,6 +176,7 @@ func (s *Server) createSub(ctx context.Context, t target, sub *api.Subresource, 
 			return nil, err
 		}
 		dedupOwners(callOf(ctx), meta, false)
+		s.trackBody(callOf(ctx), sub, meta, o)
 	}
 	dry := dryRun(o.DryRun)
 	request := t.admission(ctx, admission.Create, body, nil, o, dry)
@@ -195,6 +196,17 @@ func (s *Server) createSub(ctx context.Context, t target, sub *api.Subresource, 
 	out, err := s.performSub(ctx, t, sub, body, o, dry)
 	finish(err == nil && !dry)
 	return out, err
+}
+
+// trackBody records who owns the fields of what is posted, where the answer tells.
+func (s *Server) trackBody(c *call, sub *api.Subresource, body api.Object, o *metav1.CreateOptions) {
+	if sub.Body == nil || s.cfg.Tracker == nil {
+		return
+	}
+	if sub.Body.Default != nil {
+		sub.Body.Default(body)
+	}
+	s.cfg.Tracker.Update(Tracked{Resource: sub.Body, Version: sub.GVK.Version, Subresource: sub.Name}, nil, body, managerOf(o.FieldManager, c.agent))
 }
 
 func (s *Server) performSub(ctx context.Context, t target, sub *api.Subresource, body runtime.Object, o *metav1.CreateOptions, dry bool) (runtime.Object, error) {

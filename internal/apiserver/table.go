@@ -106,26 +106,25 @@ func rowObject(v *version, m negotiate.Media, include metav1.IncludeObjectPolicy
 		}
 		return typed(o, v.gvk), nil
 	}
-	out := partialOf(hub, m.Meta)
-	if own := v.row.OwnAnnotation; own != "" {
-		out.Annotations = maps.Clone(out.Annotations)
-		delete(out.Annotations, own)
-	}
-	return out, nil
+	return v.partialOf(hub, m.Meta), nil
 }
 
 // partialOf is an object's metadata alone.
-func partialOf(o api.Object, version string) *metav1.PartialObjectMetadata {
+func (v *version) partialOf(o api.Object, version string) *metav1.PartialObjectMetadata {
 	p := meta.AsPartialObjectMetadata(o)
+	if own := v.row.OwnAnnotation; own != "" && p.Annotations[own] != "" {
+		p.Annotations = maps.Clone(p.Annotations)
+		delete(p.Annotations, own)
+	}
 	p.SetGroupVersionKind(metaGVK(version, "PartialObjectMetadata"))
 	return p
 }
 
 // partialListOf is a list of metadata.
-func partialListOf(items []api.Object, version string, list metav1.ListMeta) runtime.Object {
+func (v *version) partialListOf(items []api.Object, version string, list metav1.ListMeta) runtime.Object {
 	partial := make([]metav1.PartialObjectMetadata, len(items))
 	for i, o := range items {
-		partial[i] = *partialOf(o, version)
+		partial[i] = *v.partialOf(o, version)
 	}
 	if version == "v1beta1" {
 		out := &metav1beta1.PartialObjectMetadataList{ListMeta: list, Items: partial}
@@ -170,7 +169,7 @@ func (t *tableStream) next(o api.Object, bookmark bool) (runtime.Object, error) 
 		return nil, err
 	}
 	if bookmark {
-		table.Rows[0].Object.Object = partialOf(hub, t.media.Meta)
+		table.Rows[0].Object.Object = t.v.partialOf(hub, t.media.Meta)
 	}
 	if t.started {
 		table.ColumnDefinitions = nil

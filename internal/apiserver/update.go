@@ -246,8 +246,11 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 	// validated as upstream does, which checks against the live version whatever the client sent
 	obj.SetResourceVersion(live.GetResourceVersion())
 	looks := ""
-	if t.sub == "" {
+	switch sub := t.subresource(); {
+	case t.sub == "":
 		looks = t.v.row.MetaOnUpdate
+	case sub != nil:
+		looks = sub.MetaOnUpdate
 	}
 	errs := validateChangedMeta(t.v.row, obj, live, looks)
 	if rules.validate != nil {

@@ -102,8 +102,9 @@ func build(has Has, variables map[string]*apiservercel.DeclField) (*environment.
 
 // NewSet returns a set without variables.
 func NewSet(has Has) (*Set, error) {
-	envs, err := build(has, nil)
-	return &Set{envs: envs, has: has, declared: map[string]*apiservercel.DeclField{}}, err
+	declared := map[string]*apiservercel.DeclField{}
+	envs, err := build(has, declared)
+	return &Set{envs: envs, has: has, declared: declared}, err
 }
 
 const variablesType = "kubernetes.variables"

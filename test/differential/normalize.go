@@ -73,6 +73,7 @@ func (n normalizer) tree(v any, path string) any {
 		}
 		return v
 	case []any:
+		v = slices.DeleteFunc(v, func(e any) bool { return isAddition(e, path) })
 		for i, e := range v {
 			v[i] = n.tree(e, path)
 		}
@@ -87,6 +88,24 @@ func (n normalizer) tree(v any, path string) any {
 		return n.text(v)
 	}
 	return v
+}
+
+// additions are what Clipper serves beyond kube-apiserver: on other clusters an add-on brings it.
+const additions = "metrics.k8s.io"
+
+// partForm matches the paths that are named after a server's own parts, and those of the additions.
+var partForm = regexp.MustCompile(`^/(healthz|livez|readyz)/|^/debug/|^/(flagz|statusz)$|^/apis/metrics\.k8s\.io`)
+
+// isAddition tells whether an entry of discovery, or of the paths that are served, says how a server is built: these differ by design.
+func isAddition(e any, path string) bool {
+	switch e := e.(type) {
+	case string:
+		return path == ".paths" && partForm.MatchString(e)
+	case map[string]any:
+		meta, _ := e["metadata"].(map[string]any)
+		return path == ".groups" && e["name"] == additions || path == ".items" && meta["name"] == additions
+	}
+	return false
 }
 
 func (n normalizer) field(key string, v any, path string) any {

@@ -137,6 +137,9 @@ func (p *ServiceAccount) account(ctx context.Context, namespace, name string) (*
 	if sa, ok := p.views.accounts.Get(namespace, name); ok {
 		return sa, nil
 	}
+	if err := unaskable(name); err != nil {
+		return nil, err
+	}
 	sa, err := client.ServiceAccounts.Get(ctx, p.client, namespace, name)
 	if err == nil || !apierrors.IsNotFound(err) {
 		return sa, err

@@ -30,6 +30,7 @@ var CustomResourceDefinitions = api.Register(&api.Resource{
 	Validate:       api.Check(validateDefinition),
 	ValidateUpdate: api.CheckUpdate(validateDefinitionUpdate),
 	Warnings:       api.Warn(definitionWarnings),
+	Canonicalize:   api.On(dropNothings),
 	HasGeneration:  true,
 	AnyFinalizer:   true,
 	MarkDeleting:   api.On(markDefinition),
@@ -45,6 +46,38 @@ func defaultDefinition(d *apiextensionsv1.CustomResourceDefinition) {
 	apiextensionsv1.SetDefaults_CustomResourceDefinition(d)
 	if c := d.Spec.Conversion; c != nil && c.Webhook != nil && c.Webhook.ClientConfig != nil && c.Webhook.ClientConfig.Service != nil {
 		apiextensionsv1.SetDefaults_ServiceReference(c.Webhook.ClientConfig.Service)
+	}
+}
+
+// dropNothings leaves out what upstream's stored version says by absence.
+func dropNothings(d *apiextensionsv1.CustomResourceDefinition) {
+	if c := d.Spec.Conversion; c != nil && c.Webhook != nil && c.Webhook.ClientConfig == nil && len(c.Webhook.ConversionReviewVersions) == 0 {
+		c.Webhook = nil
+	}
+	for i := range d.Spec.Versions {
+		if s := d.Spec.Versions[i].Schema; s != nil {
+			dropItems(s.OpenAPIV3Schema)
+		}
+	}
+}
+
+// dropItems drops schemas of items that are none: they were given as something that no schema can be.
+func dropItems(s *apiextensionsv1.JSONSchemaProps) {
+	if s == nil {
+		return
+	}
+	if s.Items != nil && s.Items.Schema == nil && len(s.Items.JSONSchemas) == 0 {
+		s.Items = nil
+	}
+	if s.Items != nil {
+		dropItems(s.Items.Schema)
+	}
+	if s.AdditionalProperties != nil {
+		dropItems(s.AdditionalProperties.Schema)
+	}
+	for name, p := range s.Properties {
+		dropItems(&p)
+		s.Properties[name] = p
 	}
 }
 

@@ -109,6 +109,9 @@ func checkSpec(d *definition, s scope) (e check.Errors) {
 	} else {
 		check.OneOf(&e, path.Child("scope"), spec.Scope, apiextensions.ClusterScoped, apiextensions.NamespaceScoped)
 	}
+	if spec.PreserveUnknownFields != nil && *spec.PreserveUnknownFields && hasDefaults(spec) {
+		e.Invalid(path.Child("preserveUnknownFields"), true, "must be false in order to use defaults in the schema")
+	}
 	checkVersions(&e, path, spec, s)
 	for _, name := range []struct{ field, value string }{
 		{"plural", spec.Names.Plural}, {"singular", spec.Names.Singular}, {"kind", spec.Names.Kind}, {"listKind", spec.Names.ListKind},
@@ -365,4 +368,11 @@ func checkReviewVersions(e *check.Errors, path *field.Path, versions []string) {
 	if !known {
 		e.Invalid(path, versions, "must include at least one of v1, v1beta1")
 	}
+}
+
+func hasDefaults(spec *apiextensions.CustomResourceDefinitionSpec) (has bool) {
+	for _, schema := range schemasOf(spec) {
+		walk(schema, func(p *apiextensions.JSONSchemaProps) { has = has || p.Default != nil })
+	}
+	return has
 }

@@ -28,7 +28,7 @@ var Jobs = api.Register(&api.Resource{
 	Kind:         "Job",
 	Categories:   []string{"all"},
 	Namespaced:   true,
-	MetaOnUpdate: "NU",
+	MetaOnUpdate: "N",
 	Versions:     []api.Version{api.Serve[batchv1.Job, batchv1.JobList]("v1")},
 	Prefix:       "jobs",
 

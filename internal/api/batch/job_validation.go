@@ -6,6 +6,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
@@ -199,6 +200,8 @@ func validateIndexed(s *batchv1.JobSpec, path *field.Path) (e check.Errors) {
 // validateJobUpdate looks at the spec twice, as upstream does: each complaint about it is in the answer twice.
 func validateJobUpdate(j, old *batchv1.Job) check.Errors {
 	e := validateJob(j, old)
+	e.Add(apivalidation.ValidateObjectMetaUpdate(&j.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata"))...)
+	e.Add(check.Finalizers(j)...)
 	e.Add(validateSelectingSpec(j, old)...)
 	s, o, path := &j.Spec, &old.Spec, field.NewPath("spec")
 	switch at := path.Child("completions"); {

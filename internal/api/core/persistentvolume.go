@@ -263,7 +263,7 @@ func sameVolumeAffinity(now, before *corev1.VolumeNodeAffinity) bool {
 		}
 		rename := func(old, new []corev1.NodeSelectorRequirement) {
 			for j := range min(len(old), len(new)) {
-				if renamedLabels[old[j].Key] == new[j].Key && new[j].Key != "" {
+				if renamedLabels[old[j].Key] == new[j].Key { // as with upstream, any other may become empty
 					old[j].Key = new[j].Key
 				}
 			}

@@ -72,6 +72,7 @@ var Pods = api.Register(&api.Resource{
 			New:            func() runtime.Object { return &corev1.Pod{} },
 			PrepareUpdate:  api.OnUpdate(keepAllButEphemeral),
 			ValidateUpdate: api.CheckUpdate(validateEphemeralUpdate),
+			MetaOnUpdate:   "UN",
 		},
 		{
 			Name:           "resize",
@@ -79,6 +80,7 @@ var Pods = api.Register(&api.Resource{
 			New:            func() runtime.Object { return &corev1.Pod{} },
 			PrepareUpdate:  api.OnUpdate(keepAllButResources),
 			ValidateUpdate: api.CheckUpdate(validateResize),
+			MetaOnUpdate:   "UN",
 		},
 	},
 	Connect: []string{"attach", "exec", "log", "portforward", "proxy"},

@@ -181,8 +181,12 @@ func validateRemovedGates(now, before []corev1.PodSchedulingGate, path *field.Pa
 	for _, g := range before {
 		old[g.Name] = true
 	}
+	last := map[string]int{}
 	for i, g := range now {
-		if !old[g.Name] {
+		last[g.Name] = i
+	}
+	for i, g := range now {
+		if !old[g.Name] && last[g.Name] == i {
 			e.Forbidden(path.Index(i).Child("name"), fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", g.Name))
 		}
 	}

@@ -147,13 +147,13 @@ func KeepAllocated(s, old *corev1.Service) {
 		}
 		return
 	}
-	normalizeClusterIPs(s, old)
 	if needsClusterIP(old) && needsClusterIP(s) {
 		setString(&s.Spec.ClusterIP, old.Spec.ClusterIP)
 		if len(s.Spec.ClusterIPs) == 0 {
 			s.Spec.ClusterIPs = slices.Clone(old.Spec.ClusterIPs)
 		}
 	}
+	normalizeClusterIPs(s, old)
 	if needsNodePorts(old) && needsNodePorts(s) {
 		keepNodePorts(s.Spec.Ports, old.Spec.Ports)
 	}

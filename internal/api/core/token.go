@@ -30,6 +30,13 @@ var tokenSubresource = api.Subresource{
 	GVK:    tokenRequestKind,
 	New:    func() runtime.Object { return &authenticationv1.TokenRequest{} },
 	Create: createToken,
+	Body: &api.Resource{
+		Group: tokenRequestKind.Group, Name: "serviceaccounts/token", Kind: tokenRequestKind.Kind,
+		Versions: []api.Version{{Version: tokenRequestKind.Version, New: func() api.Object { return &authenticationv1.TokenRequest{} }}},
+		Default: api.On(func(r *authenticationv1.TokenRequest) {
+			set(&r.Spec.ExpirationSeconds, int64(defaultTokenLife.Seconds()))
+		}),
+	},
 }
 
 const (

@@ -112,6 +112,7 @@ func fromCore(e *corev1.Event) *eventsv1.Event {
 func validateEvent(ev *corev1.Event) (e check.Errors) {
 	e.Add(core.ValidateEvent(ev, "reportingController")...)
 	e.Add(apivalidation.ValidateObjectMeta(&ev.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))...)
+	e.Add(check.Finalizers(ev)...)
 	e.Add(validateSeries(ev)...)
 	if ev.EventTime.Time.IsZero() {
 		e.Required(field.NewPath("eventTime"), "")
@@ -150,6 +151,7 @@ func validateSeries(ev *corev1.Event) (e check.Errors) {
 func validateEventUpdate(ev, old *corev1.Event) (e check.Errors) {
 	e.Add(core.ValidateEvent(ev, "reportingController")...)
 	e.Add(apivalidation.ValidateObjectMetaUpdate(&ev.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata"))...)
+	e.Add(check.Finalizers(ev)...)
 	if ev.Series != nil && (old.Series == nil || *ev.Series != *old.Series) {
 		e.Add(validateSeries(ev)...)
 	}

@@ -38,8 +38,11 @@ var ServiceCIDRs = api.Register(&api.Resource{
 	}),
 
 	Status: &api.Status{
-		ResetFields:   []string{"metadata", "spec"},
-		PrepareUpdate: api.OnUpdate(func(n, o *networkingv1.ServiceCIDR) { n.Spec = o.Spec }),
+		ResetFields: []string{"metadata", "spec"},
+		PrepareUpdate: api.OnUpdate(func(n, o *networkingv1.ServiceCIDR) {
+			n.Spec = o.Spec
+			metav1.ResetObjectMetaForStatus(n, o)
+		}),
 	},
 })
 

@@ -85,7 +85,7 @@ func validateStep(capacity, standard resource.Quantity, r *resourcev1.CapacityRe
 	if first.Cmp(capacity) > 0 {
 		e.Invalidf(at, r.Step.String(), "one step %s is larger than capacity value: %s", first.String(), capacity.String())
 	}
-	if r.Step.Value() <= 0 {
+	if r.Step.Value() == 0 {
 		e.Invalid(at, r.Step.String(), "must be greater than zero")
 		return e
 	}

@@ -1,7 +1,10 @@
 package managed
 
 import (
+	"iter"
 	"reflect"
+	"slices"
+	"strings"
 
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v6/value"
@@ -226,25 +229,34 @@ func fieldOf(f *fieldShape, x side) side {
 
 func (c *comparison) dictionary(s *shape, l, r side) {
 	if l.state == present {
-		for it := l.v.MapRange(); it.Next(); {
+		for _, key := range sortedKeys(l.v) {
 			other := side{}
 			if r.state == present {
-				if v := r.v.MapIndex(it.Key()); v.IsValid() {
+				if v := r.v.MapIndex(key); v.IsValid() {
 					other = sideOf(v)
 				}
 			}
-			c.item(s, it.Key().String(), sideOf(it.Value()), other)
+			c.item(s, key.String(), sideOf(l.v.MapIndex(key)), other)
 		}
 	}
 	if r.state != present {
 		return
 	}
-	for it := r.v.MapRange(); it.Next(); {
-		if l.state == present && l.v.MapIndex(it.Key()).IsValid() {
+	for _, key := range sortedKeys(r.v) {
+		if l.state == present && l.v.MapIndex(key).IsValid() {
 			continue
 		}
-		c.item(s, it.Key().String(), side{}, sideOf(it.Value()))
+		c.item(s, key.String(), side{}, sideOf(r.v.MapIndex(key)))
 	}
+}
+
+// sortedKeys are a map's keys, those of a large one in order: a set grows at its end for nothing, but anywhere else for its size.
+func sortedKeys(m reflect.Value) []reflect.Value {
+	keys := m.MapKeys()
+	if len(keys) > maxItems {
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+	}
+	return keys
 }
 
 func (c *comparison) item(s *shape, key string, l, r side) {
@@ -309,15 +321,15 @@ func (c *comparison) list(s *shape, l, r side) {
 		c.ok = false
 		return
 	}
-	for i, key := range before {
+	for i := range before.ordered(s, l.v) {
 		other := side{}
-		if j := find(after, key, i); j >= 0 {
+		if j := after.find(before.keys[i], i); j >= 0 {
 			other = sideOf(r.v.Index(j))
 		}
 		c.listItem(s, sideOf(l.v.Index(i)), other)
 	}
-	for i, key := range after {
-		if find(before, key, i) < 0 {
+	for i := range after.ordered(s, r.v) {
+		if before.find(after.keys[i], i) < 0 {
 			c.listItem(s, side{}, sideOf(r.v.Index(i)))
 		}
 	}
@@ -336,37 +348,74 @@ func (c *comparison) listItem(s *shape, l, r side) {
 // maxItems is the length of lists from which on finding an item by looking at all would take too long.
 const maxItems = 200
 
-// index reads the keys of a list's items; ok is false if two are equal, or the list is long.
-func index(s *shape, x side) (keys []itemKey, ok bool) {
+// An itemIndex finds the items of a list.
+type itemIndex struct {
+	keys []itemKey
+	at   map[itemKey]int // of a long list
+}
+
+// index reads the keys of a list's items; ok is false if two are equal.
+func index(s *shape, x side) (index itemIndex, ok bool) {
 	if x.state != present {
-		return nil, true
+		return itemIndex{}, true
 	}
 	n := x.v.Len()
+	index.keys = make([]itemKey, 0, n)
 	if n > maxItems {
-		return nil, false
+		index.at = make(map[itemKey]int, n)
 	}
-	keys = make([]itemKey, n)
-	for i := range keys {
+	for i := range n {
 		item := sideOf(x.v.Index(i))
 		if item.state != present {
-			return nil, false
+			return index, false
 		}
-		if keys[i], ok = s.keyOf(item.v); !ok || find(keys[:i], keys[i], 0) >= 0 {
-			return nil, false
+		key, ok := s.keyOf(item.v)
+		if !ok || index.find(key, 0) >= 0 {
+			return index, false
+		}
+		index.keys = append(index.keys, key)
+		if index.at != nil {
+			index.at[key] = i
 		}
 	}
-	return keys, true
+	return index, true
 }
 
 // find looks for a key, beginning where it likely is.
-func find(keys []itemKey, key itemKey, likely int) int {
-	if likely < len(keys) && keys[likely] == key {
+func (x *itemIndex) find(key itemKey, likely int) int {
+	if likely < len(x.keys) && x.keys[likely] == key {
 		return likely
 	}
-	for i := range keys {
-		if keys[i] == key {
+	if x.at != nil {
+		if i, there := x.at[key]; there {
 			return i
 		}
+		return -1
 	}
-	return -1
+	return slices.Index(x.keys, key)
+}
+
+// ordered goes over the items of a list, those of a long one in the order that sets have.
+func (x *itemIndex) ordered(s *shape, list reflect.Value) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		if x.at == nil {
+			for i := range x.keys {
+				if !yield(i) {
+					return
+				}
+			}
+			return
+		}
+		elements := make([]fieldpath.PathElement, len(x.keys))
+		order := make([]int, len(x.keys))
+		for i := range order {
+			order[i], elements[i] = i, s.element(sideOf(list.Index(i)).v)
+		}
+		slices.SortFunc(order, func(a, b int) int { return elements[a].Compare(elements[b]) })
+		for _, i := range order {
+			if !yield(i) {
+				return
+			}
+		}
+	}
 }

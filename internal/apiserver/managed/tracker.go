@@ -23,7 +23,7 @@ type Tracker struct {
 	types    *types
 	log      *slog.Logger
 	mu       sync.Mutex
-	families map[string]*family // by the row's prefix
+	families map[string]*family // by the row's prefix, or by group and name
 	managers sync.Map           // managerKey → *managedfields.FieldManager
 	filters  sync.Map           // managerKey → fieldpath.Filter of the written version
 	sets     fieldSets
@@ -46,10 +46,14 @@ func New(rows []*api.Resource, log *slog.Logger) (*Tracker, error) {
 func (t *Tracker) familyOf(row *api.Resource) *family {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := t.families[row.Prefix]
+	table := row.Prefix
+	if table == "" {
+		table = row.Group + "/" + row.Name // is not stored
+	}
+	f := t.families[table]
 	if f == nil {
 		f = &family{}
-		t.families[row.Prefix] = f
+		t.families[table] = f
 	}
 	former, added := f.add(row)
 	if former != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func readOnly(w http.ResponseWriter, r *http.Request) bool {
 }
 
 func (d *Documents) serveV2(w http.ResponseWriter, r *http.Request) {
-	w.Header().Add("Vary", "Accept")
+	w.Header()["Vary"] = []string{"Accept-Encoding", "Accept"}
 	m, ok := negotiate(r, v2Media)
 	if !ok {
 		w.WriteHeader(http.StatusNotAcceptable)
@@ -129,7 +130,8 @@ func (d *Documents) serveV3(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !ok {
-		http.NotFound(w, r)
+		w.Header().Del("Vary")
+		w.WriteHeader(http.StatusNotFound)
 		return
 	}
 	if hash := r.URL.Query().Get("hash"); hash != "" {
@@ -160,7 +162,9 @@ func (d document) send(w http.ResponseWriter, r *http.Request, contentType strin
 	}
 	body := d.gzipped
 	if acceptsGzip(r) {
-		h.Add("Vary", "Accept-Encoding")
+		if !slices.Contains(h["Vary"], "Accept-Encoding") {
+			h.Add("Vary", "Accept-Encoding")
+		}
 		h.Set("Content-Encoding", "gzip")
 	} else {
 		raw, err := unpack(d.gzipped)
