@@ -14,6 +14,7 @@ import (
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/kubelet/admission"
 	"clipper.dev/clipper/internal/kubelet/node"
+	"clipper.dev/clipper/internal/kubelet/preemption"
 )
 
 // pressure is what eviction last found.
@@ -67,6 +68,9 @@ func (k *Kubelet) admit(ctx context.Context, pod *corev1.Pod, running bool) *adm
 			in.Node = fresh
 			refusal = admission.Check(in)
 		}
+	}
+	if refusal != nil && len(refusal.Lacking) > 0 && preemption.Critical(pod) {
+		refusal = k.preempt(ctx, pod, in.Others, refusal.Lacking)
 	}
 	if refusal == nil {
 		k.pods.admitted[pod.UID] = pod

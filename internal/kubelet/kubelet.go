@@ -117,6 +117,7 @@ func (k *Kubelet) setupCgroups() (err error) {
 	if k.tree, err = cgroups.New(k.cfg.CgroupRoot); err != nil {
 		return err
 	}
+	k.tree.PodPIDs = k.cfg.PodPIDsLimit
 	return k.tree.Setup(allocatable(k.capacity, k.cfg.reserved(k.capacity, false)))
 }
 

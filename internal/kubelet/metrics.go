@@ -25,6 +25,7 @@ type metrics struct {
 	started           *prometheus.CounterVec
 	startedErrors     *prometheus.CounterVec
 	evictions         *prometheus.CounterVec
+	preemptions       *prometheus.CounterVec
 	admissionRefusals *prometheus.CounterVec
 }
 
@@ -44,10 +45,11 @@ func newMetrics() *metrics {
 	m.started = counters("kubelet_started_containers_total", "Cumulative number of containers started", "container_type")
 	m.startedErrors = counters("kubelet_started_containers_errors_total", "Cumulative number of errors when starting containers", "container_type", "code")
 	m.evictions = counters("kubelet_evictions", "Cumulative number of pod evictions by eviction signal", "eviction_signal")
+	m.preemptions = counters("kubelet_preemptions", "Cumulative number of pod preemptions by preemption resource", "preemption_signal")
 	m.admissionRefusals = counters("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", "reason")
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.podStart, m.startedPods, m.startedPodErrors, m.started, m.startedErrors, m.evictions, m.admissionRefusals)
+		m.podStart, m.startedPods, m.startedPodErrors, m.started, m.startedErrors, m.evictions, m.preemptions, m.admissionRefusals)
 	return m
 }
 

@@ -20,11 +20,14 @@ import (
 	"k8s.io/klog/v2"
 
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
+	"clipper.dev/clipper/internal/kubelet/preemption"
 )
 
 // Refusal is why a pod may not run.
 type Refusal struct {
 	Reason, Message string
+	// Lacking is all that the node has too little of, where that is the reason.
+	Lacking []preemption.Lack
 }
 
 // Input is what a decision rests on. Read-only.
@@ -47,8 +50,6 @@ type Input struct {
 	GroupsPolicy bool
 }
 
-const criticalPriority = 2000000000
-
 // logger takes what the library's functions would log: nothing.
 var logger klog.Logger
 
@@ -70,13 +71,8 @@ func allocate(in *Input) (refusal *Refusal) {
 	return refusal
 }
 
-// isCritical tells whether a pod is exempt from pressure.
-func isCritical(pod *corev1.Pod) bool {
-	return lifecycle.IsStatic(pod) || pod.Spec.Priority != nil && *pod.Spec.Priority >= criticalPriority
-}
-
 func checkPressure(in *Input) *Refusal {
-	if isCritical(in.Pod) {
+	if preemption.Critical(in.Pod) {
 		return nil
 	}
 	if in.MemoryPressure && !in.DiskPressure && !in.PIDPressure {
@@ -95,7 +91,7 @@ func checkPressure(in *Input) *Refusal {
 		return nil
 	}
 	slices.Sort(conditions)
-	return &Refusal{"Evicted", fmt.Sprintf("The node had condition: %v. ", conditions)}
+	return &Refusal{Reason: "Evicted", Message: fmt.Sprintf("The node had condition: %v. ", conditions)}
 }
 
 // safeSysctls are those that concern one pod alone, with the namespace that they live in.
@@ -121,7 +117,7 @@ func checkSysctls(in *Input) *Refusal {
 			problem = fmt.Sprintf("%q not allowed with host %s enabled", name, "ipc")
 		}
 		if problem != "" {
-			return &Refusal{"SysctlForbidden", "forbidden sysctl: " + problem}
+			return &Refusal{Reason: "SysctlForbidden", Message: "forbidden sysctl: " + problem}
 		}
 	}
 	return nil
@@ -138,10 +134,10 @@ func allowed(name string, patterns []string) bool {
 
 func checkOS(in *Input) *Refusal {
 	if label, ok := in.Pod.Labels[corev1.LabelOSStable]; ok && label != runtime.GOOS {
-		return &Refusal{"PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+		return &Refusal{Reason: "PodOSSelectorNodeLabelDoesNotMatch", Message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
 	}
 	if os := in.Pod.Spec.OS; os != nil && string(os.Name) != runtime.GOOS {
-		return &Refusal{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"}
+		return &Refusal{Reason: "PodOSNotSupported", Message: "Failed to admit pod as the OS field doesn't match node OS"}
 	}
 	return nil
 }
@@ -151,7 +147,7 @@ func checkGroups(in *Input) *Refusal {
 	if sc == nil || sc.SupplementalGroupsPolicy == nil || *sc.SupplementalGroupsPolicy != corev1.SupplementalGroupsPolicyStrict || in.GroupsPolicy {
 		return nil
 	}
-	return &Refusal{"SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"}
+	return &Refusal{Reason: "SupplementalGroupsPolicyNotSupported", Message: "SupplementalGroupsPolicy=Strict is not supported in this node"}
 }
 
 func checkAppArmor(in *Input) *Refusal {
@@ -170,11 +166,11 @@ func checkAppArmor(in *Input) *Refusal {
 	if !wanted {
 		return nil
 	}
-	return &Refusal{"AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
+	return &Refusal{Reason: "AppArmor", Message: "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
 }
 
 func predicate(name, problem string) *Refusal {
-	return &Refusal{name, fmt.Sprintf("Predicate %s failed: %s", name, problem)}
+	return &Refusal{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, problem)}
 }
 
 func checkPlacement(in *Input) *Refusal {
@@ -247,10 +243,16 @@ func hostPorts(pod *corev1.Pod) map[hostPort][]string {
 	return out
 }
 
-func checkResources(in *Input) *Refusal {
+func checkResources(in *Input) (refusal *Refusal) {
+	refuse := func(name corev1.ResourceName, requested, used, capacity int64) {
+		if refusal == nil {
+			refusal = insufficient(name, requested, used, capacity)
+		}
+		refusal.Lacking = append(refusal.Lacking, preemption.Lack{Resource: name, Amount: requested - (capacity - used)})
+	}
 	pods := in.Allocatable[corev1.ResourcePods]
 	if int64(len(in.Others)+1) > pods.Value() {
-		return insufficient(corev1.ResourcePods, 1, int64(len(in.Others)), pods.Value())
+		refuse(corev1.ResourcePods, 1, int64(len(in.Others)), pods.Value())
 	}
 	requests := resourcehelper.PodRequests(in.Pod, resourcehelper.PodResourcesOptions{})
 	names := []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}
@@ -274,10 +276,10 @@ func checkResources(in *Input) *Refusal {
 			used.Add(resourcehelper.PodRequests(other, resourcehelper.PodResourcesOptions{})[name])
 		}
 		if amount(name, want)+amount(name, used) > amount(name, free) {
-			return insufficient(name, amount(name, want), amount(name, used), amount(name, free))
+			refuse(name, amount(name, want), amount(name, used), amount(name, free))
 		}
 	}
-	return nil
+	return refusal
 }
 
 // amount is a quantity in the unit that messages use: thousandths for CPU.
@@ -289,5 +291,5 @@ func amount(name corev1.ResourceName, q resource.Quantity) int64 {
 }
 
 func insufficient(name corev1.ResourceName, requested, used, capacity int64) *Refusal {
-	return &Refusal{"OutOf" + string(name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
+	return &Refusal{Reason: "OutOf" + string(name), Message: fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
 }

@@ -37,6 +37,8 @@ type Tree struct {
 	of     map[string]string
 	// Unbounded tells pods whose CPU isn't limited as a whole: their containers have CPUs for themselves. nil is none.
 	Unbounded func(*corev1.Pod) bool
+	// PodPIDs bounds the processes of each pod; 0 is no bound.
+	PodPIDs int64
 }
 
 // New looks at the machine's control groups. root is the group below which everything is made, as "/clipper".
@@ -153,6 +155,7 @@ func (t *Tree) EnsurePod(pod *corev1.Pod) (string, error) {
 
 func (t *Tree) limits(pod *corev1.Pod) Limits {
 	l := PodLimits(pod)
+	l.PIDs = t.PodPIDs
 	if t.Unbounded != nil && t.Unbounded(pod) {
 		l.CPUQuota = 0
 	}
