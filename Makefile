@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: build up test unit lint conformance differential bench h2spec clean FORCE
+.PHONY: stress build up test unit lint conformance differential bench h2spec clean FORCE
 
 build: bin/clipper
 
@@ -39,6 +39,11 @@ lint:
 e2e-stock: build
 	cd test/conformance && CGO_ENABLED=0 go build -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/kubectl k8s.io/kubernetes/cmd/kubectl
 	go test -count 1 -timeout 20m ./test/e2e -kubectl $(abspath $(OUT))/kubectl
+
+# 500 random pods start and stop while Clipper is killed at random: make stress [STRESS="-stress 2000 -stress-seed 7"]
+STRESS ?= -stress 500
+stress: build
+	go test ./test/e2e -count 1 -v -timeout 60m -run 'TestStress$$' -name stress $(STRESS)
 
 # Upstream's conformance suite: make conformance [FOCUS=RE] [SKIP=RE] [PARALLEL=n]. It needs debootstrap.
 PARALLEL ?= 8

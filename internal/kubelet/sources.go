@@ -3,6 +3,8 @@ package kubelet
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -93,7 +95,7 @@ func (k *Kubelet) ensureMirror(ctx context.Context, static *corev1.Pod) error {
 	return nil
 }
 
-// adoptOrphans ends what the runtime, the directories and the control groups hold of pods that no source has.
+// adoptOrphans ends what the runtime, the logs, the directories and the control groups hold of pods that no source has.
 func (k *Kubelet) adoptOrphans(ctx context.Context) {
 	known, err := k.cri.List(ctx)
 	if err != nil {
@@ -106,18 +108,34 @@ func (k *Kubelet) adoptOrphans(ctx context.Context) {
 			k.pods.orphan(k.rebuild(ctx, s.Namespace, s.Name, uid))
 		}
 	}
-	var leftovers []types.UID
-	if dirs, err := k.volumes.Pods(); err == nil {
-		leftovers = append(leftovers, dirs...)
-	}
-	if groups, err := k.tree.PodUIDs(); err == nil {
-		leftovers = append(leftovers, groups...)
-	}
-	for _, uid := range leftovers {
+	for uid, pod := range k.leftovers() {
 		if !k.pods.has(uid) {
-			k.pods.orphan(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: string(uid), UID: uid}})
+			k.pods.orphan(pod)
 		}
 	}
+}
+
+// leftovers are the pods of which there are logs, directories or control groups. Only the logs know their names.
+func (k *Kubelet) leftovers() map[types.UID]*corev1.Pod {
+	pods := map[types.UID]*corev1.Pod{}
+	logs, err := os.ReadDir(k.cfg.LogDir)
+	if err != nil {
+		k.logger.Warn("logs of pods that are gone not looked for", "error", err)
+	}
+	for _, dir := range logs {
+		if parts := strings.Split(dir.Name(), "_"); len(parts) == 3 && dir.IsDir() {
+			uid := types.UID(parts[2])
+			pods[uid] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: parts[0], Name: parts[1], UID: uid}}
+		}
+	}
+	dirs, _ := k.volumes.Pods() // what can't be listed now is looked for again later
+	groups, _ := k.tree.PodUIDs()
+	for _, uid := range append(dirs, groups...) {
+		if pods[uid] == nil {
+			pods[uid] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: string(uid), UID: uid}}
+		}
+	}
+	return pods
 }
 
 // rebuild makes a pod from what the runtime's labels and annotations tell: enough to end it as it wants to be ended.

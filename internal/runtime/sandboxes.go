@@ -64,7 +64,8 @@ func (rt *Runtime) buildSandbox(ctx context.Context, record *sandbox.Record) err
 	if err := sandbox.WriteFiles(rt.sandboxDir.Path(record.ID), record.Config); err != nil {
 		return err
 	}
-	made, err := rt.keeper.CreateSandbox(ctx, sandbox.KeeperRequest(record.ID, record.Config))
+	// To the end even if the caller stops waiting: what is still being made can't be taken away.
+	made, err := rt.keeper.CreateSandbox(context.WithoutCancel(ctx), sandbox.KeeperRequest(record.ID, record.Config))
 	if err != nil {
 		return err
 	}

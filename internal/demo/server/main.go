@@ -34,6 +34,7 @@ const usage = `usage: demo [serve]            answer on $PORT (8080), TCP and UD
        demo lines [INTERVAL]    print numbered lines without end
        demo sleep DURATION      wait, then exit
        demo exit CODE [AFTER]   exit with CODE
+       demo try FILE TIMES      exit with 1, until FILE has counted that many starts
        demo eat MEBIBYTES [AFTER]  take memory and keep it
        demo echo                print each line of standard input
        demo terminal            print the terminal's size, and again whenever it changes`
@@ -84,6 +85,8 @@ func run(verb string, args []string) error {
 			return err
 		}
 		os.Exit(code)
+	case "try":
+		return try(at(0, "/tmp/tries"), at(1, "2"))
 	case "eat":
 		if err := sleep(ctx, at(1, "0s")); err != nil {
 			return err
@@ -263,6 +266,27 @@ func sleep(ctx context.Context, duration string) error {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
+	}
+	return nil
+}
+
+// try counts its starts, and tells the count as the container's termination message.
+func try(file, times string) error {
+	enough, err := strconv.Atoi(times)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	before, _ := strconv.Atoi(string(data)) // no file: no start before
+	count := strconv.Itoa(before + 1)
+	if err := errors.Join(os.WriteFile(file, []byte(count), 0o644), os.WriteFile("/dev/termination-log", []byte(count), 0o644)); err != nil {
+		return err
+	}
+	if before+1 < enough {
+		os.Exit(1)
 	}
 	return nil
 }
