@@ -252,7 +252,7 @@ func (c *localClient) Patch(ctx context.Context, gvr schema.GroupVersionResource
 
 // DeleteCollection implements client.Client.
 func (c *localClient) DeleteCollection(ctx context.Context, gvr schema.GroupVersionResource, namespace string, opts metav1.DeleteOptions, list metav1.ListOptions) error {
-	ctx, t, err := c.begin(ctx, "deletecollection", gvr, "", namespace, "")
+	ctx, t, err := c.beginSelected(ctx, "deletecollection", gvr, "", namespace, "", list.FieldSelector, list.LabelSelector)
 	if err != nil {
 		return err
 	}
