@@ -24,7 +24,7 @@ const sysDir = "/sys"
 func (k *Kubelet) openResources() (err error) {
 	k.resources, err = resources.New(resources.Config{
 		Policies: k.cfg.Resources, Root: k.cfg.RootDir, Sys: sysDir, Reserved: k.cfg.reserved(k.capacity, true),
-		Active: k.holdingPods, Find: k.findPod, Running: k.containerRuns, Containers: k.runningContainers, SetCPUs: k.setCPUs,
+		Active: k.holdingPods, Find: k.findPod, Running: k.containerRuns, Containers: k.runningContainers, SetCPUs: k.setCPUs, Dynamic: k.dra.Resources,
 		Changed: k.checkNode, Sick: k.touchPods, Registry: k.metrics.registry, Logger: k.logger,
 	})
 	if err != nil {

@@ -112,6 +112,7 @@ func (w *worker) admit(ctx context.Context) bool {
 	if refusal := w.k.admit(ctx, w.pod, len(w.observed.Containers) > 0); refusal != nil {
 		w.k.metrics.admissionRefusals.WithLabelValues(refusal.Reason).Inc()
 		w.k.events.Event(criconfig.PodReference(w.pod), corev1.EventTypeWarning, refusal.Reason, refusal.Message)
+		w.refused = len(w.observed.Containers) == 0
 		w.verdict = &lifecycle.PodVerdict{Phase: corev1.PodFailed, Reason: refusal.Reason, Message: "Pod was rejected: " + refusal.Message}
 		w.end(nil)
 	}
@@ -317,6 +318,9 @@ func (w *worker) report() {
 	status := lifecycle.Status(w.statusInput())
 	if w.cleaned {
 		status = lifecycle.Finish(w.pod, status)
+	}
+	if w.refused { // Its containers have no story.
+		status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses = nil, nil, nil
 	}
 	w.k.dra.AddStatus(w.pod, &status, &w.status)
 	w.k.resources.Health(w.uid, &status)

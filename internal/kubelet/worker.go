@@ -37,6 +37,7 @@ type worker struct {
 	grace    int64 // seconds that containers get at the end; 0 is not decided
 	verdict  *lifecycle.PodVerdict
 	disrupt  *corev1.PodCondition
+	refused  bool // it never ran here
 	stopped  bool
 	cleaned  bool
 	gone     bool // the source has let go of the pod
