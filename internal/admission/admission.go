@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -45,6 +46,8 @@ type Request struct {
 
 	Warnings    []string          // plugins append; sent as Warning headers
 	Annotations map[string]string // plugins add; written to the audit log
+
+	MutatingWebhooks, ValidatingWebhooks time.Duration // plugins add how long webhooks were waited for
 }
 
 // A Form is one version of a request's object. Its functions return objects that have their TypeMeta, and never change their argument.

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -33,12 +34,17 @@ func (t target) admission(ctx context.Context, op admission.Operation, obj, old,
 }
 
 // mutate runs the mutating plugins.
-func (s *Server) mutate(ctx context.Context, r *admission.Request) error {
+func (s *Server) mutate(ctx context.Context, r *admission.Request) (err error) {
 	defer collect(ctx, r)
+	began := time.Now()
+	at := began
+	defer func() { s.metrics.admission.step("admit", r.Operation, at.Sub(began), err != nil) }()
 	mutators := s.security.Load().mutators
 	for {
-		for _, p := range mutators {
-			if err := p.Admit(ctx, r); err != nil {
+		for i := range mutators {
+			p := &mutators[i]
+			err := p.plugin.Admit(ctx, r)
+			if at = p.observe(r.Operation, at, err); err != nil {
 				return err
 			}
 		}
@@ -52,18 +58,24 @@ func (s *Server) mutate(ctx context.Context, r *admission.Request) error {
 // validate runs the validating plugins. finish must be called with whether the write was committed; it tells the plugins that passed it.
 func (s *Server) validate(ctx context.Context, r *admission.Request) (finish func(committed bool), err error) {
 	defer collect(ctx, r)
+	began := time.Now()
+	at := began
+	defer func() { s.metrics.admission.step("validate", r.Operation, at.Sub(began), err != nil) }()
 	var passed []admission.Finisher
 	finish = func(committed bool) {
 		for _, p := range slices.Backward(passed) {
 			p.Finish(ctx, r, committed)
 		}
 	}
-	for _, p := range s.security.Load().validators {
-		if err := p.Validate(ctx, r); err != nil {
+	validators := s.security.Load().validators
+	for i := range validators {
+		p := &validators[i]
+		err := p.plugin.Validate(ctx, r)
+		if at = p.observe(r.Operation, at, err); err != nil {
 			finish(false)
 			return nil, err
 		}
-		if f, ok := p.(admission.Finisher); ok {
+		if f, ok := p.plugin.(admission.Finisher); ok {
 			passed = append(passed, f)
 		}
 	}
@@ -75,5 +87,7 @@ func collect(ctx context.Context, r *admission.Request) {
 	c := callOf(ctx)
 	c.warn(r.Warnings...)
 	c.annotate(r.Annotations)
-	r.Warnings, r.Annotations = nil, nil
+	c.spent.add(inMutatingWebhooks, r.MutatingWebhooks)
+	c.spent.add(inValidatingWebhooks, r.ValidatingWebhooks)
+	r.Warnings, r.Annotations, r.MutatingWebhooks, r.ValidatingWebhooks = nil, nil, 0, 0
 }

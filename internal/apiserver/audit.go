@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -103,6 +104,9 @@ func (s *Server) endAudit(w *response) {
 		w.record.Object(nil, s.bodyJSON(c.body, c.bodyType))
 	}
 	w.record.Annotate(c.takeAnnotations())
+	if !w.long {
+		w.record.Annotate(c.spent.annotations(time.Since(w.received)))
+	}
 	w.auditStart()
 	var answer []byte
 	if w.keepAnswer {

@@ -25,6 +25,9 @@ type call struct {
 	body     []byte         // as received, if kept
 	bodyType string
 
+	spent    spent // where its time went
+	received int   // bytes of its body
+
 	mu          sync.Mutex
 	warnings    []string
 	annotations map[string]string

@@ -40,7 +40,9 @@ func (s *Server) readBody(r *http.Request) ([]byte, error) {
 	if int64(len(body)) > limit {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", limit))
 	}
-	if c := callOf(r.Context()); c.keepBody {
+	c := callOf(r.Context())
+	c.received = len(body)
+	if c.keepBody {
 		c.body, c.bodyType = body, r.Header.Get("Content-Type")
 	}
 	return body, nil

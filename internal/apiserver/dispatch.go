@@ -93,6 +93,10 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 		c := callOf(r.Context())
 		c.warn(v.api.Deprecated)
 		c.annotate(map[string]string{"k8s.io/deprecated": "true"})
+		if release := removedRelease(v.api.Deprecated); release != "" {
+			c.annotate(map[string]string{"k8s.io/removed-release": release})
+		}
+		s.metrics.deprecatedUse(v, info.Subresource)
 	}
 	if v.virtual() && v.row.Observe != nil {
 		return s.serveObserved(w, r, t, info)

@@ -55,7 +55,9 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer w.ticket.Leave()
+	began := time.Now()
 	reason, err := s.decide(r.Context(), w.attributes)
+	s.metrics.filter(c, inAuthorization, time.Since(began))
 	auditDecision(w.record, reason, err)
 	if err != nil {
 		if apierrors.IsForbidden(err) {
@@ -78,7 +80,9 @@ func newAuditID() string {
 
 // recognize finds out who asks, and for whom, and begins the request's record.
 func (s *Server) recognize(w *response, r *http.Request, info *request.Info) (user.Info, error) {
+	began := time.Now()
 	u, err := s.authenticate(r)
+	s.metrics.filter(w.call, inAuthentication, time.Since(began))
 	if err != nil {
 		s.auditStranger(w, r, info)
 		return nil, err
@@ -103,15 +107,22 @@ func (s *Server) authenticate(r *http.Request) (user.Info, error) {
 	if sec.Authenticator == nil {
 		return nil, apierrors.NewUnauthorized("Unauthorized")
 	}
+	began := time.Now()
 	answer, ok, err := sec.Authenticator.AuthenticateRequest(r)
+	took := time.Since(began)
 	if err != nil || !ok {
 		if err != nil {
 			s.cfg.Logger.Debug("authentication failed", "uri", r.RequestURI, "error", err)
 		}
-		s.metrics.authentication("failure")
+		result := "failure"
+		if err != nil {
+			result = "error"
+		}
+		s.metrics.authentication(result, took)
 		return nil, apierrors.NewUnauthorized("Unauthorized")
 	}
-	s.metrics.authentication("success")
+	s.metrics.authentication("success", took)
+	s.metrics.users.WithLabelValues(userLabel(answer.User.GetName())).Inc()
 	// Tokens go no further: proxies pass headers on.
 	r.Header.Del("Authorization")
 	return answer.User, nil
@@ -123,7 +134,9 @@ func (s *Server) impersonate(w *response, r *http.Request, requestor user.Info) 
 	if sec.Impersonate == nil || !impersonates(r.Header) {
 		return requestor, nil
 	}
+	began := time.Now()
 	u, err := sec.Impersonate(r.Context(), r, w.attributes)
+	s.metrics.filter(w.call, inImpersonation, time.Since(began))
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +171,7 @@ func (s *Server) finish(w *response, r *http.Request, info *request.Info) {
 			s.fail(w, r, apierrors.NewInternalError(errors.New("This request caused apiserver to panic. Look in the logs for details."))) //nolint:staticcheck // upstream's words
 		}
 	}
-	s.metrics.request(info, s.knows(info), strings.Contains(r.URL.RawQuery, "dryRun=All"), w)
+	s.metrics.request(info, s.knows(info), r.URL.RawQuery, w)
 	s.endAudit(w)
 }
 
@@ -197,12 +210,21 @@ func (w *response) Write(b []byte) (int, error) {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
 	}
-	n, err := w.ResponseWriter.Write(b)
+	n, err := w.timedWrite(b)
 	w.bytes += int64(n)
 	if w.keepAnswer {
 		w.keep(b[:n])
 	}
 	return n, err
+}
+
+func (w *response) timedWrite(b []byte) (int, error) {
+	if w.record == nil {
+		return w.ResponseWriter.Write(b)
+	}
+	began := time.Now()
+	defer func() { w.call.spent.add(inResponse, time.Since(began)) }()
+	return w.ResponseWriter.Write(b)
 }
 
 // Flush implements http.Flusher.

@@ -2,115 +2,84 @@ package apiserver
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"clipper.dev/clipper/internal/apiserver/request"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
 // metrics are the server's, under upstream's names.
 type metrics struct {
-	handler  http.Handler
-	requests *prometheus.CounterVec
-	duration *prometheus.HistogramVec
-	sizes    *prometheus.HistogramVec
-	watchers *prometheus.GaugeVec
-	events   *prometheus.CounterVec
-	cut      *prometheus.CounterVec
-	authn    *prometheus.CounterVec
+	handler   http.Handler
+	requests  requestMetrics
+	admission *admissionMetrics
+
+	watchers   *prometheus.GaugeVec
+	events     *prometheus.CounterVec
+	eventSizes *prometheus.HistogramVec
+	lists      *prometheus.HistogramVec // that watches begin with
+	cut        *prometheus.CounterVec
+	deprecated *prometheus.GaugeVec
+
+	attempts     *prometheus.CounterVec // of authentication
+	attemptTimes *prometheus.HistogramVec
+	users        *prometheus.CounterVec
+	decisions    [4]prometheus.Counter // of authorization, by outcome
+	decisionTime [4]prometheus.Observer
+	filters      [layers]prometheus.Observer // nil where upstream has no filter of that name
+
+	stored     *prometheus.CounterVec
+	storeTimes *prometheus.HistogramVec
 }
 
 func newMetrics(reg *prometheus.Registry) *metrics {
-	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "apiserver_request_total",
-			Help: "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
-		}, []string{"code", "component", "dry_run", "group", "resource", "scope", "subresource", "verb", "version"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "apiserver_request_duration_seconds",
-			Help:    "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
-			Buckets: []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60},
-		}, []string{"component", "dry_run", "group", "resource", "scope", "subresource", "verb", "version"}),
-		sizes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "apiserver_response_sizes",
-			Help:    "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.",
-			Buckets: prometheus.ExponentialBuckets(1000, 10, 7),
-		}, []string{"component", "group", "resource", "scope", "subresource", "verb", "version"}),
-		watchers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "apiserver_longrunning_requests",
-			Help: "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
-		}, []string{"component", "group", "resource", "scope", "subresource", "verb", "version"}),
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "apiserver_watch_events_total", Help: "Number of events sent in watch clients",
-		}, []string{"group", "resource", "version"}),
-		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "apiserver_terminated_watchers_total", Help: "Counter of watchers closed due to unresponsiveness broken by resource type.",
-		}, []string{"group", "resource"}),
-		authn: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "authentication_attempts", Help: "Counter of authenticated attempts.",
-		}, []string{"result"}),
-	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.sizes, m.watchers, m.events, m.cut, m.authn} {
+	m := &metrics{requests: newRequestMetrics(reg), admission: newAdmissionMetrics(reg)}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		reg.MustRegister(c)
+		return c
 	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+		reg.MustRegister(g)
+		return g
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+		reg.MustRegister(h)
+		return h
+	}
+	m.watchers = gauge("apiserver_longrunning_requests",
+		"Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
+		"component", "group", "resource", "scope", "subresource", "verb", "version")
+	m.events = counter("apiserver_watch_events_total", "Number of events sent in watch clients", "group", "resource", "version")
+	m.eventSizes = histogram("apiserver_watch_events_sizes", "Watch event size distribution in bytes", prometheus.ExponentialBuckets(1024, 2, 8), "group", "resource", "version")
+	m.lists = histogram("apiserver_watch_list_duration_seconds", "Response latency distribution in seconds for watch list requests broken by group, version, resource and scope.",
+		[]float64{0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 4, 6, 8, 10, 15, 20, 30, 45, 60}, "group", "resource", "scope", "version")
+	m.cut = counter("apiserver_terminated_watchers_total", "Counter of watchers closed due to unresponsiveness broken by resource type.", "group", "resource")
+	m.deprecated = gauge("apiserver_requested_deprecated_apis",
+		"Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
+		"group", "removed_release", "resource", "subresource", "version")
+	times := prometheus.ExponentialBuckets(0.001, 2, 15)
+	m.attempts = counter("authentication_attempts", "Counter of authenticated attempts.", "result")
+	m.attemptTimes = histogram("authentication_duration_seconds", "Authentication duration in seconds broken out by result.", times, "result")
+	m.users = counter("authenticated_user_requests", "Counter of authenticated requests broken out by username.", "username")
+	decisions := counter("authorization_attempts_total", "Counter of authorization attempts broken down by result. It can be either 'allowed', 'denied', 'no-opinion' or 'error'.", "result")
+	decisionTimes := histogram("authorization_duration_seconds", "Authorization duration in seconds broken out by result.", times, "result")
+	for i, result := range []string{"allowed", "denied", "no-opinion", "error"} {
+		m.decisions[i], m.decisionTime[i] = decisions.WithLabelValues(result), decisionTimes.WithLabelValues(result)
+	}
+	filters := histogram("apiserver_request_filter_duration_seconds", "Request filter latency distribution in seconds, for each filter type",
+		[]float64{0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 5, 10, 15, 30}, "filter")
+	for l, name := range map[layer]string{inAuthentication: "authentication", inImpersonation: "impersonation", inQueue: "priorityandfairness", inAuthorization: "authorization"} {
+		m.filters[l] = filters.WithLabelValues(name)
+	}
+	m.stored = counter("etcd_requests_total", "Etcd request counts for each operation and object type.", "group", "operation", "resource")
+	m.storeTimes = histogram("etcd_request_duration_seconds", "Etcd request latency in seconds for each operation and object type.",
+		[]float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}, "group", "operation", "resource")
 	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	return m
-}
-
-// request counts a served request. Only what the catalog knows becomes a label, so that clients can't make up series.
-func (m *metrics) request(info *request.Info, known, dry bool, w *response) {
-	verb, group, version, resource, sub, scope := "other", "", "", "", "", ""
-	if known {
-		group, version, resource, sub = info.Group, info.Version, info.Resource, info.Subresource
-		verb, scope = verbLabel(info), scopeLabel(info)
-	}
-	dryRun := ""
-	if known && dry {
-		dryRun = "All"
-	}
-	m.requests.WithLabelValues(strconv.Itoa(w.code), "apiserver", dryRun, group, resource, scope, sub, verb, version).Inc()
-	if longRunning(info) {
-		return
-	}
-	m.duration.WithLabelValues("apiserver", dryRun, group, resource, scope, sub, verb, version).Observe(time.Since(w.received).Seconds())
-	if verb == "GET" || verb == "LIST" {
-		m.sizes.WithLabelValues("apiserver", group, resource, scope, sub, verb, version).Observe(float64(w.bytes))
-	}
-}
-
-// verbLabel is upstream's name of a verb in metrics.
-func verbLabel(info *request.Info) string {
-	switch info.Verb {
-	case "create":
-		return "POST"
-	case "update":
-		return "PUT"
-	case "get", "list", "watch", "patch", "delete", "deletecollection":
-		if info.Subresource == "log" || info.Subresource == "exec" || info.Subresource == "attach" || info.Subresource == "portforward" || info.Subresource == "proxy" {
-			return "CONNECT"
-		}
-		return upper[info.Verb]
-	}
-	return "other"
-}
-
-var upper = map[string]string{
-	"get": "GET", "list": "LIST", "watch": "WATCH", "patch": "PATCH", "delete": "DELETE", "deletecollection": "DELETECOLLECTION",
-}
-
-func scopeLabel(info *request.Info) string {
-	switch {
-	case info.Name != "" || info.Verb == "create":
-		return "resource"
-	case info.Namespace != "":
-		return "namespace"
-	case info.IsResource:
-		return "cluster"
-	}
-	return ""
 }
 
 // watching counts a watch in and returns what counts it out.
@@ -120,19 +89,53 @@ func (m *metrics) watching(v *version) func() {
 	return g.Dec
 }
 
-func (m *metrics) watchEvents(v *version) prometheus.Counter {
-	return m.events.WithLabelValues(v.gvr.Group, v.gvr.Resource, v.gvr.Version)
+// eventMetrics are those of one kind's watch events.
+type eventMetrics struct {
+	count prometheus.Counter
+	sizes prometheus.Observer
+}
+
+func (m *metrics) watchEvents(v *version) *eventMetrics {
+	return &eventMetrics{m.events.WithLabelValues(v.gvr.Group, v.gvr.Resource, v.gvr.Version), m.eventSizes.WithLabelValues(v.gvr.Group, v.gvr.Resource, v.gvr.Version)}
+}
+
+func (m *metrics) watchListed(v *version, namespace string, took time.Duration) {
+	scope := "cluster"
+	if namespace != "" {
+		scope = "namespace"
+	}
+	m.lists.WithLabelValues(v.gvr.Group, v.gvr.Resource, scope, v.gvr.Version).Observe(took.Seconds())
 }
 
 func (m *metrics) watchCut(v *version) { m.cut.WithLabelValues(v.gvr.Group, v.gvr.Resource).Inc() }
 
-func (m *metrics) authentication(result string) { m.authn.WithLabelValues(result).Inc() }
+func (m *metrics) deprecatedUse(v *version, sub string) {
+	m.deprecated.WithLabelValues(v.gvr.Group, removedRelease(v.api.Deprecated), v.gvr.Resource, sub, v.gvr.Version).Set(1)
+}
 
-// knows tells whether the catalog serves what a request names.
-func (s *Server) knows(info *request.Info) bool {
-	if !info.IsResource {
-		return false
+// authentication counts an attempt to find out who asks.
+func (m *metrics) authentication(result string, took time.Duration) {
+	m.attempts.WithLabelValues(result).Inc()
+	m.attemptTimes.WithLabelValues(result).Observe(took.Seconds())
+}
+
+// authorization counts a decision.
+func (m *metrics) authorization(d authorizer.Decision, err error, took time.Duration) {
+	i := 2
+	switch {
+	case d == authorizer.DecisionAllow:
+		i = 0
+	case err != nil:
+		i = 3
+	case d == authorizer.DecisionDeny:
+		i = 1
 	}
-	v, ok := s.catalog.Load().lookup(info.GroupVersionResource())
-	return ok && (info.Subresource == "" || v.serves(info.Subresource))
+	m.decisions[i].Inc()
+	m.decisionTime[i].Observe(took.Seconds())
+}
+
+// filter counts the time that a request has spent in one of the server's filters.
+func (m *metrics) filter(c *call, l layer, took time.Duration) {
+	c.spent.add(l, took)
+	m.filters[l].Observe(took.Seconds())
 }

@@ -32,7 +32,10 @@ func (s *Server) seat(w *response, r *http.Request, info *request.Info, u user.I
 	case fairness.Queued:
 		ctx, cancel := context.WithDeadline(r.Context(), w.received.Add(s.patience(r, info)))
 		defer cancel()
-		if w.ticket.Wait(ctx) {
+		began := time.Now()
+		seated := w.ticket.Wait(ctx)
+		s.metrics.filter(w.call, inQueue, time.Since(began))
+		if seated {
 			return true
 		}
 	}

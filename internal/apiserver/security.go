@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,18 +22,18 @@ import (
 // security is Security, with the plugins sorted by what they do.
 type security struct {
 	Security
-	mutators   []admission.Mutator
-	validators []admission.Validator
+	mutators   []timedPlugin[admission.Mutator]
+	validators []timedPlugin[admission.Validator]
 }
 
-func newSecurity(sec Security) *security {
+func newSecurity(sec Security, metrics *admissionMetrics) *security {
 	out := &security{Security: sec}
 	for _, p := range sec.Admission {
 		if m, ok := p.(admission.Mutator); ok {
-			out.mutators = append(out.mutators, m)
+			out.mutators = append(out.mutators, timed(metrics, m, "admit"))
 		}
 		if v, ok := p.(admission.Validator); ok {
-			out.validators = append(out.validators, v)
+			out.validators = append(out.validators, timed(metrics, v, "validate"))
 		}
 	}
 	return out
@@ -50,7 +51,9 @@ func (s *Server) decide(ctx context.Context, a authorizer.Attributes) (reason st
 	if sec.Authorizer == nil {
 		return "", forbidden(a, "no authorizer is installed yet")
 	}
+	began := time.Now()
 	decision, reason, err := sec.Authorizer.Authorize(ctx, a)
+	s.metrics.authorization(decision, err, time.Since(began))
 	if decision == authorizer.DecisionAllow {
 		return reason, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -63,7 +64,9 @@ func (s *Server) serveGet(w http.ResponseWriter, r *http.Request, t target) erro
 
 // sendDocument answers with one stored object in the shape asked for.
 func (s *Server) sendDocument(w http.ResponseWriter, r *http.Request, code int, v *version, d *document, m negotiate.Media) error {
+	began := time.Now()
 	body, err := s.shapeDocument(r, v, d, m)
+	callOf(r.Context()).spent.add(inSerialization, time.Since(began))
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.turns.init()
 	s.usage = usage.New(s.kubeletMetrics)
 	s.fairness = fairness.New(fairness.Config{Seats: cfg.MaxInFlight + cfg.MaxMutatingInFlight, Objects: s.extent, Logger: cfg.Logger})
-	cfg.Metrics.MustRegister(s.fairness)
+	cfg.Metrics.MustRegister(s.fairness, extents{s}, buildInfo(cfg.Version))
 	s.Handle(s.fairness.Dumps())
 	s.health.addDefaults(s)
 	s.Handle("/debug/pprof/", profiles())
@@ -225,7 +225,7 @@ func (s *Server) replaceCatalog(resources []*resource) error {
 }
 
 // Install sets who may do what. It replaces what Config or an earlier call gave.
-func (s *Server) Install(sec Security) { s.security.Store(newSecurity(sec)) }
+func (s *Server) Install(sec Security) { s.security.Store(newSecurity(sec, s.metrics.admission)) }
 
 // Handle serves a path outside /api and /apis ("/openapi/v3"), or everything below it if the pattern ends in a slash.
 // Requests are authenticated and authorized as for any other path.

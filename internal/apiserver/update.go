@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -286,7 +287,9 @@ func (s *Server) overwrite(ctx context.Context, t target, obj, live api.Object, 
 		return &document{obj: obj}, nil
 	}
 	t.v.kind.Remember(draft)
+	began := time.Now()
 	revision, err := t.v.table.Update(ctx, entry.Key(), draft.Value, entry.Revision(), store.WriteOptions{TTL: ttlOf(t.v.row, obj)})
+	s.metrics.storage(ctx, t.v, "update", began, err)
 	if err != nil {
 		return nil, fmt.Errorf("update %s %q: %w", t.v.row.Name, entry.Key(), err)
 	}

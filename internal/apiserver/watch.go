@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -36,7 +35,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 	ctx, cancel := s.watchContext(r.Context(), o.TimeoutSeconds)
 	defer cancel()
 	defer s.metrics.watching(v)()
-	stream := &watchStream{server: s, v: v, media: media, tables: newTableStream(v, media, r)}
+	stream := &watchStream{server: s, v: v, media: media, tables: newTableStream(v, media, r), namespace: c.namespace, began: time.Now()}
 	if wantsWebSocket(r) {
 		socket, err := openWatchSocket(w, r, media.Format, cancel)
 		if err != nil {
@@ -149,9 +148,11 @@ type watchStream struct {
 	to        frameSink
 	tables    *tableStream // nil unless tables are sent
 	bookmarks bool
-	format    int                // the number of the form that frames are shared under
-	sent      int64              // the revision of the last bookmark or event
-	events    prometheus.Counter // nil before the first event
+	format    int           // the number of the form that frames are shared under
+	namespace string        // "" is all
+	began     time.Time     // when the watch was asked for
+	sent      int64         // the revision of the last bookmark or event
+	events    *eventMetrics // nil before the first event
 }
 
 // A watchBody sends frames as a response's body.
@@ -225,6 +226,7 @@ func (s *watchStream) begin(watch *store.Watch, o *metav1.ListOptions) error {
 	if err := s.bookmark(revision, true); err != nil {
 		return s.fail(err)
 	}
+	s.server.metrics.watchListed(s.v, s.namespace, time.Since(s.began))
 	return nil
 }
 
@@ -264,6 +266,9 @@ func beforeDeadline(ctx context.Context, early time.Duration) (context.Context, 
 
 // send passes events on, or, when there are none and the client wants to know, how far the watch has come.
 func (s *watchStream) send(batch []store.Event, upTo int64) error {
+	if s.events == nil && len(batch) > 0 {
+		s.events = s.server.metrics.watchEvents(s.v)
+	}
 	for _, e := range batch {
 		frame, err := s.v.eventFrame(e, s)
 		if err != nil {
@@ -272,6 +277,7 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 		if err := s.to.put(frame); err != nil {
 			return err
 		}
+		s.events.sizes.Observe(float64(len(frame)))
 		s.sent = e.Revision()
 	}
 	if len(batch) == 0 && s.bookmarks && upTo > s.sent {
@@ -279,11 +285,8 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 			return s.fail(err)
 		}
 	}
-	if s.events == nil && len(batch) > 0 {
-		s.events = s.server.metrics.watchEvents(s.v)
-	}
 	if len(batch) > 0 {
-		s.events.Add(float64(len(batch)))
+		s.events.count.Add(float64(len(batch)))
 	}
 	return s.to.send()
 }

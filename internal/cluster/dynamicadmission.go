@@ -8,6 +8,7 @@ import (
 	"clipper.dev/clipper/internal/admission/policy"
 	"clipper.dev/clipper/internal/admission/webhook"
 	"clipper.dev/clipper/internal/apiserver/managed"
+	"clipper.dev/clipper/internal/expression"
 	"clipper.dev/clipper/internal/hook"
 )
 
@@ -18,7 +19,9 @@ func (p *controlPlane) dynamicAdmission(ctx context.Context, hooks *hook.Caller,
 	if err != nil {
 		return nil, err
 	}
-	policies := policy.Config{Client: self, Matcher: matcher, Authorizer: p.authz, Merge: tracker.Merge}
+	p.metrics.MustRegister(matcher)
+	p.metrics.MustRegister(expression.Metrics()...)
+	policies := policy.Config{Client: self, Matcher: matcher, Authorizer: p.authz, Merge: tracker.Merge, Metrics: p.metrics}
 	mutates, err := policy.NewMutating(ctx, policies)
 	if err != nil {
 		return nil, err
@@ -27,7 +30,7 @@ func (p *controlPlane) dynamicAdmission(ctx context.Context, hooks *hook.Caller,
 	if err != nil {
 		return nil, err
 	}
-	mutating, validating, err := webhook.New(ctx, webhook.Config{Client: self, Matcher: matcher, Authorizer: p.authz, Hooks: hooks})
+	mutating, validating, err := webhook.New(ctx, webhook.Config{Client: self, Matcher: matcher, Authorizer: p.authz, Hooks: hooks, Metrics: p.metrics})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
@@ -44,7 +45,9 @@ func (e *Expression) Eval(ctx context.Context, in *Input, budget *Budget) (ref.V
 			})
 		}
 	}
+	began := time.Now()
 	value, details, err := e.program.ContextEval(ctx, a)
+	observe(evaluations, began)
 	if details != nil && details.ActualCost() != nil {
 		cost := *details.ActualCost()
 		if cost > math.MaxInt64 || Budget(cost) > *budget {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/cel-go/cel"
 	"k8s.io/apimachinery/pkg/util/version"
@@ -160,6 +161,7 @@ type Expression struct {
 
 // Compile compiles an expression that must give one of the types. Its errors are worded as upstream words them.
 func (s *Set) Compile(text string, results ...*cel.Type) (*Expression, error) {
+	defer observe(compilations, time.Now())
 	env := s.envs.StoredExpressionsEnv()
 	ast, issues := env.Compile(text)
 	if issues != nil {

@@ -142,8 +142,8 @@ func Compile(conditions []admissionv1.MatchCondition, params bool) *Conditions {
 // Empty tells whether there are none.
 func (c *Conditions) Empty() bool { return len(c.expressions) == 0 && c.err == nil }
 
-// Met tells whether all conditions are. One that is false decides, whatever the others' errors.
-func (c *Conditions) Met(ctx context.Context, in *expression.Input) (bool, error) {
+// met tells whether all conditions are. One that is false decides, whatever the others' errors.
+func (c *Conditions) met(ctx context.Context, in *expression.Input) (bool, error) {
 	if c.err != nil {
 		return false, c.err
 	}

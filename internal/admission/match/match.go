@@ -28,6 +28,7 @@ type Criteria struct {
 type Matcher struct {
 	client     client.Client
 	namespaces client.TypedView[*corev1.Namespace]
+	metrics    *conditionMetrics
 }
 
 // New returns a matcher that works until ctx ends.
@@ -36,7 +37,7 @@ func New(ctx context.Context, c client.Client) (*Matcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("view namespaces: %w", err)
 	}
-	return &Matcher{client: c, namespaces: view}, nil
+	return &Matcher{client: c, namespaces: view, metrics: newConditionMetrics()}, nil
 }
 
 // Exempt tells whether a request is about the configuration of admission itself, which must always be possible to repair.

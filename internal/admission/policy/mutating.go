@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
@@ -33,13 +34,17 @@ type Mutating struct {
 	policies client.TypedView[*admissionv1.MutatingAdmissionPolicy]
 	bindings client.TypedView[*admissionv1.MutatingAdmissionPolicyBinding]
 	compiled compiled[*mutator]
+	checks   *checks
 }
 
 var _ admission.Mutator = (*Mutating)(nil)
 
 // NewMutating returns the plugin.
 func NewMutating(ctx context.Context, cfg Config) (*Mutating, error) {
-	p := &Mutating{Config: cfg}
+	p := &Mutating{Config: cfg, checks: newChecks(cfg.Metrics, "mutating_admission_policy",
+		"Mutation admission policy check total, labeled by policy and further identified by binding.",
+		"Mutation admission latency for individual mutation expressions in seconds, labeled by policy and binding.",
+		"error_type", "policy", "policy_binding")}
 	gv, served := admissionv1.SchemeGroupVersion, cfg.Client.Kinds(ctx, nil)
 	var err error
 	if p.policies, err = client.ViewIfServed(ctx, cfg.Client, served, client.Kind[*admissionv1.MutatingAdmissionPolicy]{GVR: gv.WithResource("mutatingadmissionpolicies")}); err != nil {
@@ -147,7 +152,7 @@ func (p *Mutating) mutate(ctx context.Context, r *admission.Request, policy *adm
 			return called, err
 		}
 		in.Params = param
-		met, err := m.conditions.Met(ctx, in)
+		met, err := p.Matcher.Met(ctx, m.conditions, in, match.Of{Name: policy.Name, Kind: "policy", Step: "validate", Operation: r.Operation})
 		if err != nil {
 			return called, err
 		}
@@ -156,7 +161,14 @@ func (p *Mutating) mutate(ctx context.Context, r *admission.Request, policy *adm
 		}
 		called = true
 		for i := range m.steps {
-			if err := p.step(ctx, r, form, forms, &m.steps[i], param); err != nil {
+			began := time.Now()
+			err := p.step(ctx, r, form, forms, &m.steps[i], param)
+			kind := errorType("")
+			if err != nil {
+				kind = errorType(err.Error())
+			}
+			p.checks.observe(time.Since(began), kind, policy.Name, b.Name)
+			if err != nil {
 				return called, err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +28,8 @@ type Config struct {
 	Authorizer authorizer.Authorizer
 	// Merge applies an object's fields, of the kind that they name, to another object by the kind's schema.
 	Merge func(original, patch *unstructured.Unstructured) (*unstructured.Unstructured, error)
+	// Metrics takes the plugins' metrics; nil is none.
+	Metrics prometheus.Registerer
 }
 
 // compiled keeps what policies compile to, by name, as long as they are as they were.

@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/cel-go/common/types"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -23,13 +25,17 @@ type Validating struct {
 	policies client.TypedView[*admissionv1.ValidatingAdmissionPolicy]
 	bindings client.TypedView[*admissionv1.ValidatingAdmissionPolicyBinding]
 	compiled compiled[*validator]
+	checks   *checks
 }
 
 var _ admission.Validator = (*Validating)(nil)
 
 // NewValidating returns the plugin.
 func NewValidating(ctx context.Context, cfg Config) (*Validating, error) {
-	p := &Validating{Config: cfg}
+	p := &Validating{Config: cfg, checks: newChecks(cfg.Metrics, "validating_admission_policy",
+		"Validation admission policy check total, labeled by policy and further identified by binding and enforcement action taken.",
+		"Validation admission latency for individual validation expressions in seconds, labeled by policy and further including binding and enforcement action taken.",
+		"enforcement_action", "error_type", "policy", "policy_binding")}
 	gv, served := admissionv1.SchemeGroupVersion, cfg.Client.Kinds(ctx, nil)
 	var err error
 	if p.policies, err = client.ViewIfServed(ctx, cfg.Client, served, client.Kind[*admissionv1.ValidatingAdmissionPolicy]{GVR: gv.WithResource("validatingadmissionpolicies")}); err != nil {
@@ -48,6 +54,9 @@ type decision struct {
 	index           int    // of the validation
 	reason          metav1.StatusReason
 	message         string
+	kind            string // of its error, for metrics
+	ignored         bool   // an error that the policy lets pass
+	took            time.Duration
 }
 
 func (d decision) Error() string {
@@ -124,7 +133,11 @@ func (p *Validating) judge(ctx context.Context, r *admission.Request, forms []ad
 				continue
 			}
 			in.Params = param
-			denied = append(denied, p.enforce(r, policy, b, v.run(ctx, in, strict, notes))...)
+			met, err := p.Matcher.Met(ctx, v.conditions, in, match.Of{Name: policy.Name, Kind: "policy", Step: "validate", Operation: r.Operation})
+			if err == nil && !met {
+				continue
+			}
+			denied = append(denied, p.enforce(r, policy, b, v.run(ctx, in, err, strict, notes))...)
 		}
 	}
 	for key, values := range notes {
@@ -137,11 +150,18 @@ func (p *Validating) judge(ctx context.Context, r *admission.Request, forms []ad
 func (p *Validating) enforce(r *admission.Request, policy *admissionv1.ValidatingAdmissionPolicy, b *admissionv1.ValidatingAdmissionPolicyBinding, failed []decision) (denied []decision) {
 	for _, d := range failed {
 		d.policy, d.binding = policy.Name, b.Name
+		observe := func(action string) { p.checks.observe(d.took, action, d.kind, policy.Name, b.Name) }
+		if d.ignored {
+			observe("allow")
+			continue
+		}
 		if d.index < 0 {
+			observe("deny")
 			denied = append(denied, d)
 			continue
 		}
 		for _, action := range b.Spec.ValidationActions {
+			observe(strings.ToLower(string(action)))
 			switch action {
 			case admissionv1.Deny:
 				denied = append(denied, d)
@@ -219,35 +239,30 @@ func (v *validator) compile(p *admissionv1.ValidatingAdmissionPolicy) error {
 	return nil
 }
 
-// run evaluates a policy for one input. Errors count as failures if strict. A decision of index -1 is not any validation's.
-func (v *validator) run(ctx context.Context, in *expression.Input, strict bool, notes map[string][]string) (failed []decision) {
+// run evaluates a policy for one input that its conditions, whose error unmet is, let through. Errors count as failures if strict; those that
+// don't are in the result, too. A decision of index -1 is not any validation's.
+func (v *validator) run(ctx context.Context, in *expression.Input, unmet error, strict bool, notes map[string][]string) (failed []decision) {
+	began := time.Now()
 	fail := func(index int, err error) {
-		if strict {
-			failed = append(failed, decision{index: index, message: err.Error()})
+		if strict || index >= 0 {
+			failed = append(failed, decision{index: index, message: err.Error(), kind: errorType(err.Error()), ignored: !strict, took: time.Since(began)})
 		}
 	}
-	if v.err != nil {
-		fail(0, v.err)
-		return failed
-	}
-	met, err := v.conditions.Met(ctx, in)
-	if err != nil {
+	if err := cmp.Or(v.err, unmet); err != nil {
 		fail(0, err)
 		return failed
-	}
-	if !met {
-		return nil
 	}
 	budget := expression.Budget(celconfig.RuntimeCELCostBudget)
 	for i := range v.checks {
 		c := &v.checks[i]
+		began = time.Now()
 		value, err := c.e.Eval(ctx, in, &budget)
 		if err != nil {
 			fail(i, fmt.Errorf("expression '%v' resulted in error: %w", c.spec.Expression, err))
 			continue
 		}
 		if value != types.True {
-			d := decision{index: i, reason: metav1.StatusReasonInvalid, message: c.text(ctx, in, &budget)}
+			d := decision{index: i, reason: metav1.StatusReasonInvalid, message: c.text(ctx, in, &budget), kind: errorType(""), took: time.Since(began)}
 			if c.spec.Reason != nil {
 				d.reason = *c.spec.Reason
 			}
@@ -256,6 +271,7 @@ func (v *validator) run(ctx context.Context, in *expression.Input, strict bool, 
 	}
 	budget = expression.Budget(celconfig.RuntimeCELCostBudget)
 	for _, a := range v.annotations {
+		began = time.Now()
 		value, err := a.e.Eval(ctx, in, &budget)
 		if err != nil {
 			fail(-1, fmt.Errorf("expression resulted in error: %w", err))

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
+	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	reviewv1 "k8s.io/api/admission/v1"
@@ -99,23 +101,37 @@ func (m *rounds) changed() {
 
 // ask calls a webhook and applies its patch.
 func (p *Mutating) ask(ctx context.Context, r *admission.Request, form, asked *admission.Form, h *registered, index int) (changed bool, err error) {
-	defer func() { note(r, h, index, changed) }()
+	began := time.Now()
 	answer, err := p.review(ctx, r, form, asked, h, true)
+	r.MutatingWebhooks += time.Since(began)
 	if err == nil {
 		changed, err = p.patch(r, form, h, index, answer)
 	}
+	note(r, h, index, changed)
+	p.metrics.asked(h, stepAdmit, r.Operation, time.Since(began), err)
+	return changed, p.settle(ctx, r, h, index, err)
+}
+
+// settle says what a webhook's error means for the request.
+func (p *Mutating) settle(ctx context.Context, r *admission.Request, h *registered, index int, err error) error {
 	var failed *errCall
-	if !errors.As(err, &failed) {
-		return changed, err
+	var denied *errDenied
+	switch {
+	case errors.As(err, &denied):
+		return denied.StatusError
+	case !errors.As(err, &failed):
+		return err
+	case !h.ignore:
+		return apierrors.NewInternalError(failed)
 	}
-	if !h.ignore {
-		return false, apierrors.NewInternalError(failed)
+	if !errors.Is(failed.reason, context.Canceled) {
+		p.metrics.failedOpen(h, stepAdmit)
+		r.Annotate(fmt.Sprintf("failed-open.mutation.webhook.admission.k8s.io/round_%d_index_%d", r.Round, index), h.name)
 	}
-	r.Annotate(fmt.Sprintf("failed-open.mutation.webhook.admission.k8s.io/round_%d_index_%d", r.Round, index), h.name)
 	if ctx.Err() != nil {
-		return false, apierrors.NewTimeoutError("request did not complete within requested timeout", 0)
+		return apierrors.NewTimeoutError("request did not complete within requested timeout", 0)
 	}
-	return false, nil
+	return nil
 }
 
 // note records in the audit log whether a webhook changed anything.
@@ -130,13 +146,26 @@ func note(r *admission.Request, h *registered, index int, changed bool) {
 	}
 }
 
+// notePatch records in the audit log what a webhook changed, if the policy wants bodies.
+func notePatch(r *admission.Request, h *registered, index int, patch jsonpatch.Patch) {
+	text, err := json.Marshal(struct {
+		Configuration string          `json:"configuration"`
+		Webhook       string          `json:"webhook"`
+		Patch         jsonpatch.Patch `json:"patch,omitempty"`
+		PatchType     string          `json:"patchType,omitempty"`
+	}{h.configuration, h.name, patch, string(reviewv1.PatchTypeJSONPatch)})
+	if err == nil {
+		r.Annotate(fmt.Sprintf("patch.webhook.admission.k8s.io/round_%d_index_%d", r.Round, index), string(text))
+	}
+}
+
 func (p *Mutating) patch(r *admission.Request, form *admission.Form, h *registered, index int, answer *reviewv1.AdmissionResponse) (bool, error) {
 	if len(answer.Patch) == 0 {
 		return false, nil
 	}
 	patch, err := jsonpatch.DecodePatch(answer.Patch)
 	if err != nil {
-		return false, &errCall{h.name, fmt.Errorf("received undecodable patch in webhook response: %w", err)}
+		return false, &errCall{h.name, fmt.Errorf("received undecodable patch in webhook response: %w", err), http.StatusServiceUnavailable}
 	}
 	if len(patch) == 0 {
 		return false, nil
@@ -156,6 +185,7 @@ func (p *Mutating) patch(r *admission.Request, form *admission.Form, h *register
 	if err != nil {
 		return false, apierrors.NewInternalError(err)
 	}
+	notePatch(r, h, index, patch)
 	if equality.Semantic.DeepEqual(out, r.Object) {
 		return false, nil
 	}

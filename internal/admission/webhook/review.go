@@ -22,6 +22,7 @@ import (
 type errCall struct {
 	name   string
 	reason error
+	code   int // that metrics count it by
 }
 
 func (e *errCall) Error() string {
@@ -33,30 +34,42 @@ func (e *errCall) Error() string {
 
 func (e *errCall) Unwrap() error { return e.reason }
 
-// review asks a webhook. The error is an *errCall or the refusal.
+// callCode is the code of an answer that is an error, or that of none.
+func callCode(err error) int {
+	var status *apierrors.StatusError
+	if errors.As(err, &status) {
+		return int(status.ErrStatus.Code)
+	}
+	return http.StatusServiceUnavailable
+}
+
+// errDenied is the refusal that a webhook asks for.
+type errDenied struct{ *apierrors.StatusError }
+
+// review asks a webhook. The error is an *errCall, an *errDenied or the server's own.
 func (c *common) review(ctx context.Context, r *admission.Request, form *admission.Form, asked *admission.Form, h *registered, mutating bool) (*reviewv1.AdmissionResponse, error) {
 	if r.DryRun {
 		if h.effects == nil {
-			return nil, &errCall{h.name, errors.New("Webhook SideEffects is nil")} //nolint:staticcheck // upstream's words
+			return nil, &errCall{h.name, errors.New("Webhook SideEffects is nil"), http.StatusBadRequest} //nolint:staticcheck // upstream's words
 		}
 		if *h.effects != admissionv1.SideEffectClassNone && *h.effects != admissionv1.SideEffectClassNoneOnDryRun {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("admission webhook %q does not support dry run", h.name))
 		}
 	}
 	if h.reviewVersion == "" {
-		return nil, &errCall{h.name, errors.New("could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)")}
+		return nil, &errCall{h.name, errors.New("could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)"), http.StatusBadRequest}
 	}
 	request, err := requestOf(r, form, asked)
 	if err != nil {
-		return nil, &errCall{h.name, fmt.Errorf("could not create admission objects: %w", err)}
+		return nil, &errCall{h.name, fmt.Errorf("could not create admission objects: %w", err), http.StatusBadRequest}
 	}
 	typ := metav1.TypeMeta{Kind: "AdmissionReview", APIVersion: "admission.k8s.io/" + h.reviewVersion}
 	answer := &reviewv1.AdmissionReview{}
 	if err := c.call(ctx, h, &reviewv1.AdmissionReview{TypeMeta: typ, Request: request}, answer); err != nil {
-		return nil, &errCall{h.name, fmt.Errorf("failed to call webhook: %w", err)}
+		return nil, &errCall{h.name, fmt.Errorf("failed to call webhook: %w", err), callCode(err)}
 	}
 	if err := verify(answer, typ, request, mutating); err != nil {
-		return nil, &errCall{h.name, fmt.Errorf("received invalid webhook response: %w", err)}
+		return nil, &errCall{h.name, fmt.Errorf("received invalid webhook response: %w", err), http.StatusServiceUnavailable}
 	}
 	for k, v := range answer.Response.AuditAnnotations {
 		r.Annotate(h.name+"/"+k, v)
@@ -152,8 +165,8 @@ func verify(answer *reviewv1.AdmissionReview, want metav1.TypeMeta, request *rev
 	return nil
 }
 
-// denial is the refusal that a webhook asks for.
-func denial(name string, result *metav1.Status) error {
+// denial words a refusal.
+func denial(name string, result *metav1.Status) *errDenied {
 	by := fmt.Sprintf("admission webhook %q denied the request", name)
 	if result == nil {
 		result = &metav1.Status{}
@@ -171,5 +184,5 @@ func denial(name string, result *metav1.Status) error {
 	default:
 		out.Message = by + " without explanation"
 	}
-	return &apierrors.StatusError{ErrStatus: out}
+	return &errDenied{&apierrors.StatusError{ErrStatus: out}}
 }

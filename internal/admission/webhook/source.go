@@ -35,6 +35,8 @@ type common struct {
 	matcher    *match.Matcher
 	authorizer authorizer.Authorizer
 	call       func(ctx context.Context, h *registered, in, out any) error
+	metrics    *metrics
+	step       string
 
 	mu   sync.Mutex
 	made map[string]configuration // by name
@@ -137,7 +139,7 @@ func (c *common) wants(ctx context.Context, r *admission.Request, forms []admiss
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	met, err := h.conditions.Met(ctx, in)
+	met, err := c.matcher.Met(ctx, h.conditions, in, match.Of{Name: h.name, Kind: "webhook", Step: c.step, Operation: r.Operation})
 	if err != nil && !h.ignore {
 		return nil, apierrors.NewForbidden(r.Resource.GroupResource(), r.Name, err)
 	}

@@ -3,9 +3,11 @@ package webhook
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -24,12 +26,14 @@ type Validating struct {
 
 var _ admission.Validator = (*Validating)(nil)
 
-// Config says what the plugins work with. All fields are required.
+// Config says what the plugins work with. All fields but Metrics are required.
 type Config struct {
 	Client     client.Client // the engine's own
 	Matcher    *match.Matcher
 	Authorizer authorizer.Authorizer
 	Hooks      *hook.Caller
+	// Metrics takes the plugins' metrics; nil is a registry of its own.
+	Metrics prometheus.Registerer
 }
 
 // New returns both plugins.
@@ -37,8 +41,12 @@ func New(ctx context.Context, cfg Config) (*Mutating, *Validating, error) {
 	call := func(ctx context.Context, h *registered, in, out any) error {
 		return cfg.Hooks.Call(ctx, h.target, time.Duration(h.timeout)*time.Second, in, out)
 	}
-	m := &Mutating{common: &common{matcher: cfg.Matcher, authorizer: cfg.Authorizer, call: call}}
-	v := &Validating{common: &common{matcher: cfg.Matcher, authorizer: cfg.Authorizer, call: call}}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	metrics := newMetrics(cfg.Metrics)
+	m := &Mutating{common: &common{matcher: cfg.Matcher, authorizer: cfg.Authorizer, call: call, metrics: metrics, step: stepAdmit}}
+	v := &Validating{common: &common{matcher: cfg.Matcher, authorizer: cfg.Authorizer, call: call, metrics: metrics, step: stepValidate}}
 	served := cfg.Client.Kinds(ctx, nil)
 	gv := admissionv1.SchemeGroupVersion
 	var err error
@@ -81,11 +89,19 @@ func (p *Validating) Validate(ctx context.Context, r *admission.Request) error {
 			questions = append(questions, q)
 		}
 	}
+	if len(questions) == 0 {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return apierrors.NewTimeoutError("request did not complete within requested timeout", 0)
+	}
+	began := time.Now()
 	var wg sync.WaitGroup
-	for _, q := range questions {
-		wg.Go(func() { q.err = p.ask(ctx, &q.own, q.form, &forms[0], q.h) })
+	for i, q := range questions {
+		wg.Go(func() { q.err = p.ask(ctx, &q.own, q.form, &forms[0], q.h, i) })
 	}
 	wg.Wait()
+	r.ValidatingWebhooks += time.Since(began)
 	var first error
 	for _, q := range questions {
 		r.Warnings = append(r.Warnings, q.own.Warnings...)
@@ -99,15 +115,23 @@ func (p *Validating) Validate(ctx context.Context, r *admission.Request) error {
 	return first
 }
 
-func (p *Validating) ask(ctx context.Context, r *admission.Request, form, asked *admission.Form, h *registered) error {
+func (p *Validating) ask(ctx context.Context, r *admission.Request, form, asked *admission.Form, h *registered, index int) error {
+	began := time.Now()
 	_, err := p.review(ctx, r, form, asked, h, false)
+	p.metrics.asked(h, stepValidate, r.Operation, time.Since(began), err)
 	var failed *errCall
-	if !errors.As(err, &failed) {
+	var denied *errDenied
+	switch {
+	case errors.As(err, &denied):
+		return denied.StatusError
+	case !errors.As(err, &failed):
 		return err
-	}
-	if !h.ignore {
+	case !h.ignore:
 		return apierrors.NewInternalError(failed)
 	}
-	r.Annotate("failed-open.validating.webhook.admission.k8s.io/round_0_index_0", h.name)
+	if !errors.Is(failed.reason, context.Canceled) {
+		p.metrics.failedOpen(h, stepValidate)
+		r.Annotate(fmt.Sprintf("failed-open.validating.webhook.admission.k8s.io/round_0_index_%d", index), h.name)
+	}
 	return nil
 }

@@ -1,0 +1,203 @@
+package apiserver
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"clipper.dev/clipper/internal/apiserver/request"
+)
+
+// requestMetrics count served requests. What is counted in is looked up once for all requests of a sort.
+type requestMetrics struct {
+	total      *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	sli        *prometheus.HistogramVec
+	sizes      *prometheus.HistogramVec
+	bodies     *prometheus.HistogramVec
+	validation *prometheus.HistogramVec
+
+	series *sync.Map // requestSort → *requestSeries
+}
+
+// A requestSort is all requests that are counted together, whatever their answers.
+type requestSort struct{ verb, dry, group, version, resource, sub, scope string }
+
+// requestSeries are where the requests of a sort are counted.
+type requestSeries struct {
+	duration, sli prometheus.Observer
+	size          prometheus.Observer // nil for other verbs than GET and LIST
+	codes         sync.Map            // int → prometheus.Counter
+}
+
+func newRequestMetrics(reg *prometheus.Registry) requestMetrics {
+	long := []float64{0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}
+	m := requestMetrics{
+		series: &sync.Map{},
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "apiserver_request_total",
+			Help: "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
+		}, []string{"code", "component", "dry_run", "group", "resource", "scope", "subresource", "verb", "version"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "apiserver_request_duration_seconds",
+			Help:    "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
+			Buckets: append([]float64{0.005, 0.025}, long...),
+		}, []string{"component", "dry_run", "group", "resource", "scope", "subresource", "verb", "version"}),
+		sli: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "apiserver_request_sli_duration_seconds",
+			Help:    "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
+			Buckets: long,
+		}, []string{"component", "group", "resource", "scope", "subresource", "verb", "version"}),
+		sizes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "apiserver_response_sizes",
+			Help:    "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.",
+			Buckets: prometheus.ExponentialBuckets(1000, 10, 7),
+		}, []string{"component", "group", "resource", "scope", "subresource", "verb", "version"}),
+		bodies: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "apiserver_request_body_size_bytes",
+			Help:    "Apiserver request body size in bytes broken out by resource and verb.",
+			Buckets: prometheus.LinearBuckets(50000, 100000, 31),
+		}, []string{"group", "resource", "verb"}),
+		validation: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "field_validation_request_duration_seconds",
+			Help:    "Response latency distribution in seconds for each field validation value",
+			Buckets: long,
+		}, []string{"field_validation"}),
+	}
+	reg.MustRegister(m.total, m.duration, m.sli, m.sizes, m.bodies, m.validation)
+	return m
+}
+
+// request counts a served request. Only what the catalog knows becomes a label, so that clients can't make up series.
+func (m *metrics) request(info *request.Info, known bool, query string, w *response) {
+	sort := requestSort{verb: "other"}
+	if known {
+		sort = requestSort{group: info.Group, version: info.Version, resource: info.Resource, sub: info.Subresource, verb: verbLabel(info), scope: scopeLabel(info)}
+		if strings.Contains(query, "dryRun=All") {
+			sort.dry = "All"
+		}
+	}
+	s := m.requests.of(sort)
+	s.code(&m.requests, sort, w.code).Inc()
+	if longRunning(info) {
+		return
+	}
+	took := time.Since(w.received)
+	s.duration.Observe(took.Seconds())
+	s.sli.Observe(max(0, took-w.call.spent.elsewhere()).Seconds())
+	if s.size != nil {
+		s.size.Observe(float64(w.bytes))
+	}
+	if known {
+		m.requests.body(info, query, w.call.received, took)
+	}
+}
+
+func (m *requestMetrics) of(sort requestSort) *requestSeries {
+	if s, ok := m.series.Load(sort); ok {
+		return s.(*requestSeries)
+	}
+	s := &requestSeries{
+		duration: m.duration.WithLabelValues("apiserver", sort.dry, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version),
+		sli:      m.sli.WithLabelValues("apiserver", sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version),
+	}
+	if sort.verb == "GET" || sort.verb == "LIST" {
+		s.size = m.sizes.WithLabelValues("apiserver", sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version)
+	}
+	out, _ := m.series.LoadOrStore(sort, s)
+	return out.(*requestSeries)
+}
+
+func (s *requestSeries) code(m *requestMetrics, sort requestSort, code int) prometheus.Counter {
+	if c, ok := s.codes.Load(code); ok {
+		return c.(prometheus.Counter)
+	}
+	c := m.total.WithLabelValues(strconv.Itoa(code), "apiserver", sort.dry, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version)
+	s.codes.Store(code, c)
+	return c
+}
+
+// body counts what a request brought, and how long it took by how its fields were checked.
+func (m *requestMetrics) body(info *request.Info, query string, size int, took time.Duration) {
+	switch info.Verb {
+	case "create", "update", "patch", "delete", "deletecollection":
+	default:
+		return
+	}
+	if size > 0 {
+		m.bodies.WithLabelValues(info.Group, info.Resource, info.Verb).Observe(float64(size))
+	}
+	if info.Verb == "delete" || info.Verb == "deletecollection" {
+		return
+	}
+	m.validation.WithLabelValues(fieldValidation(query)).Observe(took.Seconds())
+}
+
+// fieldValidation is how a request's fields are checked: as it asks, or as is the default.
+func fieldValidation(query string) string {
+	if strings.Contains(query, "fieldValidation=") {
+		if values, err := url.ParseQuery(query); err == nil {
+			switch v := values.Get("fieldValidation"); v {
+			case "Ignore", "Warn", "Strict":
+				return v
+			}
+		}
+	}
+	return "Warn"
+}
+
+// verbLabel is upstream's name of a verb in metrics.
+func verbLabel(info *request.Info) string {
+	switch info.Verb {
+	case "create":
+		return "POST"
+	case "update":
+		return "PUT"
+	case "get", "list", "watch", "patch", "delete", "deletecollection":
+		if info.Subresource == "log" || info.Subresource == "exec" || info.Subresource == "attach" || info.Subresource == "portforward" || info.Subresource == "proxy" {
+			return "CONNECT"
+		}
+		return upper[info.Verb]
+	}
+	return "other"
+}
+
+var upper = map[string]string{
+	"get": "GET", "list": "LIST", "watch": "WATCH", "patch": "PATCH", "delete": "DELETE", "deletecollection": "DELETECOLLECTION",
+}
+
+func scopeLabel(info *request.Info) string {
+	switch {
+	case info.Name != "" || info.Verb == "create":
+		return "resource"
+	case info.Namespace != "":
+		return "namespace"
+	case info.IsResource:
+		return "cluster"
+	}
+	return ""
+}
+
+// userLabel sorts users, so that their names don't become series.
+func userLabel(name string) string {
+	switch {
+	case name == "admin", name == "client", name == "kube_proxy", name == "kubelet", name == "system:serviceaccount:kube-system:default":
+		return name
+	case strings.Contains(name, "@"):
+		return "email_id"
+	}
+	return "other"
+}
+
+// knows tells whether the catalog serves what a request names.
+func (s *Server) knows(info *request.Info) bool {
+	if !info.IsResource {
+		return false
+	}
+	v, ok := s.catalog.Load().lookup(info.GroupVersionResource())
+	return ok && (info.Subresource == "" || v.serves(info.Subresource))
+}

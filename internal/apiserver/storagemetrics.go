@@ -1,0 +1,77 @@
+package apiserver
+
+import (
+	"context"
+	"regexp"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	apiversion "k8s.io/apimachinery/pkg/version"
+
+	"clipper.dev/clipper/internal/apiserver/request"
+)
+
+// storage counts a transaction that a request has made.
+func (m *metrics) storage(ctx context.Context, v *version, operation string, began time.Time, err error) {
+	took := time.Since(began)
+	callOf(ctx).spent.add(inStorage, took)
+	m.storeTimes.WithLabelValues(v.gvr.Group, operation, v.gvr.Resource).Observe(took.Seconds())
+	m.stored.WithLabelValues(v.gvr.Group, operation, v.gvr.Resource).Inc()
+}
+
+var (
+	objectsDesc = prometheus.NewDesc("apiserver_resource_objects",
+		"Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.", []string{"group", "resource"}, nil)
+	bytesDesc = prometheus.NewDesc("apiserver_resource_size_estimate_bytes",
+		"Estimated size of stored objects in database. Estimate is based on sum of last observed sizes of serialized objects. In case of a fetching error, the value will be -1.",
+		[]string{"group", "resource"}, nil)
+)
+
+// extents tell, when they are asked for, how much is stored of each kind.
+type extents struct{ s *Server }
+
+// Describe implements prometheus.Collector.
+func (e extents) Describe(ch chan<- *prometheus.Desc) {
+	ch <- objectsDesc
+	ch <- bytesDesc
+}
+
+// Collect implements prometheus.Collector.
+func (e extents) Collect(ch chan<- prometheus.Metric) {
+	c := e.s.catalog.Load()
+	if c == nil {
+		return
+	}
+	for _, r := range c.resources {
+		if r.row.Prefix == "" || len(r.row.Versions) == 0 {
+			continue
+		}
+		count, mean := e.s.extent(&request.Info{Group: r.row.Group, Version: r.row.Versions[0].Version, Resource: r.row.Name})
+		ch <- prometheus.MustNewConstMetric(objectsDesc, prometheus.GaugeValue, float64(count), r.row.Group, r.row.Name)
+		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(count*mean), r.row.Group, r.row.Name)
+	}
+}
+
+// buildInfo says which version this is.
+func buildInfo(v apiversion.Info) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "kubernetes_build_info",
+		Help: "A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.",
+		ConstLabels: prometheus.Labels{
+			"major": v.Major, "minor": v.Minor, "git_version": v.GitVersion, "git_commit": v.GitCommit, "git_tree_state": v.GitTreeState,
+			"build_date": v.BuildDate, "go_version": v.GoVersion, "compiler": v.Compiler, "platform": v.Platform,
+		},
+	})
+	g.Set(1)
+	return g
+}
+
+var lastRelease = regexp.MustCompile(`unavailable in v(\d+\.\d+)`)
+
+// removedRelease is the release that a deprecation's text says to be the last without a version; "" if it names none.
+func removedRelease(text string) string {
+	if m := lastRelease.FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
+	return ""
+}
