@@ -38,6 +38,8 @@ type ProcessStatus struct {
 type NodeStatus struct {
 	Name, Address, Version string
 	Ready                  bool
+	Problems               []string // conditions that the node should not have, as DiskPressure
+	Unschedulable          bool
 	Pods                   int
 	Age                    time.Duration
 }
@@ -90,14 +92,30 @@ func (s *Status) ask(ctx context.Context, l Layout) error {
 				status.Address = a.Address
 			}
 		}
+		status.Unschedulable = n.Spec.Unschedulable
 		for _, condition := range n.Status.Conditions {
-			if condition.Type == corev1.NodeReady {
+			switch {
+			case condition.Type == corev1.NodeReady:
 				status.Ready = condition.Status == corev1.ConditionTrue
+			case condition.Status == corev1.ConditionTrue:
+				status.Problems = append(status.Problems, string(condition.Type))
 			}
 		}
 		s.Nodes = append(s.Nodes, status)
 	}
 	return nil
+}
+
+// state says in a word or some how a node is.
+func (n *NodeStatus) state() string {
+	words := []string{"NotReady"}
+	if n.Ready {
+		words[0] = "Ready"
+	}
+	if n.Unschedulable {
+		words = append(words, "SchedulingDisabled")
+	}
+	return strings.Join(append(words, n.Problems...), ",")
 }
 
 // Healthy tells whether everything runs and answers.
@@ -133,11 +151,7 @@ func (s *Status) Print(out io.Writer) {
 	}
 	fmt.Fprintf(w, "\nThe API server answers at %s\n\nNODE\tSTATUS\tADDRESS\tVERSION\tPODS\tAGE\n", s.Server)
 	for _, n := range s.Nodes {
-		ready := "NotReady"
-		if n.Ready {
-			ready = "Ready"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, ready, n.Address, n.Version, n.Pods, duration.HumanDuration(n.Age))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.state(), n.Address, n.Version, n.Pods, duration.HumanDuration(n.Age))
 	}
 	fmt.Fprint(w, "\nPods:")
 	for _, phase := range []corev1.PodPhase{corev1.PodRunning, corev1.PodPending, corev1.PodSucceeded, corev1.PodFailed, corev1.PodUnknown} {
