@@ -162,6 +162,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	g.Go(func() error { k.local.run(ctx); return nil })
 	g.Go(func() error { return k.followPlugins(ctx) })
 	g.Go(func() error { return newEvictor(k).run(ctx) })
+	g.Go(func() error { return k.followKills(ctx) })
 	if k.cfg.Listen != "" {
 		g.Go(func() error { return k.serve(ctx) })
 	}
