@@ -242,6 +242,10 @@ type Env interface {
 	User(ctx context.Context) UserInfo
 	// Authorize asks whether a user may do something; reason is for people.
 	Authorize(ctx context.Context, attrs AccessAttributes) (allowed, denied bool, reason string, err error)
+	// Verb returns that of the request.
+	Verb(ctx context.Context) string
+	// Permit returns nil if a user may do something to a resource, else the API's Forbidden.
+	Permit(ctx context.Context, attrs AccessAttributes) error
 	// RulesFor lists what a user may do in a namespace, for SelfSubjectRulesReview.
 	RulesFor(ctx context.Context, user UserInfo, namespace string) (any, error)
 	// Authenticate checks a token for TokenReview.

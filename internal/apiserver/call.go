@@ -15,7 +15,8 @@ import (
 // A call is what the engine knows of one request besides its operation. It travels in the context.
 type call struct {
 	user     api.UserInfo
-	agent    string           // User-Agent, for the field manager
+	agent    string // User-Agent, for the field manager
+	verb     string
 	internal bool             // made inside the process
 	ticket   *fairness.Ticket // of the request's seat; nil inside the process
 

@@ -67,7 +67,7 @@ func (c *localClient) beginSelected(ctx context.Context, verb string, gvr schema
 	if !v.row.Namespaced {
 		namespace = ""
 	}
-	ctx = withCall(ctx, &call{user: c.user, agent: agentOf(c.user), internal: true, record: recordOf(ctx)})
+	ctx = withCall(ctx, &call{user: c.user, agent: agentOf(c.user), verb: verb, internal: true, record: recordOf(ctx)})
 	return ctx, target{v: v, sub: sub, namespace: namespace, name: name}, nil
 }
 

@@ -32,13 +32,25 @@ func (e env) Authorize(ctx context.Context, a api.AccessAttributes) (allowed, de
 	if sec.Authorizer == nil {
 		return false, false, "", errors.New("no authorizer is installed yet")
 	}
+	decision, reason, err := sec.Authorizer.Authorize(ctx, recordFor(a))
+	return decision == authorizer.DecisionAllow, decision == authorizer.DecisionDeny, reason, err
+}
+
+// Verb returns that of the request.
+func (e env) Verb(ctx context.Context) string { return callOf(ctx).verb }
+
+// Permit asks the authorizer.
+func (e env) Permit(ctx context.Context, a api.AccessAttributes) error {
+	return e.s.authorize(ctx, recordFor(a))
+}
+
+func recordFor(a api.AccessAttributes) authorizer.AttributesRecord {
 	record := authorizer.AttributesRecord{
 		User: infoOf(a.User), Verb: a.Verb, APIGroup: a.Group, APIVersion: a.Version, Resource: a.Resource, Subresource: a.Subresource,
 		Namespace: a.Namespace, Name: a.Name, ResourceRequest: a.NonResourcePath == "", Path: a.NonResourcePath,
 	}
 	selectorAttributes(&record, a.FieldSelector, a.LabelSelector)
-	decision, reason, err := sec.Authorizer.Authorize(ctx, record)
-	return decision == authorizer.DecisionAllow, decision == authorizer.DecisionDeny, reason, err
+	return record
 }
 
 // RulesFor lists what a user may do in a namespace.

@@ -43,7 +43,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		w.auditID = newAuditID()
 	}
 	w.Header().Set("Audit-Id", w.auditID)
-	c := &call{agent: r.UserAgent()}
+	c := &call{agent: r.UserAgent(), verb: info.Verb}
 	w.call, c.ticket = c, &w.ticket
 	r = r.WithContext(authn.WithNotes(withCall(r.Context(), c), c))
 	u, err := s.recognize(w, r, info)

@@ -25,15 +25,15 @@ func grantAdmin(requests func(api.Object) []resourcev1.DeviceRequest) func(conte
 	}
 }
 
-// grantAdminStatus is grantAdmin for what a claim was granted.
-func grantAdminStatus(ctx context.Context, env api.Env, n, o api.Object, _ bool) (func(bool), error) {
-	if adminResult(o.(*resourcev1.ResourceClaim)) != nil {
-		return nil, nil
+// checkAdminStatus is for what a claim was granted as grantAdmin is for what it asks for.
+func checkAdminStatus(ctx context.Context, env api.Env, n, o *resourcev1.ResourceClaim) error {
+	if adminResult(o) != nil {
+		return nil
 	}
-	if at := adminResult(n.(*resourcev1.ResourceClaim)); at != nil {
-		return nil, checkAdmin(ctx, env, n, at)
+	if at := adminResult(n); at != nil {
+		return checkAdmin(ctx, env, n, at)
 	}
-	return nil, nil
+	return nil
 }
 
 func adminResult(c *resourcev1.ResourceClaim) *field.Path {

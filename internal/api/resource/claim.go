@@ -39,7 +39,7 @@ var ResourceClaims = api.Register(&api.Resource{
 		BeginCreate: grantAdmin(func(o api.Object) []resourcev1.DeviceRequest {
 			return o.(*resourcev1.ResourceClaim).Spec.Devices.Requests
 		}),
-		BeginStatusUpdate: grantAdminStatus,
+		BeginStatusUpdate: grantStatus,
 	},
 
 	Columns: []metav1.TableColumnDefinition{
