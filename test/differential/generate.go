@@ -42,6 +42,10 @@ func (g *generator) generate() {
 		}
 	}
 	g.verbs()
+	g.protobufs()
+	g.appliers()
+	g.directives()
+	g.jsonPatches()
 	for _, name := range sortedKeys(r.subresources) {
 		g.subresource(name, r.subresources[name])
 	}

@@ -19,6 +19,7 @@ type schema struct {
 	Required             []string           `json:"required"`
 	Items                *schema            `json:"items"`
 	AdditionalProperties *schema            `json:"additionalProperties"`
+	MergeKey             string             `json:"x-kubernetes-patch-merge-key"`
 	Kinds                []struct {
 		Group, Version, Kind string
 	} `json:"x-kubernetes-group-version-kind"`

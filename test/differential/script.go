@@ -26,6 +26,7 @@ type step struct {
 	body         []byte
 	capture      map[string]string // variable: where it stands in the answer, "metadata.resourceVersion"
 	silent       bool              // what follows depends on it, but the answers are not compared
+	protobuf     bool              // the body is sent as protobuf
 	unordered    bool              // the answer is a row of JSON values: those of a watch from the start come in any order
 }
 
@@ -42,6 +43,11 @@ const userAgent = "differential/1.0"
 // ask sends a step to one side.
 func ask(ctx context.Context, s *side, st step, vars map[string]string) answer {
 	body := expand(string(st.body), vars)
+	if st.protobuf {
+		if data, ok := toProtobuf([]byte(body)); ok {
+			body = string(data)
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, st.method, s.url+expand(st.path, vars), strings.NewReader(body))
 	if err != nil {
 		return answer{err: err}
@@ -61,6 +67,9 @@ func ask(ctx context.Context, s *side, st step, vars map[string]string) answer {
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
+	if isProtobuf(resp.Header) {
+		data = fromProtobuf(data)
+	}
 	return answer{code: resp.StatusCode, header: resp.Header, body: data, err: err}
 }
 

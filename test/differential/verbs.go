@@ -53,6 +53,9 @@ func (g *generator) formats() {
 	}
 	for _, query := range []string{"includeObject=None", "includeObject=Object", "includeObject=Metadata", "includeObject=All", "limit=1&includeObject=None"} {
 		g.about("table "+query, withHeader(get(r.path(), query), "Accept", "application/json"+table))
+		for _, obj := range r.objects {
+			g.about("table of one "+query, withHeader(get(r.path(objectName(obj)), query), "Accept", "application/json"+table))
+		}
 	}
 	for _, path := range []string{r.path("absent"), r.path(name, "absent"), r.path("bad name!"), r.path(name) + "/", r.path(name) + "?resourceVersion=abc", r.path(name) + "?resourceVersion=0",
 		r.path(name) + "?resourceVersion=999999999", r.path(name) + "?pretty=true", r.path(name) + "?export=true"} {
@@ -92,9 +95,26 @@ func (g *generator) lists() {
 			}
 		}
 	}
+	g.watches(current)
 	for _, query := range []string{"resourceVersion=0", "", "resourceVersion=abc", "resourceVersion={{version}}", "resourceVersion=1", "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
 		"sendInitialEvents=true", "sendInitialEvents=false", "resourceVersionMatch=NotOlderThan", "resourceVersionMatch=Exact&sendInitialEvents=true", "limit=1", "continue=abc", "fieldSelector=metadata.name%3Drich", "labelSelector=nothing"} {
 		g.about("watch "+query, current, step{method: http.MethodGet, path: r.path() + "?watch=true&timeoutSeconds=1&" + query, unordered: true})
+	}
+}
+
+// watches tries where a watch begins with what it asks to begin with.
+func (g *generator) watches(current step) {
+	r := g.resource
+	for _, version := range []string{"", "resourceVersion=0", "resourceVersion={{version}}", "resourceVersion=-1"} {
+		for _, match := range []string{"", "resourceVersionMatch=NotOlderThan", "resourceVersionMatch=Exact", "resourceVersionMatch=Other"} {
+			for _, initial := range []string{"", "sendInitialEvents=true", "sendInitialEvents=false", "sendInitialEvents=maybe"} {
+				if g.random.IntN(8) > 0 && r.id() != "v1/configmaps" {
+					continue
+				}
+				query := strings.Join([]string{version, match, initial, pick(g.random, []string{"", "allowWatchBookmarks=true"})}, "&")
+				g.about("watch from "+query, current, step{method: http.MethodGet, path: r.path() + "?watch=true&timeoutSeconds=1&" + query, unordered: true})
+			}
+		}
 	}
 }
 
