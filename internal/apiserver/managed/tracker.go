@@ -3,6 +3,7 @@ package managed
 import (
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -172,7 +173,15 @@ func resetPaths(w apiserver.Tracked) []string {
 
 // Update implements apiserver.FieldTracker.
 func (t *Tracker) Update(w apiserver.Tracked, live, changed api.Object, manager string) {
+	dropInvented(live, changed)
 	if t.quick(w, live, changed, manager) {
+		return
+	}
+	if crowded(reflect.ValueOf(changed)) {
+		changed.SetManagedFields(nil)
+		if live != nil {
+			changed.SetManagedFields(live.GetManagedFields())
+		}
 		return
 	}
 	if err := t.update(w, live, changed, manager); err != nil {
@@ -215,6 +224,9 @@ func (t *Tracker) Apply(w apiserver.Tracked, live api.Object, patch []byte, mana
 	config := &unstructured.Unstructured{Object: map[string]any{}}
 	if err := yaml.Unmarshal(patch, &config.Object); err != nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
+	if crowded(reflect.ValueOf(config.Object)) {
+		return nil, tooCrowded()
 	}
 	after, err := m.Apply(before, config, manager, force)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,10 +20,12 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// maxOperations bounds a JSON patch, and maxCopiedBytes what its copies add up to.
+// maxOperations bounds a JSON patch, maxCopiedBytes what its copies add up to, and maxItems a list in a strategic merge patch, whose items
+// are looked for one by one.
 const (
 	maxOperations  = 10000
 	maxCopiedBytes = 3 << 20
+	maxItems       = 10000
 )
 
 func init() { jsonpatch.AccumulatedCopySizeLimit = maxCopiedBytes } // the library has it for the process
@@ -150,6 +153,9 @@ func applyStrategic(original runtime.Object, patch []byte, out runtime.Object, l
 	if !look {
 		strict = nil
 	}
+	if long(fields) {
+		return nil, "", apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum items of a list in a strategic merge patch is %d", maxItems))
+	}
 	shown := fmt.Sprintf("%+v", fields)
 	after, err := strategicpatch.StrategicMergeMapPatch(before, fields, out)
 	if err != nil {
@@ -164,6 +170,21 @@ func applyStrategic(original runtime.Object, patch []byte, out runtime.Object, l
 		return nil, "", Invalid(shown, err)
 	}
 	return append(strict, unknown.Errors()...), shown, nil
+}
+
+// long tells whether a list in a value is too long.
+func long(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, each := range v {
+			if long(each) {
+				return true
+			}
+		}
+	case []any:
+		return len(v) > maxItems || slices.ContainsFunc(v, long)
+	}
+	return false
 }
 
 // strategicError tells mistakes of the patch's author from others.
