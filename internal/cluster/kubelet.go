@@ -55,7 +55,7 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 	}
 	k, err := kubelet.New(kubelet.Config{
 		Cluster: l.Name, NodeName: o.NodeName, NodeIPs: []netip.Addr{n.ip}, Labels: o.NodeLabels, Taints: taints,
-		Client: c, RuntimeEndpoint: endpoint, RootDir: l.KubeletDir(), LocalVolumeDir: l.VolumesDir(), LogDir: l.PodLogDir(), NodeLogDir: l.LogDir,
+		Client: c, RuntimeEndpoint: endpoint, RootDir: l.KubeletDir(), LocalVolumeDir: l.VolumesDir(), LogDir: l.PodLogDir(), LogLinkDir: l.LogLinkDir(), NodeLogDir: l.LogDir,
 		CgroupRoot: l.CgroupRoot, StaticPodPath: o.StaticPodPath,
 		Listen: net.JoinHostPort("", strconv.Itoa(l.KubeletPort)),
 		TLS: &tls.Config{

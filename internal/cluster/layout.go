@@ -42,6 +42,8 @@ type Layout struct {
 
 var validName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$`)
 
+const logRoot = "/var/log"
+
 // NewLayout derives a cluster's layout from its name.
 func NewLayout(name string) (Layout, error) {
 	if name == "" {
@@ -59,7 +61,7 @@ func NewLayout(name string) (Layout, error) {
 		ConfigDir: filepath.Join("/etc", id),
 		DataDir:   filepath.Join("/var/lib", id),
 		RunDir:    filepath.Join("/run", id),
-		LogDir:    filepath.Join("/var/log", id),
+		LogDir:    filepath.Join(logRoot, id),
 
 		APIPort:     6443,
 		KubeletPort: 10250,
@@ -131,6 +133,14 @@ func (l Layout) VolumesDir() string { return filepath.Join(l.DataDir, "volumes")
 
 // PodLogDir holds the containers' logs.
 func (l Layout) PodLogDir() string { return filepath.Join(l.LogDir, "pods") }
+
+// LogLinkDir holds links to the containers' logs, where collectors of logs look for those of a machine's one cluster.
+func (l Layout) LogLinkDir() string {
+	if l.LogDir == filepath.Join(logRoot, DefaultName) {
+		return filepath.Join(logRoot, "containers")
+	}
+	return filepath.Join(l.LogDir, "containers")
+}
 
 // RuntimeDir holds images and containers.
 func (l Layout) RuntimeDir() string { return filepath.Join(l.DataDir, "runtime") }

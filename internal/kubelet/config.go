@@ -44,6 +44,8 @@ type Config struct {
 	LocalVolumeDir string
 	// LogDir holds the containers' logs: <namespace>_<name>_<uid>/<container>/<n>.log. Required.
 	LogDir string
+	// LogLinkDir gets links to the containers' logs, by the names that collectors of logs expect; "" is none.
+	LogLinkDir string
 	// NodeLogDir is what /logs/ serves; "" serves nothing.
 	NodeLogDir string
 	// SeccompDir holds profiles of type Localhost; "" is RootDir/seccomp.
@@ -216,6 +218,11 @@ func (c *Config) makeDirs() error {
 	for dir, mode := range map[string]os.FileMode{c.RootDir: 0o750, c.LogDir: 0o755, filepath.Join(c.RootDir, "plugins"): 0o750, filepath.Join(c.RootDir, "plugins_registry"): 0o750} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("make a directory of the kubelet: %w", err)
+		}
+	}
+	if c.LogLinkDir != "" {
+		if err := os.MkdirAll(c.LogLinkDir, 0o755); err != nil {
+			return fmt.Errorf("make the folder of links to logs: %w", err)
 		}
 	}
 	return nil

@@ -39,6 +39,7 @@ func (k *Kubelet) keepHouse(ctx context.Context) error {
 			if k.sourcesReady.Load() {
 				k.adoptOrphans(ctx)
 			}
+			k.logLinks.sweep()
 		}
 	}
 }

@@ -179,6 +179,7 @@ func (w *worker) purge(ctx context.Context, pod *corev1.Pod, o *lifecycle.Observ
 	var errs []error
 	for i := range o.Containers {
 		errs = append(errs, w.k.cri.Remove(ctx, o.Containers[i].ID))
+		w.k.logLinks.drop(o.Containers[i].ID)
 	}
 	for i := range o.Sandboxes {
 		_, err := w.k.cri.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: o.Sandboxes[i].ID})
@@ -200,6 +201,7 @@ func (k *Kubelet) removeContainer(ctx context.Context, c *lifecycle.Container) e
 	if err := k.cri.Remove(ctx, c.ID); err != nil {
 		return err
 	}
+	k.logLinks.drop(c.ID)
 	if c.LogPath == "" || !filepath.IsAbs(c.LogPath) {
 		return nil
 	}

@@ -47,6 +47,7 @@ type Kubelet struct {
 	collector *images.Collector
 	volumes   *volumes.Manager
 	local     *localVolumes
+	logLinks  *logLinks
 	attach    *attachWait
 	csi       *csi.Plugin
 	dra       *dra.Manager
@@ -99,6 +100,7 @@ func New(cfg Config) (*Kubelet, error) {
 		High: cfg.ImageGCHigh, Low: cfg.ImageGCLow, MinAge: 2 * time.Minute, Now: time.Now, Logger: cfg.Logger,
 	})
 	k.tokens = newTokens(cfg.Client)
+	k.logLinks = &logLinks{dir: cfg.LogLinkDir, target: cfg.LogDir, logger: cfg.Logger}
 	if err := k.openVolumes(); err != nil {
 		return nil, err
 	}

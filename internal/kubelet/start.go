@@ -106,7 +106,7 @@ func (r *syncRun) tryStart(ctx context.Context, ref lifecycle.Ref, c *corev1.Con
 	}
 	r.event(c, corev1.EventTypeNormal, "Created", "Container created")
 	r.k.resources.Started(r.pod, c.Name)
-	return r.launch(ctx, c, created.ContainerId)
+	return r.launch(ctx, c, created.ContainerId, filepath.Join(r.sandbox.LogDirectory, config.LogPath))
 }
 
 // checkCrash makes a container that keeps exiting wait.
@@ -128,7 +128,7 @@ func (r *syncRun) checkCrash(c *corev1.Container, seen *lifecycle.Container) *wa
 }
 
 // launch starts a created container and runs its post-start hook.
-func (r *syncRun) launch(ctx context.Context, c *corev1.Container, id string) *waitingUntil {
+func (r *syncRun) launch(ctx context.Context, c *corev1.Container, id, log string) *waitingUntil {
 	hook := c.Lifecycle != nil && c.Lifecycle.PostStart != nil
 	if hook {
 		r.w.hooking(c.Name, true)
@@ -138,6 +138,7 @@ func (r *syncRun) launch(ctx context.Context, c *corev1.Container, id string) *w
 		return r.fail(c, reasonRun, cri.Message(err))
 	}
 	r.event(c, corev1.EventTypeNormal, "Started", "Container started")
+	r.k.logLinks.add(r.pod, c.Name, id, log)
 	if !hook {
 		return nil
 	}
