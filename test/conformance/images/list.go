@@ -68,7 +68,7 @@ func images() []image {
 			config: v1.Config{Entrypoint: []string{"/regression-issue-74839"}}},
 		{names: []string{e2e + "resource-consumer:1.14"}, onBase: true, files: []file{
 			{path: "consumer", program: source + "resource-consumer", mode: 0o755},
-			{path: "consume-cpu", program: source + "resource-consumer/consume-cpu", mode: 0o755},
+			{path: "consume-cpu/consume-cpu", program: source + "resource-consumer/consume-cpu", mode: 0o755},
 		}, config: v1.Config{Entrypoint: []string{"/consumer"}}},
 		{names: []string{e2e + "sample-apiserver:1.29.2"}, onBase: true, files: []file{{path: "sample-apiserver", program: "k8s.io/sample-apiserver", mode: 0o755}},
 			config: v1.Config{Entrypoint: []string{"/sample-apiserver"}}},
