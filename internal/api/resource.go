@@ -157,6 +157,8 @@ type Version struct {
 	// ToHub and FromHub convert to and from the stored version's Go type; nil when it is the same type. They must not share memory that is written later.
 	ToHub   func(Object) (Object, error)
 	FromHub func(Object) (Object, error)
+	// FromHubs is FromHub for many objects at once, where that costs less; nil is one by one.
+	FromHubs func([]Object) ([]Object, error)
 	// Deprecated is the text of the Warning header for each use; "" for none.
 	Deprecated string
 	// Schema is the structural OpenAPI v3 schema of the objects as JSON (an apiextensions JSONSchemaProps), for kinds without a Go

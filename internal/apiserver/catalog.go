@@ -80,10 +80,18 @@ func (v *version) fromHub(o api.Object) (api.Object, error) {
 		return o, nil
 	}
 	out, err := v.api.FromHub(o)
+	if err != nil && v.text() { // a webhook's error, in upstream's words
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("convert a %s to %s: %w", v.hub, v.gvk, err)
 	}
 	return out, nil
+}
+
+// fromHubs is fromHub for many, where the version has a way to do that.
+func (v *version) fromHubs(hubs []api.Object) ([]api.Object, error) {
+	return v.api.FromHubs(hubs)
 }
 
 // stable tells whether canonical bytes are this version's message already.

@@ -70,7 +70,7 @@ func (p *page) packed(v *version, f negotiate.Format, cache *packed.Cache) (pack
 	if err != nil {
 		return packed.Body{}, err
 	}
-	first, err := listed(v, p.entries[0])
+	first, err := p.listed(v, p.entries[0])
 	if err != nil {
 		return packed.Body{}, err
 	}
@@ -80,7 +80,7 @@ func (p *page) packed(v *version, f negotiate.Format, cache *packed.Cache) (pack
 	}
 	// The first item stands apart, so that every other one can begin with its comma.
 	rest := packedItems{p.entries[1:], func(dst []byte, e *store.Entry) ([]byte, error) {
-		o, err := listed(v, e)
+		o, err := p.listed(v, e)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +21,11 @@ import (
 type page struct {
 	entries []*store.Entry
 	meta    metav1.ListMeta
+
+	// The items as another version, where that is made of all at once.
+	converting sync.Once
+	converted  map[*store.Entry]api.Object
+	convertErr error
 }
 
 // list reads the chosen objects as the options say.

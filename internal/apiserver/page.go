@@ -90,6 +90,9 @@ func (s *Server) encodePage(r *http.Request, v *version, p *page, m negotiate.Me
 		return nil, err
 	}
 	hubs, err := p.objects()
+	if err == nil && v.api.FromHubs != nil {
+		hubs, err = v.fromHubs(hubs)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -166,12 +169,33 @@ func (p *page) textHead(v *version) ([]byte, error) {
 }
 
 // listed is an entry as an item of a list.
-func listed(v *version, e *store.Entry) (api.Object, error) {
-	o, err := objectOf(e)
+func (p *page) listed(v *version, e *store.Entry) (api.Object, error) {
+	if v.api.FromHubs == nil {
+		o, err := objectOf(e)
+		if err != nil {
+			return nil, err
+		}
+		return v.fromHub(o)
+	}
+	p.converting.Do(func() { p.converted, p.convertErr = p.convert(v) })
+	return p.converted[e], p.convertErr
+}
+
+// convert makes all items of a version, at once.
+func (p *page) convert(v *version) (map[*store.Entry]api.Object, error) {
+	hubs, err := p.objects()
 	if err != nil {
 		return nil, err
 	}
-	return v.fromHub(o)
+	all, err := v.fromHubs(hubs)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[*store.Entry]api.Object, len(all))
+	for i, e := range p.entries {
+		out[e] = all[i]
+	}
+	return out, nil
 }
 
 // text is the list as JSON or YAML. Items carry no apiVersion and kind, as upstream's don't.
@@ -187,7 +211,7 @@ func (p *page) text(v *version, m negotiate.Media) ([]byte, error) {
 		if i > 0 {
 			out.WriteByte(',')
 		}
-		o, err := listed(v, e)
+		o, err := p.listed(v, e)
 		if err != nil {
 			return nil, err
 		}

@@ -176,7 +176,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		return fmt.Errorf("follow services: %w", err)
 	}
 	hooks := hook.New(services)
-	p.crds, err = crd.New(ctx, crd.Config{Server: p.engine, Client: self, Hooks: hooks, Logger: p.log.With("component", "apiextensions")})
+	p.crds, err = crd.New(ctx, crd.Config{Server: p.engine, Client: self, Hooks: hooks, Metrics: p.metrics, Logger: p.log.With("component", "apiextensions")})
 	if err != nil {
 		return fmt.Errorf("serve custom resources: %w", err)
 	}

@@ -92,7 +92,7 @@ func (m *Manager) reachable(ctx context.Context, s *served) (kschema.GroupVersio
 	for i := range d.Spec.Versions {
 		d.Spec.Versions[i].Served = d.Spec.Versions[i].Storage
 	}
-	again := serve(d, m.cfg.Hooks)
+	again := serve(d, m.cfg.Hooks, m.conversions)
 	again.terminating.Store(true)
 	if err := m.cfg.Server.ReplaceRow(ctx, again.row); err != nil {
 		return gvr, false, err

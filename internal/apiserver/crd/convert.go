@@ -20,15 +20,15 @@ import (
 // conversionTimeout bounds a conversion by a webhook.
 const conversionTimeout = 30 * time.Second
 
-// A converter makes an object of another version. Its result shares nothing with its argument that will be written to.
-type converter func(u *unstructured.Unstructured, to kschema.GroupVersion) (*unstructured.Unstructured, error)
+// A converter makes objects of another version, each of its argument's. Its results share nothing with its arguments that will be written to.
+type converter func(in []*unstructured.Unstructured, to kschema.GroupVersion) ([]*unstructured.Unstructured, error)
 
-func newConverter(d *definition, caller *hook.Caller) converter {
+func newConverter(d *definition, caller *hook.Caller, m *conversionMetrics) converter {
 	c := d.Spec.Conversion
 	if c == nil || c.Strategy != apiextensionsv1.WebhookConverter || c.Webhook == nil || c.Webhook.ClientConfig == nil {
 		return rename
 	}
-	w := &webhookConverter{caller: caller, target: targetOf(c.Webhook.ClientConfig), reviewVersion: "v1"}
+	w := &webhookConverter{name: d.Name, metrics: m, caller: caller, target: targetOf(c.Webhook.ClientConfig), reviewVersion: "v1"}
 	for _, v := range c.Webhook.ConversionReviewVersions {
 		if v == "v1" || v == "v1beta1" {
 			w.reviewVersion = v
@@ -56,14 +56,19 @@ func targetOf(c *apiextensionsv1.WebhookClientConfig) hook.Target {
 }
 
 // rename changes the apiVersion alone.
-func rename(u *unstructured.Unstructured, to kschema.GroupVersion) (*unstructured.Unstructured, error) {
-	out := u.DeepCopy()
-	out.SetAPIVersion(to.String())
+func rename(in []*unstructured.Unstructured, to kschema.GroupVersion) ([]*unstructured.Unstructured, error) {
+	out := make([]*unstructured.Unstructured, len(in))
+	for i, u := range in {
+		out[i] = u.DeepCopy()
+		out[i].SetAPIVersion(to.String())
+	}
 	return out, nil
 }
 
 // webhookConverter asks a webhook.
 type webhookConverter struct {
+	name          string // of the definition
+	metrics       *conversionMetrics
 	caller        *hook.Caller
 	target        hook.Target
 	reviewVersion string
@@ -82,44 +87,90 @@ type reviewResponse struct {
 	Result           metav1.Status     `json:"result"`
 }
 
-func (w *webhookConverter) convert(u *unstructured.Unstructured, to kschema.GroupVersion) (*unstructured.Unstructured, error) {
-	gvk := u.GroupVersionKind()
-	raw, err := json.Marshal(u.Object)
-	if err != nil {
-		return nil, fmt.Errorf("encode a %s for conversion: %w", gvk, err)
+// A batch is what one request to a webhook may hold: its answer, which may be longer, is bounded too.
+const (
+	batchObjects = 500
+	batchBytes   = 4 << 20
+)
+
+func (w *webhookConverter) convert(in []*unstructured.Unstructured, to kschema.GroupVersion) ([]*unstructured.Unstructured, error) {
+	out := make([]*unstructured.Unstructured, 0, len(in))
+	for len(in) > 0 {
+		var raw []runtime.RawExtension
+		size := 0
+		for _, u := range in {
+			one, err := json.Marshal(u.Object)
+			if err != nil {
+				return nil, fmt.Errorf("encode a %s for conversion: %w", u.GroupVersionKind(), err)
+			}
+			if size += len(one); len(raw) > 0 && (size > batchBytes || len(raw) == batchObjects) {
+				break
+			}
+			raw = append(raw, runtime.RawExtension{Raw: one})
+		}
+		began := time.Now()
+		some, err := w.batch(in[:len(raw)], raw, to)
+		w.metrics.converted(w.name, in[0].GroupVersionKind().Version, to.Version, time.Since(began), err)
+		if err != nil {
+			return nil, err
+		}
+		out, in = append(out, some...), in[len(raw):]
 	}
+	return out, nil
+}
+
+// batch has a webhook convert objects, which raw holds as JSON, by one request.
+func (w *webhookConverter) batch(in []*unstructured.Unstructured, raw []runtime.RawExtension, to kschema.GroupVersion) ([]*unstructured.Unstructured, error) {
+	gvk := in[0].GroupVersionKind()
+	answer, err := w.ask(raw, to)
+	if err != nil {
+		return nil, &errConversion{err.kind, fmt.Errorf("conversion webhook for %v failed: %w", gvk, err.reason)}
+	}
+	if n := len(answer.Response.ConvertedObjects); n != len(in) {
+		return nil, &errConversion{"conversion_webhook_partial_response_failure", fmt.Errorf("conversion webhook for %v returned %d objects, expected %d", gvk, n, len(in))}
+	}
+	out := make([]*unstructured.Unstructured, len(in))
+	for i, one := range answer.Response.ConvertedObjects {
+		out[i] = &unstructured.Unstructured{}
+		err := out[i].UnmarshalJSON(one)
+		if err == nil {
+			err = adopt(in[i], out[i], to, i)
+		}
+		if err != nil {
+			return nil, &errConversion{"conversion_webhook_invalid_converted_object_failure", err}
+		}
+	}
+	return out, nil
+}
+
+// ask sends one request.
+func (w *webhookConverter) ask(raw []runtime.RawExtension, to kschema.GroupVersion) (*review, *errConversion) {
 	id := uuid.NewUUID()
 	asked := review{
 		TypeMeta: metav1.TypeMeta{Kind: "ConversionReview", APIVersion: "apiextensions.k8s.io/" + w.reviewVersion},
-		Request:  &apiextensionsv1.ConversionRequest{UID: id, DesiredAPIVersion: to.String(), Objects: []runtime.RawExtension{{Raw: raw}}},
+		Request:  &apiextensionsv1.ConversionRequest{UID: id, DesiredAPIVersion: to.String(), Objects: raw},
 	}
-	var answer review
 	ctx, cancel := context.WithTimeout(context.Background(), conversionTimeout)
 	defer cancel()
-	if err := w.caller.Call(ctx, w.target, conversionTimeout, asked, &answer); err != nil {
-		return nil, fmt.Errorf("conversion webhook for %v failed: %w", gvk, err)
+	answer := &review{}
+	if err := w.caller.Call(ctx, w.target, conversionTimeout, asked, answer); err != nil {
+		return nil, &errConversion{"conversion_webhook_call_failure", err}
 	}
 	if err := answer.check(asked.TypeMeta, string(id)); err != nil {
-		return nil, fmt.Errorf("conversion webhook for %v failed: %w", gvk, err)
+		return nil, &errConversion{"conversion_webhook_malformed_response_failure", err}
 	}
-	if n := len(answer.Response.ConvertedObjects); n != 1 {
-		return nil, fmt.Errorf("conversion webhook for %v returned %d objects, expected %d", gvk, n, 1)
-	}
-	out := &unstructured.Unstructured{}
-	if err := out.UnmarshalJSON(answer.Response.ConvertedObjects[0]); err != nil {
-		return nil, fmt.Errorf("conversion webhook for %v failed: %w", gvk, err)
-	}
-	return out, adopt(u, out, to)
+	return answer, nil
 }
 
 func (r *review) check(want metav1.TypeMeta, id string) error {
-	if r.TypeMeta != want {
+	v1 := want.APIVersion == "apiextensions.k8s.io/v1"
+	if v1 && r.TypeMeta != want {
 		return fmt.Errorf("expected webhook response of %v, got %v", want.GroupVersionKind(), r.GroupVersionKind())
 	}
 	if r.Response == nil {
 		return fmt.Errorf("no response provided")
 	}
-	if want.APIVersion == "apiextensions.k8s.io/v1" && r.Response.UID != id {
+	if v1 && r.Response.UID != id {
 		return fmt.Errorf("expected response.uid=%q, got %q", id, r.Response.UID)
 	}
 	if r.Response.Result.Status == metav1.StatusSuccess {
@@ -132,14 +183,14 @@ func (r *review) check(want metav1.TypeMeta, id string) error {
 }
 
 // adopt checks that the webhook converted the object that it was given, and restores what it may not change: all metadata
-// except labels and annotations.
-func adopt(in, out *unstructured.Unstructured, to kschema.GroupVersion) error {
+// except labels and annotations. index is the object's in the answer.
+func adopt(in, out *unstructured.Unstructured, to kschema.GroupVersion, index int) error {
 	gvk := in.GroupVersionKind()
 	if got := out.GroupVersionKind().GroupVersion(); got != to {
-		return fmt.Errorf("conversion webhook for %v returned invalid object at index 0: invalid groupVersion (expected %v, received %v)", gvk, to, got)
+		return fmt.Errorf("conversion webhook for %v returned invalid object at index %d: invalid groupVersion (expected %v, received %v)", gvk, index, to, got)
 	}
 	if out.GetKind() != in.GetKind() {
-		return fmt.Errorf("conversion webhook for %v returned invalid object at index 0: invalid kind (expected %v, received %v)", gvk, in.GetKind(), out.GetKind())
+		return fmt.Errorf("conversion webhook for %v returned invalid object at index %d: invalid kind (expected %v, received %v)", gvk, index, in.GetKind(), out.GetKind())
 	}
 	for _, same := range []struct{ what, a, b string }{
 		{"name", in.GetName(), out.GetName()}, {"namespace", in.GetNamespace(), out.GetNamespace()}, {"UID", string(in.GetUID()), string(out.GetUID())},

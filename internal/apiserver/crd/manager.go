@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -33,14 +34,17 @@ type Config struct {
 	Server Server
 	Client client.Client // the engine's own
 	Hooks  *hook.Caller  // for conversions
-	Logger *slog.Logger
+	// Metrics takes the conversions' metrics; nil is none.
+	Metrics prometheus.Registerer
+	Logger  *slog.Logger
 }
 
 // Manager keeps what is served in step with the definitions. Make it with New.
 type Manager struct {
-	cfg   Config
-	view  client.TypedView[*definition]
-	queue workqueue.TypedRateLimitingInterface[string]
+	cfg         Config
+	conversions *conversionMetrics
+	view        client.TypedView[*definition]
+	queue       workqueue.TypedRateLimitingInterface[string]
 
 	mu       sync.Mutex // guards what follows
 	serving  map[string]*served
@@ -49,7 +53,7 @@ type Manager struct {
 
 // New serves the definitions that are established already.
 func New(ctx context.Context, cfg Config) (*Manager, error) {
-	m := &Manager{cfg: cfg, serving: map[string]*served{}, cleaning: map[string]bool{}}
+	m := &Manager{cfg: cfg, conversions: newConversionMetrics(cfg.Metrics), serving: map[string]*served{}, cleaning: map[string]bool{}}
 	var err error
 	if m.view, err = Definitions.View(ctx, cfg.Client, client.Selection{}); err != nil {
 		return nil, fmt.Errorf("view definitions of custom resources: %w", err)
@@ -182,7 +186,7 @@ func (m *Manager) publish(ctx context.Context, d *definition) error {
 		old.terminating.Store(d.DeletionTimestamp != nil)
 		return nil
 	}
-	s := serve(d, m.cfg.Hooks)
+	s := serve(d, m.cfg.Hooks, m.conversions)
 	s.terminating.Store(d.DeletionTimestamp != nil)
 	if err := m.swap(ctx, old, s); err != nil {
 		return err

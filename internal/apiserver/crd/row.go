@@ -32,8 +32,8 @@ type served struct {
 }
 
 // serve makes the row of a definition; nil if it serves no version.
-func serve(d *definition, caller *hook.Caller) *served {
-	s := &served{definition: d, terminating: &atomic.Bool{}, schemas: map[string]*schema{}, convert: newConverter(d, caller)}
+func serve(d *definition, caller *hook.Caller, m *conversionMetrics) *served {
+	s := &served{definition: d, terminating: &atomic.Bool{}, schemas: map[string]*schema{}, convert: newConverter(d, caller, m)}
 	names := d.Status.AcceptedNames
 	s.row = &api.Resource{
 		Group: d.Spec.Group, Name: names.Plural, Singular: names.Singular, Kind: names.Kind, ListKind: names.ListKind,
@@ -73,6 +73,9 @@ func (s *served) addVersion(v *apiextensionsv1.CustomResourceDefinitionVersion) 
 		},
 		StoredOnly: !v.Served,
 	}
+	if c := s.definition.Spec.Conversion; c != nil && c.Strategy == apiextensionsv1.WebhookConverter {
+		out.FromHubs = one.ofAll
+	}
 	if v.Schema != nil && v.Schema.OpenAPIV3Schema != nil {
 		out.Schema = sync.OnceValues(func() ([]byte, error) { return json.Marshal(v.Schema.OpenAPIV3Schema) })
 	}
@@ -106,14 +109,14 @@ func (s *served) as(o api.Object, gv kschema.GroupVersion) (*unstructured.Unstru
 	if u.GetAPIVersion() == gv.String() {
 		return u, nil
 	}
-	out, err := s.convert(u, gv)
+	out, err := s.convert([]*unstructured.Unstructured{u}, gv)
 	if err != nil {
 		return nil, err
 	}
 	if schema := s.schemas[gv.Version]; schema != nil {
-		err = schema.settle(out)
+		err = schema.settle(out[0])
 	}
-	return out, err
+	return out[0], err
 }
 
 // settle brings what is read from storage into the form of its version's schema. An object of a version that is gone, or whose
@@ -137,6 +140,38 @@ type versioned struct {
 }
 
 func (v *versioned) of(o api.Object) (*unstructured.Unstructured, error) { return v.as(o, v.gv) }
+
+// ofAll is of for many objects. Those that have to be converted are all converted at once.
+func (v *versioned) ofAll(all []api.Object) ([]api.Object, error) {
+	out := slices.Clone(all)
+	var others []*unstructured.Unstructured
+	var places []int
+	for i, o := range all {
+		u, ok := o.(*unstructured.Unstructured)
+		if !ok {
+			return nil, fmt.Errorf("a custom resource is a %T", o)
+		}
+		if u.GetAPIVersion() != v.gv.String() {
+			others, places = append(others, u), append(places, i)
+		}
+	}
+	if len(others) == 0 {
+		return out, nil
+	}
+	converted, err := v.convert(others, v.gv)
+	if err != nil {
+		return nil, err
+	}
+	for i, u := range converted {
+		if schema := v.schemas[v.gv.Version]; schema != nil {
+			if err := schema.settle(u); err != nil {
+				return nil, err
+			}
+		}
+		out[places[i]] = u
+	}
+	return out, nil
+}
 
 // row is what the kind is in this version.
 func (v *versioned) row() *api.Resource {
