@@ -55,11 +55,15 @@ func (k *Kubelet) checkRuntime(ctx context.Context) node.Health {
 		if c.Status {
 			continue
 		}
-		problem := fmt.Errorf("container runtime network not ready: %s=false reason:%s message:%s", c.Type, c.Reason, c.Message)
-		if c.Type == runtimeapi.NetworkReady {
-			network = problem
-		} else {
+		var problem error
+		switch c.Type {
+		case runtimeapi.RuntimeReady:
 			problem = fmt.Errorf("container runtime not ready: %s=false reason:%s message:%s", c.Type, c.Reason, c.Message)
+		case runtimeapi.NetworkReady:
+			problem = fmt.Errorf("container runtime network not ready: %s=false reason:%s message:%s", c.Type, c.Reason, c.Message)
+			network = problem
+		default:
+			continue // a runtime's own, as containerd's about what is deprecated
 		}
 		out.Problems = append(out.Problems, problem)
 	}

@@ -60,11 +60,17 @@ func endsWith(code int32, reason string) func(*corev1.Pod) (bool, error) {
 		}
 		c := p.Status.ContainerStatuses[0]
 		end := c.State.Terminated
-		if end == nil || end.ExitCode != code || end.Reason != reason || c.RestartCount != 0 {
-			return true, fmt.Errorf("it should have ended by %d %s at the first start: %+v, %d restarts", code, reason, end, c.RestartCount)
+		if end == nil || end.ExitCode != code || end.Reason != reason || ranBefore(&c) {
+			return true, fmt.Errorf("it should have ended by %d %s at the first start: %+v", code, reason, c)
 		}
 		return true, timesRight(p, end)
 	}
+}
+
+// ranBefore tells whether a container has run more than once. One that was made, and not started when the kill came, counts as a restart in Kubernetes too.
+func ranBefore(c *corev1.ContainerStatus) bool {
+	last := c.LastTerminationState.Terminated
+	return c.RestartCount > 1 || last != nil && !last.StartedAt.IsZero() && last.Reason != "ContainerStatusUnknown"
 }
 
 // timesRight expects a container's start after its pod's, its end not before its start nor in the future.
@@ -98,8 +104,8 @@ func runs(p *corev1.Pod) (bool, error) {
 		return p.Status.Phase != corev1.PodPending, fmt.Errorf("it is %s", p.Status.Phase)
 	}
 	for _, c := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
-		if c.RestartCount > 1 || c.RestartCount == 1 && c.LastTerminationState.Terminated == nil {
-			return true, fmt.Errorf("%s was started %d times more", c.Name, c.RestartCount)
+		if ranBefore(&c) {
+			return true, fmt.Errorf("it ran before: %+v", c)
 		}
 		if c.Name != "i" && c.State.Running == nil {
 			return false, nil

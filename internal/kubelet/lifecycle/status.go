@@ -49,6 +49,20 @@ func Terminal(p corev1.PodPhase) bool {
 	return p == corev1.PodSucceeded || p == corev1.PodFailed
 }
 
+// firstSeen is when the pod was begun with: now, or, if its status was never reported, when its first sandbox was made.
+func firstSeen(in *StatusInput) time.Time {
+	first := in.Now
+	if in.Observed == nil {
+		return first
+	}
+	for _, sb := range in.Observed.Sandboxes {
+		if sb.CreatedAt.Before(first) && !sb.CreatedAt.IsZero() {
+			first = sb.CreatedAt
+		}
+	}
+	return first
+}
+
 // Status makes the status to report.
 func Status(in StatusInput) corev1.PodStatus {
 	s := corev1.PodStatus{
@@ -60,8 +74,8 @@ func Status(in StatusInput) corev1.PodStatus {
 		ExtendedResourceClaimStatus: in.Pod.Status.ExtendedResourceClaimStatus,
 	}
 	if s.StartTime == nil {
-		now := stamp(in.Now)
-		s.StartTime = &now
+		start := stamp(firstSeen(&in))
+		s.StartTime = &start
 	}
 	addresses(&in, &s)
 	all := containerStatuses(&in, &s)
