@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"clipper.dev/clipper/internal/runtime/cdi"
 	"clipper.dev/clipper/internal/runtime/image"
 	"clipper.dev/clipper/internal/runtime/sandbox"
 )
@@ -81,7 +82,25 @@ func Make(in *Input) (*Plan, error) {
 	}
 	plan.Spec.Mounts = mounts
 	plan.Spec.Linux.RootfsPropagation = propagation
-	return plan, in.linux(plan)
+	if err := in.linux(plan); err != nil {
+		return plan, err
+	}
+	if err := cdi.Inject(plan.Spec, in.vendorDevices(), cdi.Dirs); err != nil {
+		return plan, err
+	}
+	if isSet := func(line string) bool { return strings.HasPrefix(line, "HOME=") }; !slices.ContainsFunc(process.Env, isSet) {
+		process.Env = append(process.Env, "HOME="+pick(user.Home, "/"))
+	}
+	return plan, nil
+}
+
+// vendorDevices are the names of the devices that come with a description of their own.
+func (in *Input) vendorDevices() []string {
+	var names []string
+	for _, d := range in.Config.GetCDIDevices() {
+		names = append(names, d.GetName())
+	}
+	return names
 }
 
 // process describes the container's first process.
@@ -105,7 +124,7 @@ func (in *Input) process(user User) (*specs.Process, error) {
 	}
 	score := int(in.Config.GetLinux().GetResources().GetOomScoreAdj())
 	return &specs.Process{
-		Args: args, Env: in.env(user), Cwd: cwd, Terminal: in.Config.GetTty(),
+		Args: args, Env: in.env(), Cwd: cwd, Terminal: in.Config.GetTty(),
 		User:            specs.User{UID: user.UID, GID: user.GID, AdditionalGids: user.Groups},
 		Capabilities:    caps,
 		NoNewPrivileges: context.GetNoNewPrivs(),
@@ -133,7 +152,7 @@ func (in *Input) args() ([]string, error) {
 }
 
 // env merges the image's variables with the container's; a later one replaces an earlier one of the same name.
-func (in *Input) env(user User) []string {
+func (in *Input) env() []string {
 	env := &environment{at: map[string]int{}}
 	env.set("PATH", defaultPath)
 	if in.Config.GetTty() {
@@ -150,9 +169,6 @@ func (in *Input) env(user User) []string {
 	}
 	for _, variable := range in.Config.GetEnvs() {
 		env.set(variable.GetKey(), string(variable.GetValue()))
-	}
-	if _, ok := env.at["HOME"]; !ok {
-		env.set("HOME", pick(user.Home, "/"))
 	}
 	return env.lines
 }
