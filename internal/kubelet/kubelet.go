@@ -94,10 +94,14 @@ func New(cfg Config) (*Kubelet, error) {
 	}
 	k.events = events.New(events.Config{Client: cfg.Client, Component: "kubelet", Host: cfg.NodeName, Logger: cfg.Logger})
 	k.translate = k.translation()
-	k.images = images.NewPuller(images.PullerConfig{Images: k.cri.Images, Events: k.events, Parallel: cfg.MaxParallelImagePulls, Now: time.Now})
+	records, err := images.OpenRecords(cfg.RootDir, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
+	k.images = images.NewPuller(images.PullerConfig{Images: k.cri.Images, Events: k.events, Records: records, Parallel: cfg.MaxParallelImagePulls, Now: time.Now})
 	k.collector = images.NewCollector(images.CollectorConfig{
 		Runtime: k.cri, Images: k.cri.Images, Events: k.events, About: node.Reference(cfg.NodeName),
-		High: cfg.ImageGCHigh, Low: cfg.ImageGCLow, MinAge: 2 * time.Minute, Now: time.Now, Logger: cfg.Logger,
+		High: cfg.ImageGCHigh, Low: cfg.ImageGCLow, MinAge: 2 * time.Minute, Now: time.Now, Logger: cfg.Logger, Records: records,
 	})
 	k.tokens = newTokens(cfg.Client)
 	k.logLinks = &logLinks{dir: cfg.LogLinkDir, target: cfg.LogDir, logger: cfg.Logger}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,8 @@ type CollectorConfig struct {
 	MinAge, MaxAge time.Duration
 	Now            func() time.Time
 	Logger         *slog.Logger
+	// Records forget the images that are gone; nil is none.
+	Records *Records
 }
 
 // Collector removes images that no container uses.
@@ -114,6 +117,7 @@ func (c *Collector) record(id string) *record {
 
 // detect brings the records up to date and returns the images that may go, the least recently used first.
 func (c *Collector) detect(ctx context.Context) ([]*runtimeapi.Image, error) {
+	began := c.cfg.Now()
 	images, err := c.cfg.Images.ListImages(ctx, &runtimeapi.ListImagesRequest{})
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
@@ -152,6 +156,11 @@ func (c *Collector) detect(ctx context.Context) ([]*runtimeapi.Image, error) {
 	for id := range c.seen {
 		if !present[id] {
 			delete(c.seen, id)
+		}
+	}
+	if c.cfg.Records != nil {
+		if err := c.cfg.Records.prune(slices.Collect(maps.Keys(present)), began); err != nil {
+			c.cfg.Logger.Warn("records of pulled images not tidied", "error", err)
 		}
 	}
 	slices.SortFunc(unused, func(a, b *runtimeapi.Image) int {

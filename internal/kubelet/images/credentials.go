@@ -2,7 +2,9 @@ package images
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"net/url"
 	"path"
@@ -26,17 +28,23 @@ type entry struct {
 	Auth     string `json:"auth"`
 }
 
+// Credential is what one secret offers.
+type Credential struct {
+	Auth   *runtimeapi.AuthConfig
+	secret pullSecret
+}
+
 // Credentials returns what pull secrets offer for an image, the most specific first. Entries that cannot be read are passed over, as one
 // broken secret must not hide the others.
-func Credentials(secrets []*corev1.Secret, image string) []*runtimeapi.AuthConfig {
+func Credentials(secrets []*corev1.Secret, image string) []Credential {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
 		return nil
 	}
 	repository := reference.Domain(named) + "/" + reference.Path(named)
 	type match struct {
-		key  string
-		auth *runtimeapi.AuthConfig
+		key string
+		Credential
 	}
 	var found []match
 	for _, s := range secrets {
@@ -45,14 +53,15 @@ func Credentials(secrets []*corev1.Secret, image string) []*runtimeapi.AuthConfi
 				continue
 			}
 			if auth := e.auth(); auth != nil {
-				found = append(found, match{key, auth})
+				hash := sha256.Sum256([]byte(strings.Join([]string{auth.Username, auth.Password}, "\x00")))
+				found = append(found, match{key, Credential{auth, pullSecret{string(s.UID), s.Namespace, s.Name, hex.EncodeToString(hash[:])}}})
 			}
 		}
 	}
 	slices.SortStableFunc(found, func(a, b match) int { return cmp.Compare(b.key, a.key) })
-	var out []*runtimeapi.AuthConfig
+	var out []Credential
 	for _, m := range found {
-		out = append(out, m.auth)
+		out = append(out, m.Credential)
 	}
 	return out
 }

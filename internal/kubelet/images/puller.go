@@ -41,6 +41,8 @@ func (e *Error) Error() string { return e.Reason + ": " + e.Message }
 type PullerConfig struct {
 	Images runtimeapi.ImageServiceClient
 	Events *events.Recorder
+	// Records remember with whose credentials images were pulled; nil lets every pod use what is there.
+	Records *Records
 	// Parallel bounds the pulls at a time; 0 is 5.
 	Parallel int
 	// Now tells the time.
@@ -103,7 +105,13 @@ func (p *Puller) Ensure(ctx context.Context, r Request) (Image, error) {
 			p.cfg.Events.Event(r.About, corev1.EventTypeWarning, "InspectFailed", msg)
 			return Image{}, &Error{Reason: ReasonInspect, Message: msg}
 		}
-		if image.Ref != "" {
+		usable := image.Ref != ""
+		if usable {
+			if usable, err = p.usable(ctx, &r, name, image.Ref); err != nil {
+				return Image{}, err
+			}
+		}
+		if usable {
 			p.cfg.Events.Eventf(r.About, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine and can be accessed by the pod", r.Image)
 			return image, nil
 		}
@@ -114,6 +122,25 @@ func (p *Puller) Ensure(ctx context.Context, r Request) (Image, error) {
 		}
 	}
 	return p.pull(ctx, &r, spec)
+}
+
+// usable tells whether a pod may use an image that is there: else it has to show its registry that it may.
+func (p *Puller) usable(ctx context.Context, r *Request, name, ref string) (bool, error) {
+	if p.cfg.Records == nil {
+		return true, nil
+	}
+	err := p.cfg.Records.recover(func() ([]*runtimeapi.Image, error) {
+		resp, err := p.cfg.Images.ListImages(ctx, &runtimeapi.ListImagesRequest{})
+		return resp.GetImages(), err
+	})
+	if err != nil {
+		return false, &Error{Reason: ReasonInspect, Message: err.Error()}
+	}
+	var offered []pullSecret
+	for _, c := range Credentials(r.Secrets, name) {
+		offered = append(offered, c.secret)
+	}
+	return p.cfg.Records.usable(name, ref, offered), nil
 }
 
 // inspect returns a zero image when it isn't there.
@@ -210,14 +237,21 @@ func imagesOf(pod *corev1.Pod) []string {
 }
 
 // pullOnce tries the credentials that match one after the other.
-func (p *Puller) pullOnce(ctx context.Context, r *Request, spec *runtimeapi.ImageSpec) (Image, error) {
+func (p *Puller) pullOnce(ctx context.Context, r *Request, spec *runtimeapi.ImageSpec) (pulled Image, _ error) {
+	var with *pulledWith // nil until the pull has succeeded
 	credentials := Credentials(r.Secrets, spec.Image)
 	if len(credentials) == 0 {
-		credentials = []*runtimeapi.AuthConfig{nil}
+		credentials = []Credential{{}}
+	}
+	if p.cfg.Records != nil {
+		if err := p.cfg.Records.begin(spec.Image); err != nil {
+			return Image{}, fmt.Errorf("Failed to record image pull intent for container image %q: %w", r.Image, err) //nolint:staticcheck // upstream's words
+		}
+		defer func() { p.record(spec.Image, pulled.Ref, with) }()
 	}
 	var errs []error
-	for _, auth := range credentials {
-		resp, err := p.cfg.Images.PullImage(ctx, &runtimeapi.PullImageRequest{Image: spec, Auth: auth, SandboxConfig: r.Sandbox})
+	for _, c := range credentials {
+		resp, err := p.cfg.Images.PullImage(ctx, &runtimeapi.PullImageRequest{Image: spec, Auth: c.Auth, SandboxConfig: r.Sandbox})
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -229,12 +263,25 @@ func (p *Puller) pullOnce(ctx context.Context, r *Request, spec *runtimeapi.Imag
 		if image.Ref == "" {
 			image.Ref = resp.ImageRef
 		}
+		with = &pulledWith{NodePodsAccessible: c.Auth == nil}
+		if c.Auth != nil {
+			with.KubernetesSecrets = []pullSecret{c.secret}
+		}
 		return image, nil
 	}
 	if len(errs) == 1 {
 		return Image{}, errs[0]
 	}
 	return Image{}, errors.Join(errs...)
+}
+
+// record notes what has come of a pull.
+func (p *Puller) record(image, ref string, with *pulledWith) {
+	if with == nil {
+		p.cfg.Records.failed(image)
+		return
+	}
+	p.cfg.Records.done(image, ref, with)
 }
 
 // classify gives a runtime's error the waiting reason that upstream gives it.
