@@ -24,11 +24,11 @@ var (
 )
 
 // What follows from the name.
-var clusterName, badName, diskName, kubeconfig string
+var clusterName, badName, diskName, pinnedName, kubeconfig string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	clusterName, badName, diskName = *name, *name+"-bad", *name+"-disk"
+	clusterName, badName, diskName, pinnedName = *name, *name+"-bad", *name+"-disk", *name+"-pinned"
 	kubeconfig = "/etc/clipper-" + clusterName + "/kubeconfig"
 	if testing.Short() {
 		fmt.Println("end-to-end tests need root and minutes: left out with -short")
@@ -46,7 +46,7 @@ func run(m *testing.M) int {
 		}
 		*clipper = path
 	}
-	if err := errors.Join(purge(clusterName), purge(badName), purgeDisk(), stranger.start()); err != nil {
+	if err := errors.Join(purge(clusterName), purge(badName), purge(pinnedName), purgeDisk(), stranger.start()); err != nil {
 		fmt.Println(errors.Join(err, stranger.end()))
 		return 1
 	}
