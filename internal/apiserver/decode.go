@@ -87,11 +87,15 @@ func (s *Server) decode(c *call, body []byte, format negotiate.Format, want sche
 			c.warn(decodingWarnings(e)...)
 		}
 	}
+	if gvk.Kind != want.Kind {
+		err := fmt.Errorf("converting (%s) to (%s): unknown conversion", goName(obj), internalName(want))
+		return nil, undecodable(err, want.Kind, gvk, body)
+	}
 	if gvk.GroupVersion() != want.GroupVersion() {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gvk.GroupVersion(), want.GroupVersion()))
 	}
 	if reflect.TypeOf(obj) != reflect.TypeOf(into) {
-		err := fmt.Errorf("converting (%s) to (%s): unknown conversion", goName(obj), goName(into))
+		err := fmt.Errorf("converting (%s) to (%s): unknown conversion", goName(obj), internalName(want))
 		return nil, undecodable(err, want.Kind, gvk, body)
 	}
 	return obj, nil
@@ -112,6 +116,15 @@ func decodingWarnings(err error) []string {
 }
 
 func goName(o any) string { return strings.TrimPrefix(fmt.Sprintf("%T", o), "*") }
+
+// internalName is how upstream's messages call its own type of a kind.
+func internalName(gvk schema.GroupVersionKind) string {
+	pkg, _, _ := strings.Cut(gvk.Group, ".")
+	if pkg == "" || pkg == "events" {
+		pkg = "core"
+	}
+	return pkg + "." + gvk.Kind
+}
 
 func decoder(scheme *runtime.Scheme, format negotiate.Format, strict bool) runtime.Decoder {
 	if format == negotiate.Protobuf {

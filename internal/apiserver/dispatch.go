@@ -83,6 +83,9 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	if r.Method == http.MethodHead {
 		return errMethod
 	}
+	if v.virtual() && v.row.Observe == nil && info.Name != "" {
+		return errUnserved
+	}
 	if !slices.Contains(v.verbs(), info.Verb) || misplaced(info) {
 		return errMethod
 	}

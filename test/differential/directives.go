@@ -15,7 +15,7 @@ func (g *generator) directives() {
 	obj := r.objects[min(1, len(r.objects)-1)]
 	for _, f := range r.defs.fields(r.schema) {
 		v, ok := placed(obj, f.path)
-		if !ok || slices.Contains(f.path, "{}") || !g.wanted(f) {
+		if !ok || slices.Contains(f.path, "{}") || f.path[len(f.path)-1] == "[]" || !g.wanted(f) {
 			continue
 		}
 		var bodies []map[string]any
@@ -24,7 +24,7 @@ func (g *generator) directives() {
 		case map[string]any:
 			bodies = mapDirectives(name, v)
 		case []any:
-			if len(v) > 0 && name != "[]" {
+			if len(v) > 0 {
 				bodies = listDirectives(name, v, f.schema.MergeKey)
 			}
 		}

@@ -16,6 +16,7 @@ var (
 	// Objects are quoted in messages, some of them twice.
 	tokenForm   = regexp.MustCompile(`eyJ2IjoibWV0YS5rOHMuaW8vdjEi[\w-]+`)
 	ageForm     = regexp.MustCompile(`^(\d+[smhd])+$`)
+	ageLine     = regexp.MustCompile(`(?m)^( *- )(\d+[smhd])+$`) // of a table in YAML
 	volumeForm  = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
 	versionForm = regexp.MustCompile(`(resourceVersion\\*"?: ?\\*"|ResourceVersion in record \(|ResourceVersion in object meta: )\d+`)
 	portForm    = regexp.MustCompile(`([nN]odePort\\*":|nodePort:|:)3\d{4}\b`)
@@ -53,16 +54,20 @@ func (n normalizer) text(s string) string {
 		return "<now>"
 	})
 	s = addressForm.ReplaceAllStringFunc(s, func(a string) string {
-		if ip, err := netip.ParseAddr(a); err != nil || !n.services.Contains(ip) || strings.Contains(n.sent, a) {
+		if ip, err := netip.ParseAddr(a); err != nil || !n.services.Contains(ip) && !added.Contains(ip) || strings.Contains(n.sent, a) {
 			return a
 		}
 		return "<address>"
 	})
 	s = tokenForm.ReplaceAllString(s, "<continue>")
 	s = volumeForm.ReplaceAllString(s, "kube-api-access-<generated>")
+	s = ageLine.ReplaceAllString(s, "${1}<age>")
 	s = hostForm.ReplaceAllString(s, "<server>")
 	return portForm.ReplaceAllString(versionForm.ReplaceAllString(s, "${1}<rv>"), "${1}<port>")
 }
+
+// added is the range of the fixture of ServiceCIDRs: Services get their addresses from it too.
+var added = netip.MustParsePrefix("192.168.77.0/24")
 
 // tree normalizes a decoded body. path leads to v.
 func (n normalizer) tree(v any, path string) any {

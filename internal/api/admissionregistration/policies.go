@@ -33,7 +33,11 @@ var ValidatingAdmissionPolicies = api.Register(&api.Resource{
 	ValidateUpdate: api.CheckUpdate(validateValidatingPolicy),
 	HasGeneration:  true,
 	Status: &api.Status{
-		PrepareUpdate:  api.OnUpdate(func(p, old *admissionv1.ValidatingAdmissionPolicy) { old.Spec.DeepCopyInto(&p.Spec) }),
+		PrepareUpdate: api.OnUpdate(func(p, old *admissionv1.ValidatingAdmissionPolicy) {
+			old.Spec.DeepCopyInto(&p.Spec)
+			metav1.ResetObjectMetaForStatus(p, old)
+		}),
+		ResetFields:    []string{"metadata", "spec"},
 		ValidateUpdate: api.CheckSame(validatePolicyStatus),
 	},
 	Columns: []metav1.TableColumnDefinition{

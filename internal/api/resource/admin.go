@@ -18,20 +18,32 @@ func grantAdmin(requests func(api.Object) []resourcev1.DeviceRequest) func(conte
 	return func(ctx context.Context, env api.Env, obj api.Object, _ bool) (func(bool), error) {
 		for i, r := range requests(obj) {
 			if r.Exactly != nil && r.Exactly.AdminAccess != nil && *r.Exactly.AdminAccess {
-				return nil, checkAdmin(ctx, env, obj, field.NewPath("spec", "devices", "requests").Index(i).Child("adminAccess"))
+				at := field.NewPath("spec", "devices", "requests").Index(i).Child("adminAccess")
+				if err := checkAdmin(ctx, env, obj, at); err != nil {
+					return nil, apierrors.NewInvalid(requestingKind(obj), obj.GetName(), field.ErrorList{err})
+				}
+				return nil, nil
 			}
 		}
 		return nil, nil
 	}
 }
 
+func requestingKind(obj api.Object) schema.GroupKind {
+	if _, template := obj.(*resourcev1.ResourceClaimTemplate); template {
+		return schema.GroupKind{Group: resourcev1.GroupName, Kind: "ResourceClaimTemplate"}
+	}
+	return schema.GroupKind{Group: resourcev1.GroupName, Kind: "ResourceClaim"}
+}
+
 // checkAdminStatus is for what a claim was granted as grantAdmin is for what it asks for.
-func checkAdminStatus(ctx context.Context, env api.Env, n, o *resourcev1.ResourceClaim) error {
-	if adminResult(o) != nil {
+func checkAdminStatus(ctx context.Context, env api.Env, n, o *resourcev1.ResourceClaim) field.ErrorList {
+	at := adminResult(n)
+	if at == nil || adminResult(o) != nil {
 		return nil
 	}
-	if at := adminResult(n); at != nil {
-		return checkAdmin(ctx, env, n, at)
+	if err := checkAdmin(ctx, env, n, at); err != nil {
+		return field.ErrorList{err}
 	}
 	return nil
 }
@@ -48,19 +60,13 @@ func adminResult(c *resourcev1.ResourceClaim) *field.Path {
 	return nil
 }
 
-func checkAdmin(ctx context.Context, env api.Env, obj api.Object, at *field.Path) error {
-	kind := schema.GroupKind{Group: resourcev1.GroupName, Kind: "ResourceClaim"}
-	if _, template := obj.(*resourcev1.ResourceClaimTemplate); template {
-		kind.Kind = "ResourceClaimTemplate"
-	}
+func checkAdmin(ctx context.Context, env api.Env, obj api.Object, at *field.Path) *field.Error {
 	ns, err := env.Client().Get(ctx, corev1.SchemeGroupVersion.WithResource("namespaces"), "", obj.GetNamespace())
 	if err != nil {
-		return apierrors.NewInvalid(kind, obj.GetName(), field.ErrorList{field.InternalError(at, fmt.Errorf("could not retrieve namespace to verify admin access: %w", err))})
+		return field.InternalError(at, fmt.Errorf("could not retrieve namespace to verify admin access: %w", err))
 	}
 	if ns.GetLabels()[resourcev1.DRAAdminNamespaceLabelKey] == "true" {
 		return nil
 	}
-	return apierrors.NewInvalid(kind, obj.GetName(), field.ErrorList{
-		field.Forbidden(at, fmt.Sprintf("admin access to devices requires the `%s: true` label on the containing namespace", resourcev1.DRAAdminNamespaceLabelKey)),
-	})
+	return field.Forbidden(at, fmt.Sprintf("admin access to devices requires the `%s: true` label on the containing namespace", resourcev1.DRAAdminNamespaceLabelKey))
 }

@@ -52,15 +52,17 @@ var ResourceClaims = api.Register(&api.Resource{
 	}),
 
 	Status: &api.Status{
-		PrepareUpdate: api.OnUpdate(func(n, o *resourcev1.ResourceClaim) {
-			metav1.ResetObjectMetaForStatus(n, o)
-			n.Spec = o.Spec
-			dropDeallocated(&n.Status, &o.Status)
-		}),
+		PrepareUpdate:  api.OnUpdate(prepareClaimStatus),
 		ValidateUpdate: api.CheckUpdate(validateClaimStatus),
 		ResetFields:    []string{"metadata", "spec"},
 	},
 })
+
+func prepareClaimStatus(n, o *resourcev1.ResourceClaim) {
+	metav1.ResetObjectMetaForStatus(n, o)
+	n.Spec = o.Spec
+	dropDeallocated(&n.Status, &o.Status)
+}
 
 func claimState(c *resourcev1.ResourceClaim) string {
 	var states []string

@@ -20,14 +20,14 @@ import (
 // grantStatus is the hook of claims' statuses, of which each part wants a right of its own: who binds a claim isn't who tells of its devices.
 func grantStatus(ctx context.Context, env api.Env, newObj, oldObj api.Object, _ bool) (func(bool), error) {
 	n, o := newObj.(*resourcev1.ResourceClaim), oldObj.(*resourcev1.ResourceClaim)
-	if err := checkAdminStatus(ctx, env, n, o); err != nil {
-		return nil, err
-	}
-	errs := mayBind(ctx, env, n, o)
+	errs := append(checkAdminStatus(ctx, env, n, o), mayBind(ctx, env, n, o)...)
 	if n.Status.Allocation != nil { // Otherwise what is told of devices goes anyway.
 		errs = append(errs, mayTellOfDevices(ctx, env, n, o)...)
 	}
-	if len(errs) > 0 {
+	if len(errs) > 0 { // told with what else is wrong
+		n = n.DeepCopy()
+		prepareClaimStatus(n, o)
+		errs = append(errs, validateClaimStatus(n, o)...)
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: resourcev1.GroupName, Kind: "ResourceClaim"}, n.Name, errs)
 	}
 	return nil, nil

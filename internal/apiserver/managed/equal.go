@@ -29,7 +29,7 @@ func equal(e *value.TypeReflectCacheEntry, l, r reflect.Value) bool {
 		if l.Type().Elem().Kind() == reflect.Uint8 {
 			return bytes.Equal(l.Bytes(), r.Bytes())
 		}
-		return equalSlices(l, r)
+		return reflect.DeepEqual(l.Interface(), r.Interface()) // as the library: an empty list in it is not none
 	case reflect.Map:
 		return equalMaps(l, r)
 	}
@@ -57,18 +57,6 @@ func equalSides(l, r side) bool {
 		return l.state == r.state
 	}
 	return equal(value.TypeReflectEntryOf(l.v.Type()), l.v, r.v)
-}
-
-func equalSlices(l, r reflect.Value) bool {
-	if l.Len() != r.Len() {
-		return false
-	}
-	for i := range l.Len() {
-		if !equalSides(sideOf(l.Index(i)), sideOf(r.Index(i))) {
-			return false
-		}
-	}
-	return true
 }
 
 func equalMaps(l, r reflect.Value) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -106,7 +107,8 @@ func operateText(before, patch []byte, look bool) (after []byte, strict []error,
 	if look {
 		var ops []operation
 		if strict, err = kjson.UnmarshalStrict(patch, &ops); err != nil {
-			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+			text := strings.ReplaceAll(err.Error(), "patch.operation", "handlers.jsonPatchOp") // the name of upstream's type
+			return nil, nil, apierrors.NewBadRequest("error decoding patch: " + text)
 		}
 		for i, e := range strict {
 			strict[i] = fmt.Errorf("json patch %v", e) //nolint:errorlint // a text for people

@@ -99,7 +99,7 @@ func (i *Info) splitResource(parts []string) {
 	if parts[0] == "namespaces" && len(parts) > 1 {
 		i.Namespace = parts[1]
 		// A namespace's own subresources are no resources inside it.
-		if len(parts) > 2 && parts[2] != "status" && parts[2] != "finalize" {
+		if len(parts) > 2 && parts[2] != "" && parts[2] != "status" && parts[2] != "finalize" {
 			parts = parts[2:]
 		}
 	}
