@@ -5,7 +5,8 @@
 // Both servers run alone, without controllers, so that nothing but the requests changes what they hold. Requests are made from the
 // schemas that upstream publishes, with a seed: starting from the objects in fixtures/, every field of every kind is left out, emptied,
 // given values of other types, out of its range and changed on update, by each kind of patch and through subresources. Further scripts
-// try what goes beyond one field: options of lists and watches, formats, selectors, preconditions, conflicts.
+// try what goes beyond one field: options of lists and watches, formats (protobuf is compared once it's decoded), selectors, preconditions,
+// managers that apply what others own, the directives of strategic merge patches, the operations of JSON patches.
 //
 // What must differ (UIDs, times, resourceVersions, allocated addresses) is made equal before answers are compared. What else differs is
 // reported in groups, by kind, field and sort of difference. accepted.yaml lists those that are meant to be, each with its reason; the
