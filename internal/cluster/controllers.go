@@ -20,6 +20,7 @@ import (
 	"clipper.dev/clipper/internal/controller/kubernetesservice"
 	"clipper.dev/clipper/internal/controller/legacytokencleaner"
 	"clipper.dev/clipper/internal/controller/legacytokentracking"
+	"clipper.dev/clipper/internal/controller/policystatus"
 	"clipper.dev/clipper/internal/controller/resourcequota"
 	"clipper.dev/clipper/internal/controller/rootcapublisher"
 	"clipper.dev/clipper/internal/controller/roster"
@@ -49,7 +50,7 @@ func (p *controlPlane) controllers() []controller.Constructor {
 		serviceaccount.Constructor(), serviceaccounttoken.Constructor(p.authn.IssueLegacyToken, clientCA), rootcapublisher.Constructor(clientCA),
 		legacytokentracking.Constructor(), legacytokencleaner.Constructor(legacytokencleaner.Config{Period: p.opts.LegacyTokenPeriod, Mounted: nodeauthz.Secrets}),
 		bootstrapsigner.Constructor(), tokencleaner.Constructor(), clusterroleaggregation.Constructor(),
-		resourcequota.Constructor(p.ledger),
+		resourcequota.Constructor(p.ledger), policystatus.Constructor(p.documents.Schema),
 		horizontalpodautoscaler.Constructor(func(user string) http.RoundTripper { return p.engine.Transport(systemUser(user)) }),
 		clusterauthentication.Constructor(clientCA, proxyCA, clusterauthentication.Proxy{
 			UserHeaders: proxy.UserHeaders, UIDHeaders: proxy.UIDHeaders, GroupHeaders: proxy.GroupHeaders, ExtraPrefixes: proxy.ExtraPrefixes, AllowedNames: proxy.AllowedNames,

@@ -48,24 +48,25 @@ var engineUser = api.UserInfo{Name: user.APIServerUser, Groups: []string{user.Sy
 
 // controlPlane is the API with everything that it stands on.
 type controlPlane struct {
-	opts    *ServerOptions
-	nodeIP  netip.Addr
-	metrics *prometheus.Registry
-	log     *slog.Logger
-	keys    *pki.Keys
-	store   *store.Store
-	engine  *apiserver.Server
-	authn   *authn.Authenticator
-	rbac    *rbac.Authorizer
-	authz   *authz.Current
-	whoMay  whoMay
-	atRest  *encryption.Current
-	begun   atomic.Bool // every cluster's objects are there
-	crds    *crd.Manager
-	remote  *aggregator.Manager // servers of further groups
-	audit   *audit.Auditor      // nil unless requests are recorded
-	ledger  *quota.Ledger       // what requests under way have reserved of quotas
-	fair    fairness.Objects    // flow schemas and priority levels of every cluster
+	opts      *ServerOptions
+	nodeIP    netip.Addr
+	metrics   *prometheus.Registry
+	log       *slog.Logger
+	keys      *pki.Keys
+	store     *store.Store
+	engine    *apiserver.Server
+	authn     *authn.Authenticator
+	rbac      *rbac.Authorizer
+	authz     *authz.Current
+	whoMay    whoMay
+	atRest    *encryption.Current
+	begun     atomic.Bool // every cluster's objects are there
+	crds      *crd.Manager
+	remote    *aggregator.Manager // servers of further groups
+	documents *openapi.Documents
+	audit     *audit.Auditor   // nil unless requests are recorded
+	ledger    *quota.Ledger    // what requests under way have reserved of quotas
+	fair      fairness.Objects // flow schemas and priority levels of every cluster
 }
 
 // openKeys opens the certificates, which everything else needs first.
@@ -239,7 +240,8 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		CheckToken: p.authn.ReviewToken,
 		IssueToken: p.authn.IssueToken,
 	})
-	openapi.New(openapi.Config{Served: p.engine.Served}).Install(p.engine)
+	p.documents = openapi.New(openapi.Config{Served: p.engine.Served})
+	p.documents.Install(p.engine)
 	p.serveDocument(authn.OpenIDConfigurationPath, "application/json", p.authn.OpenIDConfiguration)
 	p.serveDocument(authn.JWKSPath, authn.JWKSContentType, p.authn.JWKS)
 	return nil

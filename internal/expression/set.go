@@ -40,6 +40,7 @@ var (
 type Set struct {
 	envs      *environment.EnvSet
 	has       Has
+	types     Types
 	variables []variable
 	declared  map[string]*apiservercel.DeclField
 }
@@ -54,27 +55,46 @@ var bases sync.Map // Has → *environment.EnvSet
 // since marks what has always been there.
 var since = version.MajorMinor(1, 0)
 
-func base(has Has) (*environment.EnvSet, error) {
-	if found, ok := bases.Load(has); ok {
+// Types are what objects and parameters are of; nil is any type.
+type Types struct{ Object, Params *apiservercel.DeclType }
+
+func celType(d *apiservercel.DeclType) *cel.Type {
+	if d == nil {
+		return cel.DynType
+	}
+	return d.CelType()
+}
+
+func base(has Has, types Types) (*environment.EnvSet, error) {
+	untyped := types == Types{}
+	if found, ok := bases.Load(has); ok && untyped {
 		return found.(*environment.EnvSet), nil
 	}
+	declared := []*apiservercel.DeclType{namespaceType, requestType}
+	for _, d := range []*apiservercel.DeclType{types.Object, types.Params} {
+		if d != nil {
+			declared = append(declared, d)
+		}
+	}
 	options := []cel.EnvOption{
-		cel.Variable("object", cel.DynType), cel.Variable("oldObject", cel.DynType),
+		cel.Variable("object", celType(types.Object)), cel.Variable("oldObject", celType(types.Object)),
 		cel.Variable("request", requestType.CelType()), cel.Variable("namespaceObject", namespaceType.CelType()),
 	}
 	if has.Params {
-		options = append(options, cel.Variable("params", cel.DynType))
+		options = append(options, cel.Variable("params", celType(types.Params)))
 	}
 	if has.Authorizer {
 		options = append(options, cel.Variable("authorizer", library.AuthorizerType), cel.Variable("authorizer.requestResource", library.ResourceCheckType))
 	}
 	out, err := environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()).Extend(environment.VersionedOptions{
-		IntroducedVersion: since, EnvOptions: options, DeclTypes: []*apiservercel.DeclType{namespaceType, requestType},
+		IntroducedVersion: since, EnvOptions: options, DeclTypes: declared,
 	}, environment.StrictCostOpt)
 	if err != nil {
 		return nil, fmt.Errorf("make the environment of expressions: %w", err)
 	}
-	bases.Store(has, out)
+	if untyped {
+		bases.Store(has, out)
+	}
 	return out, nil
 }
 
@@ -84,8 +104,8 @@ var patches = environment.VersionedOptions{IntroducedVersion: since, EnvOptions:
 }}
 
 // build makes the environment of a set with variables.
-func build(has Has, variables map[string]*apiservercel.DeclField) (*environment.EnvSet, error) {
-	envs, err := base(Has{Params: has.Params, Authorizer: has.Authorizer})
+func build(has Has, types Types, variables map[string]*apiservercel.DeclField) (*environment.EnvSet, error) {
+	envs, err := base(Has{Params: has.Params, Authorizer: has.Authorizer}, types)
 	if err == nil && (has.Variables || len(variables) > 0) {
 		typ := apiservercel.NewObjectType(variablesType, maps.Clone(variables))
 		envs, err = envs.Extend(environment.VersionedOptions{
@@ -102,10 +122,13 @@ func build(has Has, variables map[string]*apiservercel.DeclField) (*environment.
 }
 
 // NewSet returns a set without variables.
-func NewSet(has Has) (*Set, error) {
+func NewSet(has Has) (*Set, error) { return NewTypedSet(has, Types{}) }
+
+// NewTypedSet returns a set without variables whose expressions must fit types. It is for finding errors: what it compiles isn't evaluated.
+func NewTypedSet(has Has, types Types) (*Set, error) {
 	declared := map[string]*apiservercel.DeclField{}
-	envs, err := build(has, declared)
-	return &Set{envs: envs, has: has, declared: declared}, err
+	envs, err := build(has, types, declared)
+	return &Set{envs: envs, has: has, types: types, declared: declared}, err
 }
 
 const variablesType = "kubernetes.variables"
@@ -119,7 +142,7 @@ func (s *Set) Declare(name, text string) error {
 		typ = declOf(e.output)
 	}
 	s.declared[name] = apiservercel.NewDeclField(name, typ, true, nil, nil)
-	envs, buildErr := build(s.has, s.declared)
+	envs, buildErr := build(s.has, s.types, s.declared)
 	if buildErr != nil {
 		return errors.Join(err, buildErr)
 	}
