@@ -105,7 +105,7 @@ func removeFiles(l Layout) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	var errs []error
+	errs := []error{withdrawFolders(l.DataDir, wellKnownDir)}
 	for _, e := range entries {
 		if e.Name() != ownerFile {
 			errs = append(errs, removeFolder(filepath.Join(l.DataDir, e.Name())))

@@ -49,6 +49,10 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 	if err != nil {
 		return nil, err
 	}
+	periods, err := o.Shutdown.periods()
+	if err != nil {
+		return nil, err
+	}
 	endpoint := o.RuntimeEndpoint
 	if endpoint == "" {
 		endpoint = "unix://" + l.RuntimeSocket()
@@ -63,12 +67,15 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 			NextProtos: []string{"h2", "http/1.1"},
 		},
 		ClusterDNS: []string{l.ServiceIP(dnsServiceIP).String()}, ClusterDomain: clusterDomain,
-		MaxPods: int(o.MaxPods), Version: KubernetesVersion, EvictionHard: thresholds,
+		MaxPods: int(o.MaxPods), PodPIDsLimit: max(o.PodMaxPIDs, 0), ShutdownPeriods: periods, Version: KubernetesVersion, EvictionHard: thresholds,
 		KubeReserved: kubeReserved, SystemReserved: systemReserved, Resources: policies,
 		Logger: n.log.With("component", "kubelet"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the kubelet: %w", err)
+	}
+	if err := offerFolders(l.KubeletDir(), wellKnownDir); err != nil {
+		n.log.Warn("device plugins find the kubelet in its own folder only", "folder", l.KubeletDir(), "error", err)
 	}
 	return k, nil
 }
