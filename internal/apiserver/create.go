@@ -127,7 +127,7 @@ func (s *Server) prepareCreate(ctx context.Context, t target, obj api.Object) er
 		errs = validateSegment(row, obj)
 	}
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(t.v.gk(), obj.GetName(), errs)
+		return invalid(t.v.gk(), obj.GetName(), errs)
 	}
 	if row.Warnings != nil {
 		callOf(ctx).warn(row.Warnings(obj, nil)...)

@@ -18,6 +18,7 @@ import (
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/apiserver/negotiate"
+	"clipper.dev/clipper/internal/apiserver/wire"
 )
 
 // readBody reads a whole body within the limit.
@@ -77,6 +78,11 @@ func strictness(directive string) string {
 func (s *Server) decode(c *call, body []byte, format negotiate.Format, want schema.GroupVersionKind, into runtime.Object, directive string) (runtime.Object, error) {
 	directive = strictness(directive)
 	scheme := s.catalog.Load().scheme
+	if format == negotiate.Protobuf && recursive(want) {
+		if _, _, msg, err := wire.OpenEnvelope(body); err == nil && wire.TooDeep(msg) {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: exceeded max depth", want.Kind, want.Version, want.Kind))
+		}
+	}
 	obj, gvk, err := decoder(scheme, format, directive != metav1.FieldValidationIgnore).Decode(body, &want, into)
 	if err != nil {
 		strict, isStrict := runtime.AsStrictDecodingError(err)
@@ -100,6 +106,9 @@ func (s *Server) decode(c *call, body []byte, format negotiate.Format, want sche
 	}
 	return obj, nil
 }
+
+// recursive tells the kind whose messages may hold themselves: a schema does.
+func recursive(gvk schema.GroupVersionKind) bool { return gvk.Kind == "CustomResourceDefinition" }
 
 // decodingWarnings words what a lenient decoding found. The YAML library lists all duplicate keys in one error, a line for each.
 func decodingWarnings(err error) []string {

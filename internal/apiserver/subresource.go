@@ -309,7 +309,7 @@ func (s *Server) createVirtual(ctx context.Context, t target, obj api.Object, o 
 	}
 	if t.v.row.Validate != nil {
 		if errs := t.v.row.Validate(obj); len(errs) > 0 {
-			return nil, apierrors.NewInvalid(t.v.gk(), obj.GetName(), errs)
+			return nil, invalid(t.v.gk(), obj.GetName(), errs)
 		}
 	}
 	via, sub, err := s.via(t)

@@ -258,7 +258,7 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 		errs = append(errs, rules.validate(obj, live)...)
 	}
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(t.v.gk(), obj.GetName(), errs)
+		return invalid(t.v.gk(), obj.GetName(), errs)
 	}
 	if rules.warnings != nil {
 		callOf(ctx).warn(rules.warnings(obj, live)...)
