@@ -18,7 +18,7 @@ import (
 	"clipper.dev/clipper/internal/kubelet/resources/topology"
 )
 
-// recorded is what upstream's static policy of v1.36.3 did on machines that were made up: testdata/static-cpus.json.
+// recorded is what upstream's static policy of v1.36.3 did on machines that were made up: testdata/static-cpus.json, made by test/conformance/resources.
 type recorded struct {
 	Shapes []struct {
 		Name string   `json:"name"`

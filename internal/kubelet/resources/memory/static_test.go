@@ -29,7 +29,7 @@ func (h hint) hint() topology.Hint {
 	return topology.Hint{Nodes: topology.Mask(h.Nodes), Preferred: h.Preferred}
 }
 
-// step is what upstream's static policy of v1.36.3 did: testdata/static-memory.json. Requests are in MiB.
+// step is what upstream's static policy of v1.36.3 did: testdata/static-memory.json, made by test/conformance/resources. Requests are in MiB.
 type step struct {
 	Remove   string  `json:"remove"`
 	Pod      string  `json:"pod"`

@@ -10,7 +10,7 @@ import (
 	"clipper.dev/clipper/internal/kubelet/resources/machine"
 )
 
-// merged is what upstream's policies of v1.36.3 made of hints at random: testdata/merges.json.
+// merged is what upstream's policies of v1.36.3 made of hints at random: testdata/merges.json, made by test/conformance/resources.
 type merged struct {
 	Nodes     int        `json:"nodes"`
 	Distances [][]uint64 `json:"distances"`
