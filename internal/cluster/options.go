@@ -58,10 +58,12 @@ type NodeOptions struct {
 	RegistryConfig  string   // registries' mirrors and credentials
 	StaticPodPath   string
 	MaxPods         int32
+	PodMaxPIDs      int64
 	EvictionHard    []string // signal<value; none is upstream's defaults
 	LogLevel        string
 
 	ResourceOptions
+	Shutdown ShutdownOptions
 }
 
 // AgentOptions say how a node joins and runs.
@@ -116,7 +118,9 @@ func (o *NodeOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.StaticPodPath, "pod-manifest-path", "", "folder of static pods")
 	f.Int32Var(&o.MaxPods, "max-pods", 110, "how many pods the node takes")
 	f.StringSliceVar(&o.EvictionHard, "eviction-hard", nil, "from when on the node evicts pods: signal<value, as memory.available<100Mi or imagefs.available<15% (default: Kubernetes')")
+	f.Int64Var(&o.PodMaxPIDs, "pod-max-pids", -1, "how many processes a pod may have; -1 is no bound")
 	o.ResourceOptions.addFlags(f)
+	o.Shutdown.addFlags(f)
 	f.StringVar(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 

@@ -15,6 +15,7 @@ import (
 	"clipper.dev/clipper/internal/kubelet/admission"
 	"clipper.dev/clipper/internal/kubelet/node"
 	"clipper.dev/clipper/internal/kubelet/preemption"
+	"clipper.dev/clipper/internal/kubelet/shutdown"
 )
 
 // pressure is what eviction last found.
@@ -43,6 +44,9 @@ const nodeWait = 5 * time.Second
 // admit decides whether a pod may run here, one pod at a time, so that two cannot take the same room. What ran before a restart is not
 // measured against pressure again.
 func (k *Kubelet) admit(ctx context.Context, pod *corev1.Pod, running bool) *admission.Refusal {
+	if !running && k.shutdown.Down() {
+		return &admission.Refusal{Reason: shutdown.RefusalReason, Message: shutdown.RefusalMessage}
+	}
 	k.pods.admission.Lock()
 	defer k.pods.admission.Unlock()
 	if running {

@@ -18,6 +18,7 @@ import (
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/kubelet/eviction"
 	"clipper.dev/clipper/internal/kubelet/resources"
+	"clipper.dev/clipper/internal/kubelet/shutdown"
 )
 
 // Config is what a kubelet is made from. Zero values are upstream's defaults unless a field says otherwise.
@@ -74,6 +75,8 @@ type Config struct {
 	MaxPods int
 	// PodPIDsLimit bounds the processes of a pod; 0 is no bound.
 	PodPIDsLimit int64
+	// ShutdownPeriods are the times that pods have, by priority, to end before the machine goes down; empty is that nothing waits for them.
+	ShutdownPeriods []shutdown.Period
 	// KubeReserved and SystemReserved are kept from pods.
 	KubeReserved, SystemReserved corev1.ResourceList
 	// Resources says how pods get CPUs and memory of their own. CPUs that it reserves by their numbers take the place of those that are reserved here.

@@ -24,6 +24,7 @@ import (
 	"clipper.dev/clipper/internal/kubelet/node"
 	"clipper.dev/clipper/internal/kubelet/objects"
 	"clipper.dev/clipper/internal/kubelet/resources"
+	"clipper.dev/clipper/internal/kubelet/shutdown"
 	"clipper.dev/clipper/internal/kubelet/volumes"
 	"clipper.dev/clipper/internal/kubelet/volumes/csi"
 )
@@ -48,6 +49,7 @@ type Kubelet struct {
 	volumes   *volumes.Manager
 	local     *localVolumes
 	logLinks  *logLinks
+	shutdown  *shutdown.Manager // nil if nothing waits for pods when the machine goes down
 	attach    *attachWait
 	csi       *csi.Plugin
 	dra       *dra.Manager
@@ -104,6 +106,7 @@ func New(cfg Config) (*Kubelet, error) {
 		High: cfg.ImageGCHigh, Low: cfg.ImageGCLow, MinAge: 2 * time.Minute, Now: time.Now, Logger: cfg.Logger, Records: records,
 	})
 	k.tokens = newTokens(cfg.Client)
+	k.shutdown = k.newShutdown()
 	k.logLinks = &logLinks{dir: cfg.LogLinkDir, target: cfg.LogDir, logger: cfg.Logger}
 	if err := k.openVolumes(); err != nil {
 		return nil, err
@@ -169,6 +172,9 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	g.Go(func() error { return k.followPlugins(ctx) })
 	g.Go(func() error { return newEvictor(k).run(ctx) })
 	g.Go(func() error { return k.followKills(ctx) })
+	if k.shutdown != nil {
+		g.Go(func() error { return k.shutdown.Run(ctx) })
+	}
 	if k.cfg.Listen != "" {
 		g.Go(func() error { return k.serve(ctx) })
 	}
@@ -198,7 +204,7 @@ func (k *Kubelet) newNode() *node.Manager {
 		Client: k.cfg.Client, Events: k.events, Name: k.cfg.NodeName, Addresses: k.hostIPs,
 		Labels: k.cfg.Labels, Annotations: k.local.annotations(), Taints: k.cfg.Taints, ProviderID: k.cfg.ProviderID, Port: k.port(), Version: k.cfg.Version,
 		Machine: k.machine, Capacity: k.capacity, Allocatable: k.allocatable, Plugins: k.resources.Capacity, Fresh: k.resources.Fresh(),
-		Health: k.checkRuntime, Pressure: k.pressure.get, Images: k.listImages, InUse: k.csi.InUse, Changed: k.nodeChanged, Logger: k.logger,
+		Health: k.checkHealth, Pressure: k.pressure.get, Images: k.listImages, InUse: k.csi.InUse, Changed: k.nodeChanged, Logger: k.logger,
 	})
 }
 

@@ -34,6 +34,7 @@ type entry struct {
 	observed *lifecycle.Observed
 	ending   bool
 	stopped  bool
+	cleaned  bool
 	finished bool
 	deferred bool // asks for more than it has got
 	// waiters are told of every change until their context ends.
@@ -184,7 +185,7 @@ func (p *pods) publishStatus(w *worker, pod *corev1.Pod, status corev1.PodStatus
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e := p.workers[w.uid]; e != nil {
-		e.pod, e.status, e.ending, e.stopped = pod, status, w.ending, w.stopped
+		e.pod, e.status, e.ending, e.stopped, e.cleaned = pod, status, w.ending, w.stopped, w.cleaned
 		e.deferred = w.resize.desired != nil
 		e.tell()
 	}

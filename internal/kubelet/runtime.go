@@ -15,6 +15,7 @@ import (
 
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/kubelet/node"
+	"clipper.dev/clipper/internal/kubelet/shutdown"
 )
 
 // runtimeAPIVersion is what the runtime is asked for.
@@ -30,6 +31,15 @@ type health struct {
 	groups   bool // knows supplementalGroupsPolicy
 	ranges   string
 	checked  bool
+}
+
+// checkHealth finds out what keeps the node from being ready.
+func (k *Kubelet) checkHealth(ctx context.Context) node.Health {
+	h := k.checkRuntime(ctx)
+	if k.shutdown.Down() {
+		h.Problems = append(h.Problems, shutdown.ErrShuttingDown)
+	}
+	return h
 }
 
 // checkRuntime asks the runtime how it is.
