@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,10 +45,13 @@ func TestContainersFollowTheSharedCPUs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		m := newTestManager(t, dir)
+		var mu sync.Mutex
 		var told []string
 		var fail error
 		running := func() []Running { return []Running{{"uid-other", "c", "id-other"}, {"uid-own", "app", "id-own"}} }
 		update := func(_ context.Context, id, cpus string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			told = append(told, id+" "+cpus)
 			return fail
 		}
@@ -57,6 +61,8 @@ func TestContainersFollowTheSharedCPUs(t *testing.T) {
 		expect := func(when string, want ...string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Equal(told, want) {
 				t.Errorf("%s: %q, not %q", when, told, want)
 			}
@@ -69,12 +75,17 @@ func TestContainersFollowTheSharedCPUs(t *testing.T) {
 		expect("at once", "id-other 0,3", "id-own 1-2")
 		time.Sleep(61 * time.Second)
 		expect("when nothing has changed")
-		fail = errors.New("busy")
+		refuse := func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			fail = err
+		}
+		refuse(errors.New("busy"))
 		if err := m.Keep(map[types.UID]*corev1.Pod{}); err != nil {
 			t.Fatal(err)
 		}
 		expect("after the pod has gone", "id-other 0-3", "id-own 0-3")
-		fail = nil
+		refuse(nil)
 		time.Sleep(time.Minute)
 		expect("what failed is tried again", "id-other 0-3", "id-own 0-3")
 		cancel()
