@@ -95,7 +95,7 @@ func TestRefusalsAreUpstreams(t *testing.T) {
 		},
 		"another kind": {
 			func() error { return post(path, `{"kind":"ConfigMapList","apiVersion":"v1"}`) },
-			`ConfigMapList in version "v1" cannot be handled as a ConfigMap: converting (v1.ConfigMapList) to (v1.ConfigMap): unknown conversion`,
+			`ConfigMapList in version "v1" cannot be handled as a ConfigMap: converting (v1.ConfigMapList) to (core.ConfigMap): unknown conversion`,
 		},
 		"an unknown field": {
 			func() error { return post(path, `{"metadata":{"name":"x"},"foo":1}`, "fieldValidation", "Strict") },
