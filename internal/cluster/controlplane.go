@@ -240,7 +240,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 		CheckToken: p.authn.ReviewToken,
 		IssueToken: p.authn.IssueToken,
 	})
-	p.documents = openapi.New(openapi.Config{Served: p.engine.Served})
+	p.documents = openapi.New(openapi.Config{Served: p.engine.Served, Additions: p.remote.Documents})
 	p.documents.Install(p.engine)
 	p.serveDocument(authn.OpenIDConfigurationPath, "application/json", p.authn.OpenIDConfiguration)
 	p.serveDocument(authn.JWKSPath, authn.JWKSContentType, p.authn.JWKS)

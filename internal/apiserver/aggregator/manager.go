@@ -62,6 +62,7 @@ type remote struct {
 	apiserver.Remote
 	spec      registrationv1.APIServiceSpec
 	resources []apidiscovery.APIResourceDiscovery
+	documents *documents // nil if it has none
 }
 
 // New returns a manager that knows the APIServices there are.
@@ -178,8 +179,12 @@ func (m *Manager) reconcile(ctx context.Context, name string) error {
 	}
 	m.queue.AddAfter(name, recheck)
 	found, resources := m.examine(ctx, s, r)
+	described := r.documents // only this writes it, for one name at a time
+	if found.Status == registrationv1.ConditionTrue {
+		described = m.describe(ctx, s, r)
+	}
 	m.mu.Lock()
-	r.Available, r.resources = found.Status == registrationv1.ConditionTrue, resources
+	r.Available, r.resources, r.documents = found.Status == registrationv1.ConditionTrue, resources, described
 	m.mu.Unlock()
 	return m.tell(ctx, s, found)
 }
@@ -196,7 +201,7 @@ func (m *Manager) know(s *registrationv1.APIService) *remote {
 	old := m.remotes[gv]
 	r := m.newRemote(s)
 	if old != nil {
-		r.Available, r.resources = old.Available, old.resources
+		r.Available, r.resources, r.documents = old.Available, old.resources, old.documents
 		if sameTarget(&old.spec, &r.spec) {
 			r.Remote.Transport, r.Remote.TLS, r.Remote.Address = old.Transport, old.TLS, old.Address
 		}

@@ -186,10 +186,14 @@ func merge(doc *spec.Swagger, a Addition) error {
 		}
 	}
 	for name, definition := range more.Definitions {
-		doc.Definitions[name] = definition
+		if _, own := doc.Definitions[name]; !own { // metadata and the like are the same type everywhere
+			doc.Definitions[name] = definition
+		}
 	}
 	for name, parameter := range more.Parameters {
-		doc.Parameters[name] = parameter
+		if _, own := doc.Parameters[name]; !own {
+			doc.Parameters[name] = parameter
+		}
 	}
 	return nil
 }
