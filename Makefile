@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: stress build up test unit lint conformance differential bench h2spec clean FORCE
+.PHONY: e2e-containerd stress build up test unit lint conformance differential bench h2spec clean FORCE
 
 build: bin/clipper
 
@@ -44,6 +44,12 @@ e2e-stock: build
 STRESS ?= -stress 500
 stress: build
 	go test ./test/e2e -count 1 -v -timeout 60m -run 'TestStress$$' -name stress $(STRESS)
+
+# The end-to-end tests with containerd in the built-in runtime's place. It needs Debian's runc and containernetworking-plugins.
+CONTAINERD = github.com/containerd/containerd/v2/cmd
+e2e-containerd: build
+	GOBIN=$(abspath $(OUT))/containerd CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" $(CONTAINERD)/containerd@v2.4.2 $(CONTAINERD)/containerd-shim-runc-v2@v2.4.2 $(CONTAINERD)/ctr@v2.4.2
+	go test ./test/e2e -count 1 -v -timeout 20m -name e2e-containerd -containerd $(abspath $(OUT))/containerd
 
 # Upstream's conformance suite: make conformance [FOCUS=RE] [SKIP=RE] [PARALLEL=n]. It needs debootstrap.
 PARALLEL ?= 8

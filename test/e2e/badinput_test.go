@@ -49,6 +49,7 @@ func layout(t *testing.T, name string) cluster.Layout {
 }
 
 func TestBadInput(t *testing.T) {
+	builtInOnly(t)
 	l := layout(t, badName)
 	for _, test := range []struct {
 		name, want string

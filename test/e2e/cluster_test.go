@@ -50,7 +50,16 @@ func run(m *testing.M) int {
 		fmt.Println(errors.Join(err, stranger.end()))
 		return 1
 	}
-	if out, err := program("up", "--nodes", "2"); err != nil {
+	nodes := "2"
+	if *containerdDir != "" {
+		nodes = "1"
+		rival = newContainerd()
+		if err := rival.start(); err != nil {
+			fmt.Println(errors.Join(err, rival.clear(), stranger.end()))
+			return 1
+		}
+	}
+	if out, err := program("up", "--nodes", nodes); err != nil {
 		fmt.Printf("clipper up: %v\n%s%v\n", err, out, stranger.end())
 		return 1
 	}
@@ -64,6 +73,12 @@ func run(m *testing.M) int {
 	if err := errors.Join(purgeWhileBusy(), stranger.untouched(), stranger.end()); err != nil {
 		fmt.Println("after down --purge:", err)
 		code = 1
+	}
+	if rival != nil {
+		if err := errors.Join(rival.untouched(), rival.end()); err != nil {
+			fmt.Println("containerd:", err)
+			code = 1
+		}
 	}
 	return code
 }
@@ -87,6 +102,9 @@ func programFor(cluster string, args ...string) (string, error) {
 	defer out.Close()
 	if args = append(args, "--name", cluster); args[0] == "up" {
 		args = append(args, evictLate)
+		if rival != nil && cluster == clusterName {
+			args = append(args, "--container-runtime-endpoint", rival.endpoint())
+		}
 	}
 	cmd := exec.CommandContext(ctx, *clipper, args...)
 	cmd.Stdout, cmd.Stderr = out, out

@@ -160,6 +160,7 @@ func (d *smallDisk) fill(t *testing.T) string {
 }
 
 func TestFullDisk(t *testing.T) {
+	builtInOnly(t)
 	d := newSmallDisk(t)
 	filler := d.fill(t)
 	refused := func() error {
@@ -189,6 +190,7 @@ func TestFullDisk(t *testing.T) {
 
 // TestStoppedDatabase has the database's log fail under load, which ends etcd: the server comes back by itself.
 func TestStoppedDatabase(t *testing.T) {
+	builtInOnly(t)
 	d := newSmallDisk(t)
 	pid := daemonPID(t, d.PIDFile())
 	logs := filepath.Join(d.EtcdDir(), "etcd", "member", "wal")

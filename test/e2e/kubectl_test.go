@@ -258,6 +258,7 @@ func top(t *testing.T, ns string) {
 }
 
 func TestDrain(t *testing.T) {
+	builtInOnly(t)
 	ns := namespace(t)
 	deployWeb(t, ns, 4)
 	nodes := strings.Fields(kubectl(t, "get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"))

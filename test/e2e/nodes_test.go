@@ -9,6 +9,7 @@ import (
 
 // TestZLostNode comes last: it takes a node away, and brings it back.
 func TestZLostNode(t *testing.T) {
+	builtInOnly(t)
 	ns := namespace(t)
 	nodes := strings.Fields(kubectl(t, "get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"))
 	lost := nodes[len(nodes)-1]

@@ -108,6 +108,7 @@ func TestServiceAnswers(t *testing.T) {
 		eventually(t, 10*time.Second, func() error { _, err := askUDP(ip + ":80"); return err })
 	})
 	t.Run("at_its_node_port_on_every_node", func(t *testing.T) {
+		builtInOnly(t)
 		nodes := nodeAddresses(t)
 		if len(nodes) != 2 {
 			t.Fatalf("there are %d nodes", len(nodes))
@@ -133,6 +134,7 @@ func TestServiceAnswers(t *testing.T) {
 }
 
 func TestRollingUpdate(t *testing.T) {
+	builtInOnly(t)
 	ns := namespace(t)
 	deployWeb(t, ns, 3)
 	web, err := clientset(t).CoreV1().Services(ns).Get(t.Context(), "web", metav1.GetOptions{})

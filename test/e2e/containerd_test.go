@@ -1,0 +1,247 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	ocitag "github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+var containerdDir = flag.String("containerd", "", "folder with containerd, its shim and ctr, which take the built-in runtime's place on a cluster of one node; it needs runc and the CNI plugins too")
+
+// containerd is a runtime that the tests bring, with a container in it that Clipper did not start.
+type containerd struct {
+	dir, state string
+	bridge     string
+	cmd        *exec.Cmd
+	conn       *grpc.ClientConn
+	foreign    string
+}
+
+// rival is there if the flag asks for it.
+var rival *containerd
+
+func newContainerd() *containerd {
+	return &containerd{dir: filepath.Join(os.TempDir(), *name+"-containerd"), state: "/run/" + *name + "-containerd", bridge: "e2e-" + strconv.Itoa(os.Getuid()) + "cni"}
+}
+
+func (c *containerd) endpoint() string { return "unix://" + c.state + "/containerd.sock" }
+
+const (
+	cniPlugins     = "/usr/lib/cni"
+	pauseImage     = "clipper.dev/pause:e2e"
+	containerdConf = `version = 3
+root = "%[1]s/root"
+state = "%[2]s"
+[grpc]
+  address = "%[2]s/containerd.sock"
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = "` + pauseImage + `"
+[plugins.'io.containerd.cri.v1.runtime']
+  restrict_oom_score_adj = true
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  bin_dirs = ["` + cniPlugins + `"]
+  conf_dir = "%[1]s/cni"
+  conf_template = "%[1]s/template"
+`
+	cniTemplate = `{"cniVersion":"1.0.0","name":"e2e","plugins":[
+{"type":"bridge","bridge":"%s","isGateway":true,"ipMasq":true,"hairpinMode":true,"ipam":{"type":"host-local","dataDir":"%s/ipam",
+ "ranges":[{{range $i, $r := .PodCIDRRanges}}{{if $i}},{{end}}[{"subnet":"{{$r}}"}]{{end}}],"routes":[{"dst":"0.0.0.0/0"}]}},
+{"type":"portmap","capabilities":{"portMappings":true}}]}`
+)
+
+// start runs containerd with the demonstration images, and a container of somebody else's.
+func (c *containerd) start() error {
+	if err := c.clear(); err != nil {
+		return err
+	}
+	if err := errors.Join(os.MkdirAll(c.dir+"/cni", 0o755), os.MkdirAll(c.state, 0o711)); err != nil {
+		return err
+	}
+	err := errors.Join(os.WriteFile(c.dir+"/config.toml", fmt.Appendf(nil, containerdConf, c.dir, c.state), 0o644),
+		os.WriteFile(c.dir+"/template", fmt.Appendf(nil, cniTemplate, c.bridge, c.state), 0o644))
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(c.dir + "/log")
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c.cmd = exec.Command(filepath.Join(*containerdDir, "containerd"), "-c", c.dir+"/config.toml", "-l", "warn")
+	c.cmd.Env = append(os.Environ(), "PATH="+*containerdDir+":"+os.Getenv("PATH")) // where the shim is
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.dir+"/pid", []byte(strconv.Itoa(c.cmd.Process.Pid)), 0o644); err != nil {
+		return err
+	}
+	if c.conn, err = grpc.NewClient(c.endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := runtimeapi.NewRuntimeServiceClient(c.conn).Version(ctx, &runtimeapi.VersionRequest{}, grpc.WaitForReady(true)); err != nil {
+		return fmt.Errorf("containerd does not answer: %w", err)
+	}
+	if err := c.importImages(); err != nil {
+		return err
+	}
+	c.foreign, err = c.startForeign(ctx)
+	return err
+}
+
+// importImages brings the demonstration images, and one of them as what containerd holds sandboxes with.
+func (c *containerd) importImages() error {
+	demo, err := filepath.Abs("../../internal/demo/image/demo.tar")
+	if err != nil {
+		return err
+	}
+	tag, err := ocitag.NewTag("clipper.dev/demo:v1")
+	if err != nil {
+		return err
+	}
+	img, err := tarball.ImageFromPath(demo, &tag)
+	if err != nil {
+		return err
+	}
+	file, err := img.ConfigFile()
+	if err != nil {
+		return err
+	}
+	config := file.Config
+	config.Entrypoint, config.Cmd = []string{"/demo", "sleep", "99999h"}, nil
+	if img, err = mutate.Config(img, config); err != nil {
+		return err
+	}
+	pause := c.dir + "/pause.tar"
+	if tag, err = ocitag.NewTag(pauseImage); err != nil {
+		return err
+	}
+	if err := tarball.WriteToFile(pause, tag, img); err != nil {
+		return err
+	}
+	for _, archive := range []string{demo, pause} {
+		out, err := exec.Command(filepath.Join(*containerdDir, "ctr"), "-a", c.state+"/containerd.sock", "-n", "k8s.io", "image", "import", "--local", archive).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("import %s: %w\n%s", archive, err, out)
+		}
+	}
+	return nil
+}
+
+// startForeign starts a pod by the same interface that the kubelet uses, as another program on the machine might.
+func (c *containerd) startForeign(ctx context.Context) (string, error) {
+	client := runtimeapi.NewRuntimeServiceClient(c.conn)
+	sandbox := &runtimeapi.PodSandboxConfig{
+		Metadata: &runtimeapi.PodSandboxMetadata{Name: "foreign", Namespace: "default", Uid: "foreign"},
+		Labels:   map[string]string{"io.kubernetes.pod.name": "foreign", "io.kubernetes.pod.namespace": "default", "io.kubernetes.pod.uid": "foreign"},
+		Linux: &runtimeapi.LinuxPodSandboxConfig{
+			CgroupParent:    "/not-clippers-" + *name + "-pod",
+			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}},
+		},
+	}
+	made, err := client.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: sandbox})
+	if err != nil {
+		return "", fmt.Errorf("start a foreign pod: %w", err)
+	}
+	created, err := client.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: made.PodSandboxId, SandboxConfig: sandbox, Config: &runtimeapi.ContainerConfig{
+		Metadata: &runtimeapi.ContainerMetadata{Name: "foreign"}, Image: &runtimeapi.ImageSpec{Image: "clipper.dev/demo:v1"}, Args: []string{"sleep", "99999h"},
+		Linux: &runtimeapi.LinuxContainerConfig{},
+	}})
+	if err != nil {
+		return "", fmt.Errorf("create a foreign container: %w", err)
+	}
+	_, err = client.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: created.ContainerId})
+	return created.ContainerId, err
+}
+
+// untouched tells whether the foreign container still runs.
+func (c *containerd) untouched() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	status, err := runtimeapi.NewRuntimeServiceClient(c.conn).ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: c.foreign})
+	if err != nil {
+		return fmt.Errorf("the foreign container: %w", err)
+	}
+	if status.Status.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		return fmt.Errorf("the foreign container is %v", status.Status.State)
+	}
+	return nil
+}
+
+// end takes away what was started.
+func (c *containerd) end() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client := runtimeapi.NewRuntimeServiceClient(c.conn)
+	pods, err := client.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+	if err != nil {
+		return errors.Join(err, c.clear())
+	}
+	var errs []error
+	for _, p := range pods.Items {
+		_, stopErr := client.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: p.Id})
+		_, err := client.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: p.Id})
+		errs = append(errs, stopErr, err)
+	}
+	c.conn.Close()
+	return errors.Join(append(errs, c.clear())...)
+}
+
+// clear ends a containerd that is there, also one of a run that was cut off, with its shims, and removes its folders.
+func (c *containerd) clear() error {
+	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
+	for _, dir := range dirs {
+		words, _ := os.ReadFile(dir + "/cmdline") // it may have ended
+		if !strings.Contains(string(words), c.state) && !strings.Contains(string(words), c.dir+"/config.toml") {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && pid != os.Getpid() {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+	}
+	if c.cmd != nil {
+		_ = c.cmd.Wait() // it was killed
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if at := strings.Fields(line)[1]; strings.HasPrefix(at, c.state+"/") || strings.HasPrefix(at, c.dir+"/") {
+			_ = unix.Unmount(at, unix.MNT_DETACH) // removing what is below fails else
+		}
+	}
+	if link, err := netlink.LinkByName(c.bridge); err == nil {
+		_ = netlink.LinkDel(link) // what is left of it, the next run removes
+	}
+	return errors.Join(os.RemoveAll(c.state), os.RemoveAll(c.dir))
+}
+
+// builtInOnly leaves out a test of what only the built-in runtime does, or of more than one node.
+func builtInOnly(t *testing.T) {
+	t.Helper()
+	if rival != nil {
+		t.Skip("it is about the built-in runtime, or more than one node")
+	}
+}
