@@ -149,6 +149,8 @@ func (c *containerd) importImages() error {
 	return nil
 }
 
+func foreignCgroup() string { return "/not-clippers-" + *name + "-pod" }
+
 // startForeign starts a pod by the same interface that the kubelet uses, as another program on the machine might.
 func (c *containerd) startForeign(ctx context.Context) (string, error) {
 	client := runtimeapi.NewRuntimeServiceClient(c.conn)
@@ -156,7 +158,7 @@ func (c *containerd) startForeign(ctx context.Context) (string, error) {
 		Metadata: &runtimeapi.PodSandboxMetadata{Name: "foreign", Namespace: "default", Uid: "foreign"},
 		Labels:   map[string]string{"io.kubernetes.pod.name": "foreign", "io.kubernetes.pod.namespace": "default", "io.kubernetes.pod.uid": "foreign"},
 		Linux: &runtimeapi.LinuxPodSandboxConfig{
-			CgroupParent:    "/not-clippers-" + *name + "-pod",
+			CgroupParent:    foreignCgroup(),
 			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}},
 		},
 	}
@@ -213,7 +215,8 @@ func (c *containerd) clear() error {
 	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
 	for _, dir := range dirs {
 		words, _ := os.ReadFile(dir + "/cmdline") // it may have ended
-		if !strings.Contains(string(words), c.state) && !strings.Contains(string(words), c.dir+"/config.toml") {
+		cgroups, _ := os.ReadFile(dir + "/cgroup")
+		if !strings.Contains(string(words), c.state) && !strings.Contains(string(words), c.dir+"/config.toml") && !strings.Contains(string(cgroups), foreignCgroup()) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && pid != os.Getpid() {
