@@ -182,6 +182,8 @@ type Status struct {
 	Warnings       func(new, old Object) []string
 	// ResetFields are the paths that status writes never own; nil is "spec".
 	ResetFields []string
+	// MetaOnUpdate is the row's MetaOnUpdate for writes of the status.
+	MetaOnUpdate string
 }
 
 // Scale describes a scale subresource of autoscaling/v1.

@@ -250,6 +250,8 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 	switch sub := t.subresource(); {
 	case t.sub == "":
 		looks = t.v.row.MetaOnUpdate
+	case t.sub == "status" && t.v.row.Status != nil:
+		looks = t.v.row.Status.MetaOnUpdate
 	case sub != nil:
 		looks = sub.MetaOnUpdate
 	}

@@ -66,8 +66,8 @@ func (n normalizer) text(s string) string {
 	return portForm.ReplaceAllString(versionForm.ReplaceAllString(s, "${1}<rv>"), "${1}<port>")
 }
 
-// added is the range of the fixture of ServiceCIDRs: Services get their addresses from it too.
-var added = netip.MustParsePrefix("192.168.77.0/24")
+// added are the ranges of the fixtures of ServiceCIDRs: Services get their addresses from them too.
+var added = netip.MustParsePrefix("192.168.76.0/23")
 
 // tree normalizes a decoded body. path leads to v.
 func (n normalizer) tree(v any, path string) any {

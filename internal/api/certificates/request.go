@@ -52,12 +52,14 @@ var CertificateSigningRequests = api.Register(&api.Resource{
 	Cells: api.Print(cells),
 
 	Status: &api.Status{
+		MetaOnUpdate:   "NU",
 		PrepareUpdate:  api.OnUpdate(prepareStatus),
 		ValidateUpdate: api.CheckUpdate(validateStatus),
 		ResetFields:    []string{"spec", "status.conditions"},
 	},
 	Subresources: []api.Subresource{{
 		Name:           "approval",
+		MetaOnUpdate:   "NU",
 		Verbs:          []string{"get", "patch", "update"},
 		PrepareUpdate:  api.OnUpdate(prepareApproval),
 		ValidateUpdate: api.CheckUpdate(validateApproval),
