@@ -36,6 +36,7 @@ const usage = `usage: demo [serve]            answer on $PORT (8080), TCP and UD
        demo exit CODE [AFTER]   exit with CODE
        demo try FILE TIMES      exit with 1, until FILE has counted that many starts
        demo eat MEBIBYTES [AFTER]  take memory and keep it
+       demo facts [PATH...]     print how it was started, and the files there, in JSON
        demo echo                print each line of standard input
        demo terminal            print the terminal's size, and again whenever it changes`
 
@@ -92,6 +93,8 @@ func run(verb string, args []string) error {
 			return err
 		}
 		return eat(at(0, "64"))
+	case "facts":
+		return tellFacts(args)
 	case "echo":
 		return echo(os.Stdin, os.Stdout)
 	case "tar":
