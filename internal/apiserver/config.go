@@ -30,6 +30,8 @@ type Config struct {
 	Metrics *prometheus.Registry
 	// Version is what /version tells; zero is v1.36.3 of this platform.
 	Version apiversion.Info
+	// Flags are those that the process runs with, as /flagz shows them: none may be a secret.
+	Flags map[string]string
 	// Transformer returns what encrypts a resource's values at rest; nil, also as an answer, is nothing.
 	Transformer func(schema.GroupResource) store.Transformer
 	// Kubelets reaches the nodes' kubelets for log, exec, attach, portforward and proxy. Nil answers these with an error.

@@ -166,6 +166,12 @@ func (s *Server) servePath(w *response, r *http.Request) {
 		s.serveVersion(w, r)
 	case at == "/metrics":
 		s.metrics.handler.ServeHTTP(w, r)
+	case at == "/metrics/slis":
+		s.health.slis.serve(w, r)
+	case at == "/statusz":
+		s.statusz().serve(s, w, r)
+	case at == "/flagz":
+		s.flagz().serve(s, w, r)
 	case at == "/api" || at == "/apis" || strings.HasPrefix(at, "/api/") || strings.HasPrefix(at, "/apis/"):
 		s.serveDiscovery(w, r, strings.TrimSuffix(at, "/"))
 	case s.health.serves(at):

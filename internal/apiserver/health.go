@@ -25,6 +25,7 @@ type healthCheck struct {
 type healthChecks struct {
 	mu     sync.Mutex
 	checks []healthCheck
+	slis   *slis
 }
 
 // AddCheck makes a named check part of /readyz and /healthz, and of /livez if a restart may cure what it finds.
@@ -128,7 +129,11 @@ func (h *healthChecks) serve(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(&out, "[+]%s excluded: ok\n", c.name)
 			continue
 		}
-		if err := c.check(r.Context()); err != nil {
+		err := c.check(r.Context())
+		if only == "" {
+			h.slis.found(c.name, endpoint, err)
+		}
+		if err != nil {
 			failed++
 			fmt.Fprintf(&out, "[-]%s failed: reason withheld\n", c.name)
 			continue

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -27,6 +28,7 @@ type Server struct {
 	security   atomic.Pointer[security]
 	remotes    atomic.Pointer[Remotes]
 	metrics    *metrics
+	started    time.Time
 	fairness   *fairness.Controller
 	frames     frameFormats
 	health     healthChecks
@@ -52,13 +54,14 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("apiserver: no store given")
 	}
-	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), started: time.Now(), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	s.turns.init()
 	s.usage = usage.New(s.kubeletMetrics)
 	s.fairness = fairness.New(fairness.Config{Seats: cfg.MaxInFlight + cfg.MaxMutatingInFlight, Objects: s.extent, Logger: cfg.Logger})
 	cfg.Metrics.MustRegister(s.fairness, extents{s}, buildInfo(cfg.Version))
 	s.Handle(s.fairness.Dumps())
+	s.health.slis = newSLIs(s.started)
 	s.health.addDefaults(s)
 	s.Handle("/debug/pprof/", profiles())
 	s.Install(cfg.Security)

@@ -30,7 +30,7 @@ func (s *Server) serveVersion(w http.ResponseWriter, r *http.Request) {
 
 // servePaths lists what is served below "/".
 func (s *Server) servePaths(w http.ResponseWriter, r *http.Request) {
-	paths := []string{"/api", "/apis", "/apis/", "/healthz", "/livez", "/metrics", "/readyz", "/version"}
+	paths := []string{"/api", "/apis", "/apis/", "/flagz", "/healthz", "/livez", "/metrics", "/metrics/slis", "/readyz", "/statusz", "/version"}
 	c := s.catalog.Load()
 	for _, version := range c.apiVersions("").Versions {
 		paths = append(paths, "/api/"+version)

@@ -157,7 +157,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
 		Store: p.store, Metrics: p.metrics, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformer: p.atRest.For,
 		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: tracker, MaxInFlight: p.opts.MaxInFlight, MaxMutatingInFlight: p.opts.MaxMutatingInFlight,
-		Auditor: p.audit,
+		Auditor: p.audit, Flags: p.opts.shown(),
 	})
 	if err != nil {
 		return fmt.Errorf("open the API server: %w", err)

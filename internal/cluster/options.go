@@ -98,6 +98,15 @@ func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.APIOnly, "api-only", false, "run the API server alone, without controllers, scheduler and node")
 }
 
+// shown are the flags for whoever looks into the server. None of a server's is a secret.
+func (o *ServerOptions) shown() map[string]string {
+	out := map[string]string{}
+	if o.flags != nil {
+		o.flags.VisitAll(func(f *pflag.Flag) { out[f.Name] = f.Value.String() })
+	}
+	return out
+}
+
 // AddFlags adds the options' flags.
 func (o *AgentOptions) AddFlags(f *pflag.FlagSet) {
 	o.NodeOptions.addFlags(f)

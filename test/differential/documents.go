@@ -33,8 +33,14 @@ func documents(resources []*resource, random *rand.Rand) []script {
 	}
 	for _, path := range []string{"/", "/nothing", "/api/", "/apis/", "/api/v1/", "/api/v1/nothing", "/api/v1/namespaces/default/nothing", "/api/v1/namespaces/default/pods/x/nothing", "/apis/apps/v1/nothing", "/healthz", "/livez", "/readyz",
 		"/healthz/etcd", "/livez/ping", "/readyz/nothing", "/healthz/nothing", "/openapi/v2?x=y", "/openapi/v3/apis/nothing/v1", "/openapi", "/logs", "/swagger.json", "/swaggerapi", "/.well-known/openid-configuration", "/openid/v1/jwks", "/api/v1/watch/namespaces",
-		"/api/v1/proxy/x", "/api/v1/namespaces//pods", "//api/v1", "/api/v1/../v1/pods", "/api/v1/namespaces/default/pods/..", "/api/v1/componentstatuses/nothing", "/debug/nothing", "/flagz", "/statusz"} {
+		"/api/v1/proxy/x", "/api/v1/namespaces//pods", "//api/v1", "/api/v1/../v1/pods", "/api/v1/namespaces/default/pods/..", "/api/v1/componentstatuses/nothing", "/debug/nothing", "/configz", "/flagz", "/statusz", "/statusz/", "/metrics/slis/"} {
 		add(path, nil)
+	}
+	for path, kind := range map[string]string{"/flagz": "Flagz", "/statusz": "Statusz"} {
+		for _, accept := range []string{"application/json", "application/yaml", "text/*", "text/html", "application/json;g=config.k8s.io;v=v9;as=" + kind,
+			"application/json;g=config.k8s.io;v=v1alpha1;as=" + kind, "application/json;g=config.k8s.io;v=v1beta1;as=" + kind, "application/cbor;g=config.k8s.io;v=v1beta1;as=" + kind} {
+			add(path, map[string]string{"Accept": accept})
+		}
 	}
 	return out
 }

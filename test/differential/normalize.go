@@ -99,7 +99,7 @@ func (n normalizer) tree(v any, path string) any {
 const additions = "metrics.k8s.io"
 
 // partForm matches the paths that are named after a server's own parts, and those of the additions.
-var partForm = regexp.MustCompile(`^/(healthz|livez|readyz)/|^/debug/|^/(flagz|statusz)$|^/apis/metrics\.k8s\.io`)
+var partForm = regexp.MustCompile(`^/(healthz|livez|readyz)/|^/debug/|^/apis/metrics\.k8s\.io`)
 
 // isAddition tells whether an entry of discovery, or of the paths that are served, says how a server is built: these differ by design.
 func isAddition(e any, path string) bool {

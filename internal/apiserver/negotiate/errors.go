@@ -15,6 +15,11 @@ func NotAcceptable(k Kind) error {
 	if k == Streams {
 		types = []string{accepted[JSON], accepted[Protobuf]}
 	}
+	return NotAcceptableFor(types...)
+}
+
+// NotAcceptableFor is NotAcceptable where other types are served than objects have.
+func NotAcceptableFor(types ...string) error {
 	return failure(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,
 		"only the following media types are accepted: "+strings.Join(types, ", "))
 }
