@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"clipper.dev/clipper/internal/keeper"
+	"clipper.dev/clipper/internal/runtime/container"
 )
 
 // Purge ends everything that a runtime with this configuration started and deletes everything it made:
@@ -108,17 +109,20 @@ func UnmountBelow(dir string) error {
 	return nil
 }
 
-// RemoveCgroups deletes a tree of cgroups in every hierarchy. Processes that are still in one are killed: they are containers'
+// RemoveCgroups deletes a tree of cgroups in every hierarchy; in version 2 there is one. Processes that are still in one are killed: they are containers'
 // that their keeper did not outlive.
 func RemoveCgroups(root string) error {
 	if root == "" || strings.Trim(root, "/.") == "" {
 		return errors.New("purge: no cgroup root is configured")
 	}
-	hierarchies := []string{cgroupRoot}
+	if container.UnifiedCgroups() {
+		return removeCgroup(filepath.Join(cgroupRoot, root))
+	}
 	entries, err := os.ReadDir(cgroupRoot)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", cgroupRoot, err)
 	}
+	var hierarchies []string
 	for _, entry := range entries {
 		if entry.IsDir() {
 			hierarchies = append(hierarchies, filepath.Join(cgroupRoot, entry.Name()))

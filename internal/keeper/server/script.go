@@ -226,7 +226,9 @@ var cgroupMounts = sync.OnceValues(func() ([]cgroups.Mount, error) { return cgro
 // cgroup shows a container its own control groups.
 func (s *script) cgroup(in *entryInput, m *configs.Mount, unified bool) error {
 	if unified {
-		s.attach(placeFolder, m, 0)
+		second := *m
+		second.Device = "cgroup2" // OCI names both versions "cgroup"
+		s.attach(placeFolder, &second, 0)
 		return nil
 	}
 	if in.config.Namespaces.Contains(configs.NEWCGROUP) {
