@@ -24,8 +24,8 @@ type Evaluator interface {
 	Usage(o runtime.Object, now time.Time) corev1.ResourceList
 }
 
-// For returns the evaluator of a resource.
-func For(gr schema.GroupResource) Evaluator {
+// For returns the evaluator of a resource in a cluster that has these devices.
+func For(gr schema.GroupResource, d Devices) Evaluator {
 	switch gr {
 	case schema.GroupResource{Resource: "pods"}:
 		return pods{}
@@ -33,6 +33,8 @@ func For(gr schema.GroupResource) Evaluator {
 		return services{}
 	case schema.GroupResource{Resource: "persistentvolumeclaims"}:
 		return claims{}
+	case schema.GroupResource{Group: "resource.k8s.io", Resource: "resourceclaims"}:
+		return resourceClaims{d}
 	}
 	return newCounts(gr)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -52,7 +53,7 @@ func (pods) Names(in []corev1.ResourceName) []corev1.ResourceName {
 	for _, n := range in {
 		s := string(n)
 		if slices.Contains(podNames, n) || strings.HasPrefix(s, corev1.ResourceHugePagesPrefix) || strings.HasPrefix(s, requests+corev1.ResourceHugePagesPrefix) ||
-			strings.HasPrefix(s, requests) && !native(n) {
+			strings.HasPrefix(s, requests) && !native(n) || strings.HasPrefix(s, corev1.ResourceImplicitExtendedClaimsPerClass) {
 			out = append(out, n)
 		}
 	}
@@ -201,7 +202,7 @@ func usageOf(req, limits corev1.ResourceList) corev1.ResourceList {
 		switch {
 		case strings.HasPrefix(string(n), corev1.ResourceHugePagesPrefix):
 			out[n], out[requests+n] = q, q
-		case extended(n):
+		case extended(n), strings.HasPrefix(string(n), resourcev1.ResourceDeviceClassPrefix):
 			out[requests+n] = q
 		}
 	}

@@ -25,11 +25,11 @@ var layers = [][]string{
 	{"authn"},
 	{"scheduler", "controller", "kubelet", "proxy", "dns"},
 	{"runtime"},
-	{"hook"},
+	{"hook", "quota"},
 	{"client", "network", "keeper"},
 	{"admission"},
 	{"api", "nft", "netlab"},
-	{"pki", "quota", "expression", "reviewer"},
+	{"pki", "expression", "reviewer"},
 	{"store", "demo", "h2", "localpath"},
 	{"reload"},
 }

@@ -89,6 +89,10 @@ func Default(ctx context.Context, c client.Client, o Options) ([]admission.Plugi
 	if err != nil {
 		return nil, err
 	}
+	devices, err := quota.OpenDevices(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	security, err := newPodSecurity(c, v, o.Metrics)
 	if err != nil {
 		return nil, err
@@ -121,7 +125,7 @@ func Default(ctx context.Context, c client.Client, o Options) ([]admission.Plugi
 	if o.Ledger == nil {
 		o.Ledger = &quota.Ledger{}
 	}
-	all = append(all, &ResourceQuota{client: c, quotas: v.quotas, ledger: o.Ledger, now: time.Now})
+	all = append(all, &ResourceQuota{client: c, quotas: v.quotas, devices: devices, ledger: o.Ledger, now: time.Now})
 	return slices.DeleteFunc(all, func(p admission.Plugin) bool { return !o.wants(p.Name()) }), nil
 }
 

@@ -21,10 +21,11 @@ import (
 // ResourceQuota lets no request use more than the quotas of its namespace leave. It reserves what a request uses by writing it into the
 // quota's status, on condition that nobody else did meanwhile, before the object is stored, and gives it back if it isn't.
 type ResourceQuota struct {
-	client client.Client
-	quotas client.TypedView[*corev1.ResourceQuota]
-	ledger *quota.Ledger
-	now    func() time.Time
+	client  client.Client
+	quotas  client.TypedView[*corev1.ResourceQuota]
+	devices quota.Devices
+	ledger  *quota.Ledger
+	now     func() time.Time
 
 	// locks let the requests of one namespace reserve one after the other.
 	locks [64]sync.Mutex
@@ -58,7 +59,7 @@ func (p *ResourceQuota) Validate(ctx context.Context, r *admission.Request) erro
 	if len(p.quotas.View.Items(r.Namespace, nil)) == 0 {
 		return nil
 	}
-	e := quota.For(groupResource(r))
+	e := quota.For(groupResource(r), p.devices)
 	req := quota.Request{Create: r.Operation == admission.Create, Subresource: r.Subresource, Object: r.Object, Old: r.OldObject, Now: p.now()}
 	if !e.Handles(req) {
 		return nil

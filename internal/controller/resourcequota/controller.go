@@ -35,10 +35,11 @@ func Constructor(ledger *quota.Ledger) controller.Constructor {
 }
 
 type counter struct {
-	client client.Client
-	quotas client.TypedView[*corev1.ResourceQuota]
-	views  map[schema.GroupResource]client.View // of the kinds that were served at the start
-	ledger *quota.Ledger
+	client  client.Client
+	quotas  client.TypedView[*corev1.ResourceQuota]
+	views   map[schema.GroupResource]client.View // of the kinds that were served at the start
+	devices quota.Devices
+	ledger  *quota.Ledger
 }
 
 func newController(ctx context.Context, env controller.Env, ledger *quota.Ledger) (controller.Controller, error) {
@@ -46,7 +47,11 @@ func newController(ctx context.Context, env controller.Env, ledger *quota.Ledger
 	if err != nil {
 		return controller.Controller{}, err
 	}
-	c := &counter{client: env.Client, quotas: view, views: map[schema.GroupResource]client.View{}, ledger: ledger}
+	devices, err := quota.OpenDevices(ctx, env.Client)
+	if err != nil {
+		return controller.Controller{}, fmt.Errorf("follow devices: %w", err)
+	}
+	c := &counter{client: env.Client, quotas: view, views: map[schema.GroupResource]client.View{}, devices: devices, ledger: ledger}
 	inputs := []controller.Input{{View: view.View, Keys: controller.Self}}
 	for _, k := range env.Client.Kinds(ctx, nil) {
 		gr := k.GroupVersionResource.GroupResource()
@@ -89,7 +94,7 @@ func (c *counter) reconcile(ctx context.Context, key controller.Key) (controller
 	resources, more := c.resources(ctx)
 	list := func(gr schema.GroupResource) ([]runtime.Object, error) { return c.list(ctx, key.Namespace, gr, more) }
 	pending := c.ledger.Pending(key.Namespace, key.Name, c.seen, time.Now())
-	status, err := counted(q, resources, list, pending, time.Now())
+	status, err := counted(q, resources, c.devices, list, pending, time.Now())
 	if err != nil {
 		return controller.Again{}, fmt.Errorf("count for quota %s: %w", key, err)
 	}
@@ -146,7 +151,8 @@ func (c *counter) list(ctx context.Context, namespace string, gr schema.GroupRes
 }
 
 // weighed are the resources of which more than their number counts.
-var weighed = map[schema.GroupResource]bool{{Resource: "pods"}: true, {Resource: "services"}: true, {Resource: "persistentvolumeclaims"}: true}
+var weighed = map[schema.GroupResource]bool{{Resource: "pods"}: true, {Resource: "services"}: true, {Resource: "persistentvolumeclaims"}: true,
+	{Group: "resource.k8s.io", Resource: "resourceclaims"}: true}
 
 func (c *counter) seen(gr schema.GroupResource, namespace, name string) bool {
 	v, ok := c.views[gr]

@@ -17,22 +17,24 @@ import (
 type objectsOf func(gr schema.GroupResource) ([]runtime.Object, error)
 
 // resourcesOf returns the resources that a quota's names concern, of those there are.
-func resourcesOf(q *corev1.ResourceQuota, all []schema.GroupResource) []schema.GroupResource {
+func resourcesOf(q *corev1.ResourceQuota, all []schema.GroupResource, d quota.Devices) []schema.GroupResource {
 	names := quota.Names(q.Spec.Hard)
-	return slices.DeleteFunc(slices.Clone(all), func(gr schema.GroupResource) bool { return len(quota.For(gr).Names(names)) == 0 })
+	return slices.DeleteFunc(slices.Clone(all), func(gr schema.GroupResource) bool { return len(quota.For(gr, d).Names(names)) == 0 })
 }
 
 // counted returns the quota's status. Names that nothing here knows keep the usage that they had.
-func counted(q *corev1.ResourceQuota, resources []schema.GroupResource, list objectsOf, pending corev1.ResourceList, now time.Time) (corev1.ResourceQuotaStatus, error) {
-	used := quota.Add(q.Status.Used, nil)
-	for _, gr := range resourcesOf(q, resources) {
+func counted(q *corev1.ResourceQuota, resources []schema.GroupResource, d quota.Devices, list objectsOf, pending corev1.ResourceList, now time.Time) (corev1.ResourceQuotaStatus, error) {
+	found := corev1.ResourceList{}
+	for _, gr := range resourcesOf(q, resources, d) {
 		objects, err := list(gr)
 		if err != nil {
 			return corev1.ResourceQuotaStatus{}, err
 		}
-		for name, n := range quota.Usage(q, quota.For(gr), objects, now) {
-			used[name] = n
-		}
+		found = quota.Add(found, quota.Usage(q, quota.For(gr, d), objects, now))
+	}
+	used := quota.Add(q.Status.Used, nil)
+	for name, n := range found {
+		used[name] = n
 	}
 	used = quota.Add(used, quota.Mask(pending, quota.Names(used)))
 	return corev1.ResourceQuotaStatus{Hard: q.Spec.Hard, Used: quota.Mask(used, quota.Names(q.Spec.Hard))}, nil

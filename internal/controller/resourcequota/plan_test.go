@@ -62,7 +62,7 @@ func TestWhatIsCounted(t *testing.T) {
 		{"names that nobody knows stay", corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{Hard: list("odd", "9")}, Status: corev1.ResourceQuotaStatus{Used: list("odd", "3", "gone", "1")}}, nil, list("odd", "3")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := counted(&c.quota, resources, func(gr schema.GroupResource) ([]runtime.Object, error) { return objects[gr], nil }, c.pending, now)
+			got, err := counted(&c.quota, resources, quota.Devices{}, func(gr schema.GroupResource) ([]runtime.Object, error) { return objects[gr], nil }, c.pending, now)
 			if err != nil || !quota.Equal(got.Used, c.want) || !dirty(&c.quota, got) {
 				t.Errorf("got %v, %v", got.Used, err)
 			}
