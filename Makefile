@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: e2e-containerd stress build up test unit lint conformance differential bench h2spec clean FORCE
+.PHONY: cgroup2 e2e-containerd stress build up test unit lint conformance differential bench h2spec clean FORCE
 
 build: bin/clipper
 
@@ -50,6 +50,17 @@ CONTAINERD = github.com/containerd/containerd/v2/cmd
 e2e-containerd: build
 	GOBIN=$(abspath $(OUT))/containerd CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" $(CONTAINERD)/containerd@v2.4.2 $(CONTAINERD)/containerd-shim-runc-v2@v2.4.2 $(CONTAINERD)/ctr@v2.4.2
 	go test ./test/e2e -count 1 -v -timeout 20m -name e2e-containerd -containerd $(abspath $(OUT))/containerd
+
+# The tests that look at control groups, in an emulated machine whose kernel has cgroup v2 alone. It needs qemu-system-x86_64 and Debian's archive.
+CGROUP2 = $(OUT)/cgroup2
+cgroup2: build
+	mkdir -p $(CGROUP2)/programs
+	CGO_ENABLED=0 go test -c -ldflags "-s -w" -o $(CGROUP2)/tests/ ./internal/kubelet/cgroups ./internal/runtime ./test/e2e
+	CGO_ENABLED=0 go build -ldflags "-s -w" -o $(CGROUP2)/programs/ ./internal/runtime/testdata/probe ./internal/runtime/testdata/standin
+	cp $(KEEPER) $(CGROUP2)/programs/keeper
+	cp bin/clipper bin/demo $(CGROUP2)/programs/
+	cp test/cgroup2/tests $(CGROUP2)/tests/list
+	test/cgroup2/run $(CGROUP2)
 
 # Upstream's conformance suite: make conformance [FOCUS=RE] [SKIP=RE] [PARALLEL=n]. It needs debootstrap.
 PARALLEL ?= 8

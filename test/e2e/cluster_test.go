@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,8 @@ var (
 	clipper = flag.String("clipper", "", "the program to test; default ../../bin/clipper")
 	name    = flag.String("name", "e2e", "name of the tests' own cluster, and how those begin that single tests start: they disturb none that somebody is using")
 	stock   = flag.String("kubectl", "", "a stock kubectl for the tests to use; default the one in the program")
+	nodes   = flag.Int("nodes", 2, "how many nodes the tests' cluster has")
+	slow    = flag.Int("slow", 1, "how many times longer than usual things may take: an emulated machine is slow")
 	idle    = flag.Duration("idle", 0, "after the tests, wait this long and print what the idle cluster uses")
 )
 
@@ -50,16 +53,15 @@ func run(m *testing.M) int {
 		fmt.Println(errors.Join(err, stranger.end()))
 		return 1
 	}
-	nodes := "2"
 	if *containerdDir != "" {
-		nodes = "1"
+		*nodes = 1
 		rival = newContainerd()
 		if err := rival.start(); err != nil {
 			fmt.Println(errors.Join(err, rival.clear(), stranger.end()))
 			return 1
 		}
 	}
-	if out, err := program("up", "--nodes", nodes); err != nil {
+	if out, err := program("up", "--nodes", strconv.Itoa(*nodes)); err != nil {
 		fmt.Printf("clipper up: %v\n%s%v\n", err, out, stranger.end())
 		return 1
 	}
@@ -91,7 +93,7 @@ const evictLate = "--eviction-hard=memory.available<100Mi"
 
 // programFor runs clipper for a cluster of another name.
 func programFor(cluster string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience(2*time.Minute))
 	defer cancel()
 	// The daemons outlive the command: its output goes to a file, which nobody has to wait for.
 	out, err := os.CreateTemp("", "clipper-e2e-out")
@@ -141,7 +143,7 @@ func tryKubectl(t *testing.T, args ...string) (string, error) {
 // kubectlWith runs kubectl with something on its standard input.
 func kubectlWith(t *testing.T, stdin string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience(90*time.Second))
 	defer cancel()
 	cmd := command(ctx, args...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -162,7 +164,7 @@ func namespace(t *testing.T) string {
 	}
 	kubectl(t, "create", "namespace", name)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience(time.Minute))
 		defer cancel()
 		if out, err := command(ctx, "delete", "namespace", name, "--wait=true").CombinedOutput(); err != nil {
 			t.Errorf("delete namespace %s: %v\n%s", name, err, out)
@@ -179,9 +181,13 @@ func apply(t *testing.T, ns, manifest string) {
 	}
 }
 
+// patience is how long something may take that usually takes a given time at most.
+func patience(usual time.Duration) time.Duration { return usual * time.Duration(*slow) }
+
 // eventually calls check until it returns nil, and fails the test with its last error after a time.
 func eventually(t *testing.T, within time.Duration, check func() error) {
 	t.Helper()
+	within = patience(within)
 	end := time.Now().Add(within)
 	for {
 		err := check()

@@ -1,9 +1,11 @@
 package cgroups
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,6 +61,7 @@ func TestTreeIsMadeUsedAndRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tree.PodPIDs = 100
 	t.Cleanup(func() {
 		if err := tree.RemoveAll(); err != nil {
 			t.Error(err)
@@ -78,6 +81,20 @@ func TestTreeIsMadeUsedAndRemoved(t *testing.T) {
 	if want := name + "/kubepods/burstable/poduid-y"; path != want {
 		t.Errorf("path = %s, want %s", path, want)
 	}
+	expectBounds(t, tree, path, bounds{shares: "256", weight: "10", quota: "50000", memory: "67108864", pids: "100"})
+	expectBounds(t, tree, name+"/kubepods", bounds{shares: "1024", weight: "39", quota: "-1", memory: "1073741824"})
+	if err := tree.LoosenPod(p); err != nil {
+		t.Error(err)
+	}
+	expectBounds(t, tree, path, bounds{shares: "256", weight: "10", quota: "-1", pids: "100"})
+	if err := tree.UpdatePod(p); err != nil {
+		t.Error(err)
+	}
+	expectBounds(t, tree, path, bounds{shares: "256", weight: "10", quota: "50000", memory: "67108864", pids: "100"})
+	if err := tree.UpdateQOS(2000); err != nil {
+		t.Error(err)
+	}
+	expectBounds(t, tree, name+"/kubepods/burstable", bounds{shares: "2048", weight: "79", quota: "-1"})
 	if _, err := tree.PodUsage(p); err != nil {
 		t.Error(err)
 	}
@@ -90,5 +107,31 @@ func TestTreeIsMadeUsedAndRemoved(t *testing.T) {
 	}
 	if uids, _ = tree.PodUIDs(); len(uids) != 0 {
 		t.Errorf("pods after removal = %v", uids)
+	}
+}
+
+// bounds are what files of a group say; an empty field isn't looked at, but no memory is no bound.
+type bounds struct{ shares, weight, quota, memory, pids string }
+
+func expectBounds(t *testing.T, tree *Tree, path string, want bounds) {
+	t.Helper()
+	files := map[string]string{}
+	if tree.v2 {
+		files["cpu/cpu.weight"], files["pids/pids.max"] = want.weight, want.pids
+		files["cpu/cpu.max"] = strings.Replace(want.quota, "-1", "max", 1) + " 100000"
+		files["memory/memory.max"] = cmp.Or(want.memory, "max")
+	} else {
+		files["cpu/cpu.shares"], files["pids/pids.max"], files["cpu/cpu.cfs_quota_us"] = want.shares, want.pids, want.quota
+		files["memory/memory.limit_in_bytes"] = cmp.Or(want.memory, "9223372036854771712")
+	}
+	for file, value := range files {
+		controller, name := filepath.Split(file)
+		if value == "" {
+			continue
+		}
+		got, err := os.ReadFile(filepath.Join(tree.of[filepath.Clean(controller)], path, name))
+		if err != nil || strings.TrimSpace(string(got)) != value {
+			t.Errorf("%s of %s is %q, not %q: %v", name, path, strings.TrimSpace(string(got)), value, err)
+		}
 	}
 }
