@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -234,7 +235,7 @@ func (r *syncRun) volumeImage(ctx context.Context, c *corev1.Container, v *corev
 // maxEnvFile bounds an environment file.
 const maxEnvFile = 64 << 10
 
-// readFile reads a file of a volume, never leaving the volume.
+// readFile reads a regular file of a volume, never leaving the volume: the pod may have put pipes and nodes of devices there.
 func (r *syncRun) readFile(volume, path string) ([]byte, error) {
 	v, ok := r.volumes[volume]
 	if !ok || v.Path == "" {
@@ -245,11 +246,18 @@ func (r *syncRun) readFile(volume, path string) ([]byte, error) {
 		return nil, err
 	}
 	defer root.Close()
-	f, err := root.Open(path)
+	f, err := root.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
 	return io.ReadAll(io.LimitReader(f, maxEnvFile))
 }
 

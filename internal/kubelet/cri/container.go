@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -109,8 +110,9 @@ func terminationMessage(ctx context.Context, s *runtimeapi.ContainerStatus, info
 	return string(buf.Bytes()[max(0, buf.Len()-maxLogMessage):])
 }
 
+// readTail reads the end of a regular file. What lies there may be the pod's: a link, a pipe or the node of a device is not opened by its rights.
 func readTail(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +120,9 @@ func readTail(path string, limit int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is no regular file")
 	}
 	if _, err := f.Seek(max(0, info.Size()-limit), io.SeekStart); err != nil {
 		return nil, err
