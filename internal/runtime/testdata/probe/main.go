@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -153,6 +155,18 @@ func main() {
 				fmt.Fprintf(conn, "echo %s", line)
 				conn.Close()
 			}()
+		}
+	case "overwrite": // the programs that others run here
+		overwritePrograms(args[0])
+	case "climb": // from the working directory, to a file of the node
+		dir, err := os.Getwd()
+		fmt.Println(dir, err)
+		data, err := os.ReadFile("../../../../../../../../.." + args[0])
+		fmt.Printf("read %q %v\n", data, err)
+	case "swap": // two names as fast as can be, until the end
+		fmt.Println("ready")
+		for {
+			unix.Renameat2(unix.AT_FDCWD, args[0], unix.AT_FDCWD, args[1], unix.RENAME_EXCHANGE)
 		}
 	case "spawn": // a child that outlives this process
 		cmd := exec.Command("/proc/self/exe", args...)
