@@ -52,7 +52,7 @@ func tellFacts(paths []string) error {
 		filepath.WalkDir(path, f.add)
 	}
 	if tell := os.Getenv("TELL"); tell != "" {
-		if err := os.WriteFile(tell, []byte("told"), 0o644); err != nil {
+		if err := os.WriteFile(tell, []byte("TOLD='told'\n"), 0o644); err != nil {
 			return err
 		}
 	}
