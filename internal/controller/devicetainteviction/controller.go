@@ -2,8 +2,6 @@ package devicetainteviction
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"sync"
 	"time"
 
@@ -11,13 +9,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/events"
 	"clipper.dev/clipper/internal/controller"
+	"clipper.dev/clipper/internal/controller/podcontrol"
 )
 
 type reconciler struct {
@@ -27,17 +23,17 @@ type reconciler struct {
 	pods    client.TypedView[*corev1.Pod]
 	claims  client.TypedView[*resourcev1.ResourceClaim]
 	slices  client.TypedView[*resourcev1.ResourceSlice]
+	marks   podcontrol.Marks
 
-	mu     sync.Mutex
-	pools  map[poolID]map[string]*resourcev1.ResourceSlice // by name; as told by changes
-	marked map[controller.Key]bool                         // pods that have been given a time to go
+	mu    sync.Mutex
+	pools map[poolID]map[string]*resourcev1.ResourceSlice // by name; as told by changes
 }
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{
 		client: env.Client, events: env.Events("device-taint-eviction-controller"), metrics: newMetrics(),
-		pools: map[poolID]map[string]*resourcev1.ResourceSlice{}, marked: map[controller.Key]bool{},
+		pools: map[poolID]map[string]*resourcev1.ResourceSlice{},
 	}
 	for _, m := range []prometheus.Collector{r.metrics.deletions, r.metrics.latency} {
 		if err := env.Register(m); err != nil {
@@ -173,7 +169,7 @@ func (r *reconciler) pool(id poolID) []*resourcev1.ResourceSlice {
 func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (controller.Again, error) {
 	pod, ok := r.pods.Get(key.Namespace, key.Name)
 	if !ok || pod.DeletionTimestamp != nil || pod.Spec.NodeName == "" {
-		r.mark(key, false)
+		r.marks.Set(key, false)
 		return controller.Again{}, nil
 	}
 	claim := func(name string) *resourcev1.ResourceClaim {
@@ -182,54 +178,23 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 	}
 	at := podDeadline(pod, claim, r.pool)
 	if at == nil {
-		if r.mark(key, false) {
+		if r.marks.Set(key, false) {
 			r.events.Event(pod, corev1.EventTypeNormal, "DeviceTaintManagerEviction", "Cancelling deletion")
 		}
 		return controller.Again{}, nil
 	}
 	if wait := time.Until(*at); wait > 0 {
-		r.mark(key, true)
+		r.marks.Set(key, true)
 		return controller.Again{After: wait}, nil
 	}
 	r.events.Event(pod, corev1.EventTypeNormal, "DeviceTaintManagerEviction", "Marking for deletion")
-	if err := r.evict(ctx, pod); err != nil && !apierrors.IsNotFound(err) {
-		return controller.Again{}, fmt.Errorf("evict: %w", err)
+	if err := podcontrol.Evict(ctx, r.client, pod, "DeletionByDeviceTaintManager", "Device Taint manager: deleting due to NoExecute taint"); err != nil {
+		return controller.Again{}, err
 	}
 	r.metrics.deletions.Inc()
 	r.metrics.latency.Observe(time.Since(*at).Seconds())
-	r.mark(key, false)
+	r.marks.Set(key, false)
 	return controller.Again{}, nil
-}
-
-// mark remembers that a pod has a time to go, or forgets it, and returns whether it had one.
-func (r *reconciler) mark(key controller.Key, now bool) (before bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before = r.marked[key]
-	if now {
-		r.marked[key] = true
-		return before
-	}
-	delete(r.marked, key)
-	return before
-}
-
-// evict says on the pod why it goes, and deletes it.
-func (r *reconciler) evict(ctx context.Context, pod *corev1.Pod) error {
-	data, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": pod.UID},
-		"status": map[string]any{"conditions": []corev1.PodCondition{{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByDeviceTaintManager",
-			Message: "Device Taint manager: deleting due to NoExecute taint", LastTransitionTime: metav1.Now(), ObservedGeneration: pod.Generation,
-		}}},
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := client.Pods.Patch(ctx, r.client, pod.Namespace, pod.Name, "status", types.StrategicMergePatchType, data, metav1.PatchOptions{}); err != nil {
-		return err
-	}
-	return client.Pods.Delete(ctx, r.client, pod.Namespace, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
 }
 
 // metrics are upstream's, by name.

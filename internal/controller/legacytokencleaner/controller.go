@@ -41,16 +41,10 @@ func Constructor(cfg Config) controller.Constructor {
 	}
 }
 
-func newController(ctx context.Context, env controller.Env, cfg Config) (out controller.Controller, err error) {
+func newController(ctx context.Context, env controller.Env, cfg Config) (controller.Controller, error) {
 	c := &cleaner{Config: cfg, client: env.Client}
-	if c.secrets, err = client.Secrets.View(ctx, env.Client, client.Selection{}); err != nil {
-		return out, err
-	}
-	if c.accounts, err = client.ServiceAccounts.View(ctx, env.Client, client.Selection{}); err != nil {
-		return out, err
-	}
-	if c.pods, err = client.Pods.View(ctx, env.Client, client.Selection{}); err != nil {
-		return out, err
+	if err := client.Open(ctx, env.Client, client.Secrets.Into(&c.secrets), client.ServiceAccounts.Into(&c.accounts), client.Pods.Into(&c.pods)); err != nil {
+		return controller.Controller{}, err
 	}
 	return controller.Controller{
 		Name:      "legacy-serviceaccount-token-cleaner",

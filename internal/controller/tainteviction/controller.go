@@ -2,20 +2,15 @@ package tainteviction
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/events"
 	"clipper.dev/clipper/internal/controller"
+	"clipper.dev/clipper/internal/controller/podcontrol"
 )
 
 type reconciler struct {
@@ -23,14 +18,12 @@ type reconciler struct {
 	events *events.Recorder
 	pods   client.TypedView[*corev1.Pod]
 	nodes  client.TypedView[*corev1.Node]
-
-	mu     sync.Mutex
-	marked map[controller.Key]bool // pods that have been given a time to go
+	marks  podcontrol.Marks
 }
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, events: env.Events("taint-eviction-controller"), marked: map[controller.Key]bool{}}
+	r := &reconciler{client: env.Client, events: env.Events("taint-eviction-controller")}
 	if err := client.Open(ctx, env.Client, client.Pods.Into(&r.pods), client.Nodes.Into(&r.nodes)); err != nil {
 		return controller.Controller{}, err
 	}
@@ -92,7 +85,7 @@ func executing(node *corev1.Node) []corev1.Taint {
 func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (controller.Again, error) {
 	pod, ok := r.pods.Get(key.Namespace, key.Name)
 	if !ok || pod.DeletionTimestamp != nil || pod.Spec.NodeName == "" {
-		r.mark(key, false)
+		r.marks.Set(key, false)
 		return controller.Again{}, nil
 	}
 	node, ok := r.nodes.Get("", pod.Spec.NodeName)
@@ -101,50 +94,19 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 	}
 	at := deadline(pod, node)
 	if at == nil {
-		if r.mark(key, false) {
+		if r.marks.Set(key, false) {
 			r.events.Eventf(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Cancelling deletion of Pod %s/%s", pod.Namespace, pod.Name)
 		}
 		return controller.Again{}, nil
 	}
 	if wait := time.Until(*at); wait > 0 {
-		r.mark(key, true)
+		r.marks.Set(key, true)
 		return controller.Again{After: wait}, nil
 	}
 	r.events.Eventf(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s/%s", pod.Namespace, pod.Name)
-	if err := r.evict(ctx, pod); err != nil && !apierrors.IsNotFound(err) {
-		return controller.Again{}, fmt.Errorf("evict: %w", err)
+	if err := podcontrol.Evict(ctx, r.client, pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"); err != nil {
+		return controller.Again{}, err
 	}
-	r.mark(key, false)
+	r.marks.Set(key, false)
 	return controller.Again{}, nil
-}
-
-// mark remembers that a pod has a time to go, or forgets it, and returns whether it had one.
-func (r *reconciler) mark(key controller.Key, now bool) (before bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before = r.marked[key]
-	if now {
-		r.marked[key] = true
-		return before
-	}
-	delete(r.marked, key)
-	return before
-}
-
-// evict says on the pod why it goes, and deletes it.
-func (r *reconciler) evict(ctx context.Context, pod *corev1.Pod) error {
-	data, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": pod.UID},
-		"status": map[string]any{"conditions": []corev1.PodCondition{{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager",
-			Message: "Taint manager: deleting due to NoExecute taint", LastTransitionTime: metav1.Now(), ObservedGeneration: pod.Generation,
-		}}},
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := client.Pods.Patch(ctx, r.client, pod.Namespace, pod.Name, "status", types.StrategicMergePatchType, data, metav1.PatchOptions{}); err != nil {
-		return err
-	}
-	return client.Pods.Delete(ctx, r.client, pod.Namespace, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
 }
