@@ -14,13 +14,15 @@ import (
 
 // script answers the n-th exec with its n-th code and the last one for ever.
 type script struct {
-	codes []int32
-	count atomic.Int64
+	codes   []int32
+	count   atomic.Int64
+	timeout atomic.Int64 // of the last probe
 }
 
 func (s *script) calls() int { return int(s.count.Load()) }
 
-func (s *script) Exec(context.Context, string, []string, time.Duration) ([]byte, int32, error) {
+func (s *script) Exec(_ context.Context, _ string, _ []string, timeout time.Duration) ([]byte, int32, error) {
+	s.timeout.Store(int64(timeout))
 	n := int(s.count.Add(1)) - 1
 	return nil, s.codes[min(n, len(s.codes)-1)], nil
 }
@@ -104,4 +106,29 @@ func TestInitialDelayIsWaitedFor(t *testing.T) {
 			t.Error("no probe after the delay")
 		}
 	})
+}
+
+func TestPeriodsAndTimeoutsAreKept(t *testing.T) {
+	for name, of := range map[string]func(*corev1.Probe) corev1.Container{
+		"startup":   func(p *corev1.Probe) corev1.Container { return corev1.Container{StartupProbe: p} },
+		"liveness":  func(p *corev1.Probe) corev1.Container { return corev1.Container{LivenessProbe: p} },
+		"readiness": func(p *corev1.Probe) corev1.Container { return corev1.Container{ReadinessProbe: p} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := probe(7, 100, 1)
+				p.TimeoutSeconds = 5
+				_, _, run, _ := setup(t, of(p), 1)
+				after(100 * time.Second)
+				start := run.calls()
+				after(70 * time.Second)
+				if n := run.calls() - start; n != 10 {
+					t.Errorf("%d probes in 70 seconds, one each 7", n)
+				}
+				if got := time.Duration(run.timeout.Load()); got != 5*time.Second {
+					t.Errorf("a probe may take %s", got)
+				}
+			})
+		})
+	}
 }
