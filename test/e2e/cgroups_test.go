@@ -89,6 +89,7 @@ func TestControlGroups(t *testing.T) {
 		t.Skip("the other runtime names its groups in its own way")
 	}
 	ns := namespace(t)
+	before := mountOptions(t, "self")
 	const pod = `{apiVersion: v1, kind: Pod, metadata: {name: %s}, spec: {terminationGracePeriodSeconds: 1, containers: [{name: c, image: "clipper.dev/demo:v1", resources: {%s}}]}}`
 	for name, resources := range map[string]string{
 		"guaranteed": "limits: {cpu: 500m, memory: 64Mi}",
@@ -97,11 +98,13 @@ func TestControlGroups(t *testing.T) {
 	} {
 		apply(t, ns, fmt.Sprintf(pod, name, resources))
 	}
-	for _, name := range []string{"guaranteed", "burstable", "besteffort"} {
+	apply(t, ns, `{apiVersion: v1, kind: Pod, metadata: {name: privileged}, spec: {terminationGracePeriodSeconds: 1, containers: [{name: c, image: "clipper.dev/demo:v1", securityContext: {privileged: true}}]}}`)
+	for _, name := range []string{"guaranteed", "burstable", "besteffort", "privileged"} {
 		expect(t, time.Minute, ns, "pod/"+name, "{.status.phase}", "Running")
 	}
 	groups := map[string]string{
 		"guaranteed": groupOf(t, ns, "guaranteed", ""), "burstable": groupOf(t, ns, "burstable", "burstable"), "besteffort": groupOf(t, ns, "besteffort", "besteffort"),
+		"privileged": groupOf(t, ns, "privileged", "besteffort"),
 	}
 	for _, tc := range []struct {
 		pod      string
@@ -133,6 +136,12 @@ func TestControlGroups(t *testing.T) {
 		expect(t, 30*time.Second, ns, "pod/burstable", "{.status.containerStatuses[0].resources.limits.memory}", "128Mi")
 	})
 	t.Run("a_container_sees_its_own_and_cannot_change_it", func(t *testing.T) { seesItsOwn(t, containerGroup(t, ns, "guaranteed", groups["guaranteed"])) })
+	t.Run("a_privileged_container_sees_the_nodes", func(t *testing.T) {
+		seesTheNodes(t, containerGroup(t, ns, "privileged", groups["privileged"]))
+		if now := mountOptions(t, "self"); now != before {
+			t.Errorf("the node's mount has the options %s, and had %s", now, before)
+		}
+	})
 	t.Run("exec_enters_them", func(t *testing.T) {
 		if out := kubectl(t, "-n", ns, "exec", "guaranteed", "--", "/demo", "get", "http://localhost:8080/healthz"); !strings.Contains(out, "ok") {
 			t.Errorf("it says %q", out)
@@ -162,11 +171,7 @@ func seesItsOwn(t *testing.T, group string) {
 	if unified() {
 		file, inside, hierarchy = "memory.max", "/sys/fs/cgroup", "/sys/fs/cgroup"
 	}
-	procs, err := os.ReadFile(filepath.Join(hierarchy, group, "cgroup.procs"))
-	pid, _, _ := strings.Cut(string(procs), "\n")
-	if err != nil || pid == "" {
-		t.Fatalf("the group has no process: %v", err)
-	}
+	pid := processIn(t, hierarchy, group)
 	seen, err := os.ReadFile(filepath.Join("/proc", pid, "root", inside, file))
 	if err != nil || strings.TrimSpace(string(seen)) != "67108864" {
 		t.Errorf("it reads %q, %v", seen, err)
@@ -180,6 +185,44 @@ func seesItsOwn(t *testing.T, group string) {
 			t.Errorf("it can write: %s", line)
 		}
 	}
+}
+
+// processIn is the first process of a group.
+func processIn(t *testing.T, hierarchy, group string) string {
+	procs, err := os.ReadFile(filepath.Join(hierarchy, group, "cgroup.procs"))
+	pid, _, _ := strings.Cut(string(procs), "\n")
+	if err != nil || pid == "" {
+		t.Fatalf("the group has no process: %v", err)
+	}
+	return pid
+}
+
+// seesTheNodes looks at control groups as a privileged container does.
+func seesTheNodes(t *testing.T, group string) {
+	if !unified() {
+		t.Skip("version 1 shows a container its own groups in any case")
+	}
+	pid := processIn(t, "/sys/fs/cgroup", group)
+	if _, err := os.Stat(filepath.Join("/proc", pid, "root/sys/fs/cgroup", group)); err != nil {
+		t.Errorf("it does not see itself among the node's: %v", err)
+	}
+	if options := mountOptions(t, pid); !strings.HasPrefix(options, "rw") {
+		t.Errorf("it may not write: %s", options)
+	}
+}
+
+// mountOptions are those of the mount of control groups that a process sees.
+func mountOptions(t *testing.T, process string) string {
+	mounts, err := os.ReadFile("/proc/" + process + "/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); fields[1] == "/sys/fs/cgroup" {
+			return fields[3]
+		}
+	}
+	return ""
 }
 
 // isMeasured asks the kubelet for what a pod uses.

@@ -75,8 +75,8 @@ func usageV2(dir string) (u Usage, err error) {
 	u.RSSBytes = stat["anon"]
 	u.PageFaults, u.MajorPageFaults = stat["pgfault"], stat["pgmajfault"]
 	if u.MemoryBytes, err = readNumber(filepath.Join(dir, "memory.current")); err != nil {
-		// The root group has no such file: what's used is what isn't free.
-		u.MemoryBytes = stat["anon"] + stat["file"] + stat["kernel"]
+		// The root group has no such file. It counts what version 1 counts there.
+		u.MemoryBytes = stat["anon"] + stat["file"]
 	}
 	u.WorkingSetBytes = u.MemoryBytes - min(u.MemoryBytes, stat["inactive_file"])
 	u.Processes, _ = readNumber(filepath.Join(dir, "pids.current")) // the root has none

@@ -27,7 +27,7 @@ func standardMounts(in *Input) []specs.Mount {
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", access}},
-		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", access}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: append([]string{"nosuid", "noexec", "nodev", "relatime", access}, sharedCgroupOptions(privileged)...)},
 	}
 	if in.UserNamespace && in.HostNetwork {
 		// A user namespace that does not own its network may not mount sysfs anew.
@@ -38,6 +38,35 @@ func standardMounts(in *Input) []specs.Mount {
 		shm = "/dev/shm"
 	}
 	return append(mounts, bind("/dev/shm", shm, "rbind", "rprivate", "rw"))
+}
+
+// sharedCgroupOptions are those of the node's own mount of cgroup v2 that would be lost to all by a mount without them: in the node's
+// namespace of cgroups, where privileged containers are, every mount sets them anew.
+func sharedCgroupOptions(privileged bool) []string {
+	if !privileged || !UnifiedCgroups() {
+		return nil
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return nil // a mount without them still works
+	}
+	return cgroupOptions(string(mounts))
+}
+
+func cgroupOptions(mounts string) []string {
+	var kept []string
+	for line := range strings.Lines(mounts) {
+		fields := strings.Fields(line)
+		if len(fields) < 4 || fields[1] != cgroupRoot || fields[2] != "cgroup2" {
+			continue
+		}
+		for option := range strings.SplitSeq(fields[3], ",") {
+			if option == "nsdelegate" || option == "memory_recursiveprot" {
+				kept = append(kept, option)
+			}
+		}
+	}
+	return kept
 }
 
 // fileMounts are the sandbox's files, unless the configuration brings its own.

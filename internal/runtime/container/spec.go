@@ -218,7 +218,8 @@ func (in *Input) namespaces(plan *Plan) error {
 	options := in.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	pod := sandbox.Options(in.Sandbox)
 	linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}}
-	if UnifiedCgroups() {
+	// A privileged container sees all of the node's cgroups; in version 1 every one is in the node's namespace.
+	if UnifiedCgroups() && !in.Config.GetLinux().GetSecurityContext().GetPrivileged() {
 		linux.Namespaces = append(linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
 	if !in.HostNetwork {
