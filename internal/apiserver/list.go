@@ -35,6 +35,9 @@ func (s *Server) list(ctx context.Context, v *version, c choice, o *metav1.ListO
 	if err != nil {
 		return nil, err
 	}
+	if hidden := c.hidden(v, at, prefix); hidden != nil {
+		return nil, apierrors.NewInternalError(hidden)
+	}
 	p := &page{meta: metav1.ListMeta{ResourceVersion: strconv.FormatInt(at.revision, 10)}}
 	if key, ok := c.name(v); ok && at.after == "" {
 		if e, ok := at.snapshot.Get(key); ok && c.matches(e.Record()) {
@@ -250,7 +253,11 @@ func (s *Server) get(ctx context.Context, t target, resourceVersion string) (*st
 			return nil, err
 		}
 	}
-	e, ok := t.v.table.Snapshot().Get(t.key())
+	snapshot, key := t.v.table.Snapshot(), t.key()
+	e, ok := snapshot.Get(key)
+	if hidden := snapshot.Unreadable(key); hidden != nil {
+		return nil, hiddenObject(hidden)
+	}
 	if !ok {
 		return nil, apierrors.NewNotFound(t.v.gr(), t.name)
 	}

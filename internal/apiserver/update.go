@@ -89,9 +89,12 @@ func (s *Server) guarded(ctx context.Context, t target, try func(context.Context
 	key := t.key()
 	fresh, queued := false, false
 	for {
-		entry, _ := t.v.table.Snapshot().Get(key)
-		err := try(ctx, entry)
-		if err == nil {
+		snapshot := t.v.table.Snapshot()
+		entry, _ := snapshot.Get(key)
+		err := error(nil)
+		if hidden := snapshot.Unreadable(key); hidden != nil {
+			err = hiddenObject(hidden)
+		} else if err = try(ctx, entry); err == nil {
 			return nil
 		}
 		lost := errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrExists)

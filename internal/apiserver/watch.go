@@ -69,7 +69,7 @@ func (s *Server) watchContext(parent context.Context, seconds *int64) (context.C
 
 // openWatch finds out where a watch begins.
 func (s *Server) openWatch(ctx context.Context, v *version, c choice, o *metav1.ListOptions, revision int64) (*store.Watch, error) {
-	wo := store.WatchOptions{Match: c.match(v), ProgressEvery: bookmarkEvery}
+	wo := store.WatchOptions{Match: c.match(v), Whole: true, ProgressEvery: bookmarkEvery}
 	if v.row.Namespaced {
 		wo.Namespace = c.namespace
 	}
@@ -116,6 +116,10 @@ func (s *Server) startWatch(ctx context.Context, v *version, wo store.WatchOptio
 			return nil, err
 		}
 		watch, err = v.table.Watch(ctx, wo)
+	}
+	var hidden *store.UnreadableError
+	if errors.As(err, &hidden) && !errors.Is(err, store.ErrCompacted) {
+		return nil, apierrors.NewInternalError(hidden)
 	}
 	if errors.Is(err, store.ErrCompacted) {
 		return nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", wo.After, s.oldest(ctx)))
@@ -235,6 +239,7 @@ func (s *watchStream) follow(ctx context.Context, watch *store.Watch) error {
 	// The last bookmark comes before the end, so that the next watch begins where this one ended.
 	next, cancel := beforeDeadline(ctx, 2*time.Second)
 	defer cancel()
+	var hidden *store.UnreadableError
 	for {
 		batch, upTo, err := watch.Next(next)
 		switch {
@@ -246,6 +251,8 @@ func (s *watchStream) follow(ctx context.Context, watch *store.Watch) error {
 		case errors.Is(err, store.ErrCompacted), errors.Is(err, store.ErrSlow):
 			s.server.metrics.watchCut(s.v)
 			return s.fail(apierrors.NewResourceExpired("The resourceVersion for the provided watch is too old."))
+		case errors.As(err, &hidden):
+			return s.fail(apierrors.NewInternalError(hidden))
 		case err != nil:
 			return nil // the table is gone: the client comes again and learns what became of it
 		}

@@ -109,11 +109,13 @@ func (s *Store) applyRevision(ctx context.Context, events []*mvccpb.Event) {
 func (t *Table) applyEvents(ctx context.Context, revision int64, events []*mvccpb.Event) {
 	t.watchers.mu.Lock()
 	defer t.watchers.mu.Unlock()
-	t.watchers.dispatch(t.take(ctx, revision, events))
+	changes, hidden := t.take(ctx, revision, events)
+	t.watchers.refuse(hidden)
+	t.watchers.dispatch(changes)
 }
 
-// take changes the state and the log. A table that is being loaded keeps the events for later.
-func (t *Table) take(ctx context.Context, revision int64, events []*mvccpb.Event) []*change {
+// take changes the state and the log; hidden is what can't be read. A table that is being loaded keeps the events for later.
+func (t *Table) take(ctx context.Context, revision int64, events []*mvccpb.Event) (changes []*change, hidden []*UnreadableError) {
 	src, opened := t.openAll(ctx, events)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -121,27 +123,34 @@ func (t *Table) take(ctx context.Context, revision int64, events []*mvccpb.Event
 		t.recorded = append(t.recorded, events...)
 	}
 	if !t.loaded || t.closed || revision <= t.lastChange {
-		return nil
+		return nil, nil
 	}
 	if src != t.source {
 		opened = t.openWith(ctx, t.source, events)
 	}
-	changes := make([]*change, 0, len(events))
+	changes = make([]*change, 0, len(events))
 	for i, ev := range events {
 		if c := t.put(ev, opened[i]); c != nil {
 			changes = append(changes, c)
+		}
+		if opened[i].err != nil {
+			hidden = append(hidden, opened[i].err)
 		}
 	}
 	t.lastChange = revision
 	t.published.Store(nil)
 	t.remember(changes)
-	return changes
+	if len(hidden) > 0 { // in the log they look like deletions
+		t.store.logBytes.Add(-t.recent.reset(revision))
+		t.forgetStates()
+	}
+	return changes, hidden
 }
 
 // opened is a value made into an entry, or the reason why it could not be.
 type opened struct {
 	entry *Entry
-	err   error
+	err   *UnreadableError
 }
 
 func (t *Table) openAll(ctx context.Context, events []*mvccpb.Event) (*source, []opened) {
@@ -164,11 +173,18 @@ func (t *Table) openWith(ctx context.Context, src *source, events []*mvccpb.Even
 // put puts an event into the state. It returns nil when nothing visible changed.
 func (t *Table) put(ev *mvccpb.Event, o opened) *change {
 	key := string(ev.Kv.Key[len(t.base):])
-	delete(t.unreadable, key)
-	if o.err != nil {
-		t.note(ev.Kv, o.err)
+	if t.state.unreadable[key] != nil {
+		delete(t.state.unreadable, key)
+		t.blind = ev.Kv.ModRevision
 	}
 	c := &change{revision: ev.Kv.ModRevision, table: t, now: o.entry}
+	if o.err != nil {
+		c.former = t.state.get(key)
+		if t.hide(o.err); c.former == nil {
+			return nil
+		}
+		return c
+	}
 	if c.now == nil {
 		if c.former = t.state.remove(key); c.former == nil {
 			return nil

@@ -149,8 +149,15 @@ func (ws *watchers) owners(c *change, drawers map[string]map[*Watch]struct{}, fn
 
 // closeAll ends every watch after the events that wait.
 func (ws *watchers) closeAll(err error) {
+	ws.each(func(w *Watch) { w.end(err, false) })
+	ws.init()
+	ws.count = 0
+}
+
+// each calls fn for every watcher.
+func (ws *watchers) each(fn func(*Watch)) {
 	for w := range ws.all {
-		w.end(err, false)
+		fn(w)
 	}
 	cabinets := []map[string]map[*Watch]struct{}{ws.byName, ws.byNamespace}
 	for _, drawers := range ws.byIndex {
@@ -159,10 +166,8 @@ func (ws *watchers) closeAll(err error) {
 	for _, cabinet := range cabinets {
 		for _, drawer := range cabinet {
 			for w := range drawer {
-				w.end(err, false)
+				fn(w)
 			}
 		}
 	}
-	ws.init()
-	ws.count = 0
 }

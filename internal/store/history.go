@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 	"weak"
 
@@ -54,7 +55,7 @@ func (t *Table) formerState(ctx context.Context, revision int64) (*state, error)
 	if st := known.state.Value(); st != nil && known.revision == revision && known.source == src {
 		return st, nil
 	}
-	_, st, _, err := t.read(ctx, src, revision)
+	_, st, err := t.read(ctx, src, revision)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +80,7 @@ func (t *Table) recall(revision int64) (Snapshot, bool) {
 	if revision >= now.lastChange {
 		return Snapshot{state: now.state, revision: revision}, true
 	}
-	if revision < t.recent.start {
+	if revision < t.recent.start || revision < t.blind {
 		return Snapshot{}, false
 	}
 	for _, s := range t.states {
@@ -96,6 +97,7 @@ func (t *Table) recall(revision int64) (Snapshot, bool) {
 			st.remove(c.key())
 		}
 	}
+	maps.DeleteFunc(st.unreadable, func(_ string, e *UnreadableError) bool { return e.Revision > revision })
 	s := Snapshot{state: st, revision: revision}
 	if len(t.states) == keptStates {
 		t.states = append(t.states[:0:0], t.states[1:]...)
@@ -161,8 +163,9 @@ func (t *Table) history(ctx context.Context, src *source, after, upTo int64, roo
 		}
 		c := &change{revision: ev.Kv.ModRevision, table: t, former: former}
 		if ev.Type != mvccpb.Event_DELETE {
-			if c.now, err = t.open(ctx, src, ev.Kv); err != nil {
-				t.log().Error("an object's history cannot be read", "err", err, "revision", ev.Kv.ModRevision)
+			var hidden *UnreadableError
+			if c.now, hidden = t.open(ctx, src, ev.Kv); hidden != nil {
+				return nil, fmt.Errorf("revision %d: %w: %w", ev.Kv.ModRevision, hidden, ErrCompacted)
 			}
 		}
 		latest[key] = c.now
@@ -237,9 +240,9 @@ func (t *Table) entryAt(ctx context.Context, src *source, key string, revision i
 	if len(resp.Kvs) == 0 {
 		return nil, nil
 	}
-	e, err := t.open(ctx, src, resp.Kvs[0])
-	if err != nil {
-		t.log().Error("an object's history cannot be read", "err", err, "revision", resp.Kvs[0].ModRevision)
+	e, hidden := t.open(ctx, src, resp.Kvs[0])
+	if hidden != nil {
+		t.log().Error("an object's history cannot be read", "err", hidden, "revision", resp.Kvs[0].ModRevision)
 		return nil, nil
 	}
 	return e, nil

@@ -19,13 +19,13 @@ const loadPage = 1000
 // load fills a new table.
 func (t *Table) load(ctx context.Context) error {
 	t.record()
-	revision, st, bad, err := t.read(ctx, t.source, 0)
+	revision, st, err := t.read(ctx, t.source, 0)
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.state, t.lastChange, t.unreadable, t.loaded = st, revision, bad, true
+	t.state, t.lastChange, t.loaded = st, revision, true
 	t.recent.reset(revision)
 	t.published.Store(nil)
 	t.remember(t.replay(ctx, revision))
@@ -43,13 +43,13 @@ func (t *Table) reload(ctx context.Context) error {
 	if !loaded {
 		return nil // its own load is under way
 	}
-	revision, st, bad, err := t.read(ctx, src, 0)
+	revision, st, err := t.read(ctx, src, 0)
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.state, t.lastChange, t.unreadable = st, revision, bad
+	t.state, t.lastChange = st, revision
 	t.store.logBytes.Add(-t.recent.reset(revision))
 	t.forgetStates()
 	t.published.Store(nil)
@@ -59,7 +59,7 @@ func (t *Table) reload(ctx context.Context) error {
 // replace makes every entry anew with another source. Readers and watchers go on with the old entries meanwhile.
 func (t *Table) replace(ctx context.Context, src *source) error {
 	t.record()
-	revision, st, bad, err := t.read(ctx, src, 0)
+	revision, st, err := t.read(ctx, src, 0)
 	if err == nil {
 		err = t.store.WaitFor(ctx, revision)
 	}
@@ -71,7 +71,7 @@ func (t *Table) replace(ctx context.Context, src *source) error {
 		t.recording, t.recorded = false, nil
 		return err
 	}
-	t.state, t.source, t.unreadable = st, src, bad
+	t.state, t.source = st, src
 	t.replay(ctx, revision)
 	// The log's entries are of the old kind; what is asked of it is made anew from etcd's history.
 	t.store.logBytes.Add(-t.recent.reset(t.lastChange))
@@ -105,8 +105,8 @@ func (t *Table) replay(ctx context.Context, after int64) []*change {
 
 // read makes a state of the table's range in etcd at a revision (0: the newest), which it returns. Pages are decoded on
 // all processors while the next one is fetched.
-func (t *Table) read(ctx context.Context, src *source, revision int64) (int64, *state, map[string]int64, error) {
-	st, bad := newState(t.cfg.Indexes), map[string]int64{}
+func (t *Table) read(ctx context.Context, src *source, revision int64) (int64, *state, error) {
+	st := newState(t.cfg.Indexes)
 	var mu sync.Mutex
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -119,7 +119,7 @@ func (t *Table) read(ctx context.Context, src *source, revision int64) (int64, *
 		defer mu.Unlock()
 		for i, o := range entries {
 			if o.err != nil {
-				bad[string(kvs[i].Key[len(t.base):])] = kvs[i].ModRevision
+				st.hide(o.err)
 				t.log().Error("an object cannot be read", "err", o.err, "revision", kvs[i].ModRevision)
 				continue
 			}
@@ -130,9 +130,9 @@ func (t *Table) read(ctx context.Context, src *source, revision int64) (int64, *
 		group.Go(func() error { decode(kvs); return nil })
 	})
 	if err := errors.Join(err, group.Wait()); err != nil {
-		return 0, nil, nil, err
+		return 0, nil, err
 	}
-	return revision, st, bad, nil
+	return revision, st, nil
 }
 
 // pages calls fn with the table's values in etcd at a revision, page by page in key order.

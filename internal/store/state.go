@@ -2,6 +2,7 @@ package store
 
 import (
 	"iter"
+	"maps"
 	"strings"
 	"unsafe"
 
@@ -11,8 +12,9 @@ import (
 // state is a table's objects and their indexes, as copy-on-write trees: a copy costs nothing until one side changes.
 // A state that has been copied is changed by one goroutine only; its copies are read by any.
 type state struct {
-	objects *btree.BTreeG[item]
-	indexes []index
+	objects    *btree.BTreeG[item]
+	indexes    []index
+	unreadable map[string]*UnreadableError // objects that are missing here
 }
 
 // item is an object under its key.
@@ -49,7 +51,7 @@ func lessRef(a, b ref) bool {
 
 // copy returns a state that later changes of this one do not reach.
 func (s *state) copy() *state {
-	c := &state{objects: s.objects.Copy(), indexes: make([]index, len(s.indexes))}
+	c := &state{objects: s.objects.Copy(), indexes: make([]index, len(s.indexes)), unreadable: maps.Clone(s.unreadable)}
 	for i, x := range s.indexes {
 		c.indexes[i] = index{name: x.name, refs: x.refs.Copy()}
 	}

@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -37,9 +35,9 @@ type Table struct {
 	recording  bool            // while the table is read from etcd, what happens meanwhile is recorded
 	recorded   []*mvccpb.Event // ditto
 	recent     changeLog
-	states     []Snapshot       // former states that were made from the log
-	former     formerState      // the last one that was read from etcd
-	unreadable map[string]int64 // keys that could not be decoded, and their revisions
+	states     []Snapshot  // former states that were made from the log
+	former     formerState // the last one that was read from etcd
+	blind      int64       // before this revision, objects that could not be read are unknown to the log
 	closed     bool
 }
 
@@ -52,11 +50,10 @@ type published struct {
 func newTable(s *Store, cfg TableConfig) *Table {
 	t := &Table{
 		store: s, cfg: cfg, base: root + cfg.Prefix + "/",
-		shared:     newSharedRecords(),
-		refills:    make(chan struct{}, 1),
-		source:     &source{kind: cfg.Kind, warm: &s.warm},
-		state:      newState(cfg.Indexes),
-		unreadable: map[string]int64{},
+		shared:  newSharedRecords(),
+		refills: make(chan struct{}, 1),
+		source:  &source{kind: cfg.Kind, warm: &s.warm},
+		state:   newState(cfg.Indexes),
 	}
 	t.watchers.init()
 	return t
@@ -69,18 +66,6 @@ func (t *Table) Prefix() string { return t.cfg.Prefix }
 func (t *Table) path(key string) string { return t.base + key }
 
 func (t *Table) log() *slog.Logger { return t.store.cfg.Logger }
-
-// Unreadable returns the keys whose values could not be decrypted or decoded, with their revisions. They are in no
-// snapshot, yet they exist: Create fails for them, and Delete works.
-func (t *Table) Unreadable() map[string]int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	out := make(map[string]int64, len(t.unreadable))
-	for k, v := range t.unreadable {
-		out[k] = v
-	}
-	return out
-}
 
 // Snapshot returns the newest state. It costs nothing.
 func (t *Table) Snapshot() Snapshot {
@@ -105,28 +90,26 @@ func (t *Table) publish() *published {
 	return p
 }
 
+func (t *Table) unreadable(kv *mvccpb.KeyValue, sealed bool, err error) *UnreadableError {
+	return &UnreadableError{Key: string(kv.Key[len(t.base):]), Path: string(kv.Key), Revision: kv.ModRevision, Sealed: sealed, Err: err}
+}
+
 // open makes an entry of a value as it lies in etcd.
-func (t *Table) open(ctx context.Context, src *source, kv *mvccpb.KeyValue) (*Entry, error) {
+func (t *Table) open(ctx context.Context, src *source, kv *mvccpb.KeyValue) (*Entry, *UnreadableError) {
 	value := kv.Value
 	if t.cfg.Transformer != nil {
 		var err error
 		if value, _, err = t.cfg.Transformer.FromStorage(ctx, string(kv.Key), value); err != nil {
-			return nil, fmt.Errorf("decrypt %s: %w", kv.Key, err)
+			return nil, t.unreadable(kv, true, err)
 		}
 	}
 	raw, rec, err := src.kind.Open(value, kv.ModRevision)
 	if err != nil {
-		return nil, fmt.Errorf("decode %s: %w", kv.Key, err)
+		return nil, t.unreadable(kv, false, err)
 	}
 	key := string(kv.Key[len(t.base):])
 	e := &Entry{key: key, revision: kv.ModRevision, record: rec, source: src}
 	e.content.set(raw)
 	t.shared.share(e)
 	return e, nil
-}
-
-// note remembers a value that cannot be read. The caller holds the table's lock.
-func (t *Table) note(kv *mvccpb.KeyValue, err error) {
-	t.unreadable[strings.TrimPrefix(string(kv.Key), t.base)] = kv.ModRevision
-	t.log().Error("an object cannot be read", "err", err, "revision", kv.ModRevision)
 }

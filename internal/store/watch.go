@@ -23,6 +23,10 @@ type WatchOptions struct {
 	Index, Value string             // one of the table's indexes, or OwnerIndex
 	Match        func(*Record) bool // nil: all; must be fast and pure
 
+	// Whole lets nothing be missed: a watch that may concern an object that can't be read ends with its UnreadableError, or doesn't begin.
+	// Others see such objects as deleted.
+	Whole bool
+
 	Buffer        int           // events that may wait before the watcher is cut off with ErrSlow; default 8192
 	ProgressEvery time.Duration // Next returns an empty batch at least this often; 0: only with events
 }
@@ -91,6 +95,13 @@ func (t *Table) register(w *Watch, after int64) error {
 	defer t.mu.Unlock()
 	if t.closed {
 		return ErrClosed
+	}
+	if w.options.Whole {
+		for _, e := range t.state.unreadable {
+			if e.within(&w.options) {
+				return e
+			}
+		}
 	}
 	if after > 0 {
 		if after < t.recent.start {

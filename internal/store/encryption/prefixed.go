@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
@@ -32,12 +35,28 @@ func (p prefixed) FromStorage(ctx context.Context, key string, data []byte) ([]b
 		if err == nil {
 			return out, stale || i != 0, nil
 		}
-		errs = append(errs, err)
+		if t.prefix != "" { // what isn't meant to be plain is another's
+			errs = append(errs, err)
+		}
 	}
 	if len(errs) > 0 {
 		return nil, false, utilerrors.NewAggregate(errs)
 	}
-	return nil, false, errors.New("no matching prefix found")
+	return nil, false, p.unknown(data)
+}
+
+// methods are the providers whose keys have names, and what errors call them.
+var methods = map[string]string{"k8s:enc:secretbox:v1:": "Secretbox", "k8s:enc:aescbc:v1:": "AES", "k8s:enc:aesgcm:v1:": "AES"}
+
+// unknown tells what no key is known for.
+func (p prefixed) unknown(data []byte) error {
+	for prefix, method := range methods {
+		provides := func(k provided) bool { return strings.HasPrefix(k.prefix, prefix) }
+		if bytes.HasPrefix(data, []byte(prefix)) && slices.ContainsFunc(p, provides) {
+			return fmt.Errorf("no matching key was found for the provided %s transformer", method)
+		}
+	}
+	return errors.New("no matching prefix found")
 }
 
 // ToStorage encrypts a value with the first key.

@@ -1,0 +1,84 @@
+package apiserver_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/api/core"
+	"clipper.dev/clipper/internal/apiserver"
+	"clipper.dev/clipper/internal/store"
+	"clipper.dev/clipper/internal/store/storetest"
+)
+
+// lock decrypts only while it's open.
+type lock struct{ open atomic.Bool }
+
+func (l *lock) ToStorage(_ context.Context, _ string, data []byte) ([]byte, error) { return data, nil }
+
+func (l *lock) FromStorage(_ context.Context, _ string, data []byte) ([]byte, bool, error) {
+	if !l.open.Load() {
+		return nil, false, errors.New("no matching key was found for the provided Secretbox transformer")
+	}
+	return data, false, nil
+}
+
+func TestWhatCannotBeDecryptedFailsTheRequestsItConcerns(t *testing.T) {
+	l := &lock{}
+	s := storetest.New(t)
+	f := newFixtureOver(t, apiserver.Config{Store: s, Rows: []*api.Resource{core.ConfigMaps, core.Secrets}, Security: admin(),
+		Transformer: func(gr schema.GroupResource) store.Transformer {
+			if gr.Resource == "secrets" {
+				return l
+			}
+			return nil
+		}})
+	const path = "/api/v1/namespaces/ns/secrets"
+	create := func(path, body string) {
+		t.Helper()
+		answer, err := f.http.Client().Post(f.http.URL+path, "application/json", strings.NewReader(body))
+		if err != nil || answer.StatusCode != http.StatusCreated {
+			t.Fatal(answer, err)
+		}
+		answer.Body.Close()
+	}
+	l.open.Store(true)
+	create("/api/v1/namespaces/elsewhere/secrets", `{"metadata":{"name":"plain"}}`)
+	create(path, `{"metadata":{"name":"before"}}`)
+	l.open.Store(false)
+	create(path, `{"metadata":{"name":"x"}}`)
+
+	const one = `"Internal error occurred: no matching key was found for the provided Secretbox transformer"`
+	const many = `"Internal error occurred: unable to transform key \"/registry/secrets/ns/x\": no matching key was found for the provided Secretbox transformer"`
+	expect := func(method, path string, code int, text string) {
+		t.Helper()
+		if answer, body := zpageAnswer(t, f, method, path, ""); answer.StatusCode != code || !strings.Contains(body, text) {
+			t.Errorf("%s %s: %d %s", method, path, answer.StatusCode, body)
+		}
+	}
+	for _, query := range []string{"", "?limit=1", "?resourceVersion=0", "?labelSelector=a%3Db"} {
+		expect(http.MethodGet, path+query, 500, many)
+	}
+	for _, query := range []string{"?watch=1", "?watch=1&resourceVersion=0"} {
+		expect(http.MethodGet, path+query, 200, `{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":`+many)
+	}
+	expect(http.MethodGet, "/api/v1/secrets", 500, many)
+	expect(http.MethodGet, path+"/x", 500, one)
+	expect(http.MethodDelete, path+"/x", 500, one)
+	expect(http.MethodGet, path+"/before", 200, `"before"`)
+	expect(http.MethodGet, "/api/v1/namespaces/elsewhere/secrets", 200, `"plain"`)
+	expect(http.MethodGet, "/api/v1/configmaps", 200, `"items":[]`)
+
+	l.open.Store(true)
+	if err := s.Reread(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect(http.MethodGet, path, 200, `"x"`)
+	expect(http.MethodGet, path+"/x", 200, `"x"`)
+}
