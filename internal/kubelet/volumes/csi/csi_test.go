@@ -293,6 +293,13 @@ func TestAnInlineVolumeKnowsItsPod(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.expect("unmounting", "unpublish "+handle)
+	secret := func(q *volumes.Request) {
+		inline(q)
+		q.Volume.CSI.NodePublishSecretRef = &corev1.LocalObjectReference{Name: "none"}
+	}
+	if _, err := p.Mount(t.Context(), r.request("a", secret)); err == nil || !strings.Contains(err.Error(), "fetching NodePublishSecretRef") || !strings.Contains(err.Error(), "/none failed") {
+		t.Errorf("a secret that isn't there: %v", err)
+	}
 	if _, err := p.Mount(t.Context(), r.request("a", same)); err == nil || !strings.Contains(err.Error(), `volume mode "Persistent" not supported by driver d (only supports ["Ephemeral"])`) {
 		t.Errorf("a persistent volume: %v", err)
 	}
