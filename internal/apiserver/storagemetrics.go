@@ -25,7 +25,14 @@ var (
 	bytesDesc = prometheus.NewDesc("apiserver_resource_size_estimate_bytes",
 		"Estimated size of stored objects in database. Estimate is based on sum of last observed sizes of serialized objects. In case of a fetching error, the value will be -1.",
 		[]string{"group", "resource"}, nil)
+	objectsByNameDesc = prometheus.NewDesc("apiserver_storage_objects",
+		"[DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
+		[]string{"resource"}, nil)
+	sizeDesc = prometheus.NewDesc("apiserver_storage_size_bytes", "Size of the storage database file physically allocated in bytes.", []string{"storage_cluster_id"}, nil)
 )
+
+// statusTimeout is how long the collection of metrics waits for etcd.
+const statusTimeout = 2 * time.Second
 
 // extents tell, when they are asked for, how much is stored of each kind.
 type extents struct{ s *Server }
@@ -34,6 +41,8 @@ type extents struct{ s *Server }
 func (e extents) Describe(ch chan<- *prometheus.Desc) {
 	ch <- objectsDesc
 	ch <- bytesDesc
+	ch <- objectsByNameDesc
+	ch <- sizeDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -49,6 +58,12 @@ func (e extents) Collect(ch chan<- prometheus.Metric) {
 		count, mean := e.s.extent(&request.Info{Group: r.row.Group, Version: r.row.Versions[0].Version, Resource: r.row.Name})
 		ch <- prometheus.MustNewConstMetric(objectsDesc, prometheus.GaugeValue, float64(count), r.row.Group, r.row.Name)
 		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(count*mean), r.row.Group, r.row.Name)
+		ch <- prometheus.MustNewConstMetric(objectsByNameDesc, prometheus.GaugeValue, float64(count), r.gr().String())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+	defer cancel()
+	if status, err := e.s.cfg.Store.Status(ctx); err == nil {
+		ch <- prometheus.MustNewConstMetric(sizeDesc, prometheus.GaugeValue, float64(status.SizeBytes), "etcd-0")
 	}
 }
 

@@ -136,3 +136,13 @@ func TestLevelsCountWhatHealthChecksFound(t *testing.T) {
 		t.Errorf("after a reset:\n%s", body)
 	}
 }
+
+func TestMetricsTellWhatIsStored(t *testing.T) {
+	f := newZPageFixture(t)
+	_, body := zpageAnswer(t, f, http.MethodGet, "/metrics", "")
+	for _, want := range []string{`apiserver_storage_objects{resource="configmaps"} 0`, `apiserver_resource_objects{group="",resource="configmaps"} 0`, `apiserver_storage_size_bytes{storage_cluster_id="etcd-0"} `} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
