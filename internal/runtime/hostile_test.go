@@ -181,7 +181,7 @@ func TestASwappedFolderLeadsNoMountOutside(t *testing.T) {
 	racer := p.containerConfig("swap", "/v/d", "/v/link")
 	racer.Mounts = []*runtimeapi.Mount{volume}
 	p.ready(racer)
-	for i := range 30 {
+	for i := range 15 {
 		config := p.containerConfig("write", fmt.Sprintf("/v/d/made%d/file", i), "hit")
 		config.Mounts = []*runtimeapi.Mount{volume, {HostPath: message, ContainerPath: fmt.Sprintf("/v/d/message%d", i)}, {HostPath: shared, ContainerPath: fmt.Sprintf("/v/d/made%d", i)}}
 		p.tryOutput(config)

