@@ -183,7 +183,7 @@ func lockPIDFile(path string) (*lock, error) {
 		f.Close()
 		return nil, errRunning
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

@@ -65,7 +65,6 @@ type server struct {
 	metrics  *prometheus.Registry // what /metrics shows: everything that runs in this process
 	plane    *controlPlane
 	node     *node
-	alloc    *allocation.Allocator
 }
 
 // open makes the parts, those that don't need each other at the same time.

@@ -23,7 +23,6 @@ type stream struct {
 	body     *body // nil if the request has none
 	cancel   context.CancelFunc
 	tooLarge bool // the headers were
-	refused  bool // the headers may not be in HTTP/2
 
 	sendWindow int64
 	recvWindow int64
@@ -31,7 +30,7 @@ type stream struct {
 	declared   int64 // Content-Length; -1 if unknown
 	got        int64
 	fields     int64 // bytes of headers
-	received   bool // the client has sent everything
+	received   bool  // the client has sent everything
 	closed     bool
 	reason     error
 }

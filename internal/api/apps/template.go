@@ -2,7 +2,6 @@ package apps
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -133,5 +132,3 @@ func selectorText(s *metav1.LabelSelector) (string, error) {
 	}
 	return selector.String(), nil
 }
-
-func itoa(n int32) string { return strconv.Itoa(int(n)) }
