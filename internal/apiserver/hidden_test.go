@@ -5,14 +5,19 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/api/core"
 	"clipper.dev/clipper/internal/apiserver"
+	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/store"
 	"clipper.dev/clipper/internal/store/storetest"
 )
@@ -81,4 +86,66 @@ func TestWhatCannotBeDecryptedFailsTheRequestsItConcerns(t *testing.T) {
 	}
 	expect(http.MethodGet, path, 200, `"x"`)
 	expect(http.MethodGet, path+"/x", 200, `"x"`)
+}
+
+func TestASubscriberGoesOnWhenATableWasReadAnew(t *testing.T) {
+	l := &lock{}
+	s := storetest.New(t)
+	f := newFixtureOver(t, apiserver.Config{Store: s, Rows: []*api.Resource{core.Secrets}, Security: admin(),
+		Transformer: func(schema.GroupResource) store.Transformer { return l }})
+	c := f.Client(administrator)
+	create := func(name string) {
+		t.Helper()
+		if _, err := client.Secrets.Create(t.Context(), c, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.open.Store(true)
+	create("before")
+	if _, err := client.Secrets.Get(t.Context(), c, "ns", "before"); err != nil { // it has been read
+		t.Fatal(err)
+	}
+	l.open.Store(false)
+	create("hidden")
+	view, err := client.Secrets.View(t.Context(), c, client.Selection{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	changes := make(chan string, 10)
+	var done sync.WaitGroup
+	defer done.Wait()
+	defer cancel()
+	done.Go(func() {
+		name := func(s *corev1.Secret) string {
+			if s == nil {
+				return "nothing"
+			}
+			return s.Name
+		}
+		if err := view.Subscribe(ctx, func(old, now *corev1.Secret) { changes <- name(old) + " to " + name(now) }); err != context.Canceled {
+			t.Errorf("the subscription ended: %v", err)
+		}
+	})
+	expect := func(want string) {
+		t.Helper()
+		select {
+		case got := <-changes:
+			if got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("waited in vain for %s", want)
+		}
+	}
+	expect("nothing to before")
+	l.open.Store(true)
+	if err := s.Reread(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect("nothing to hidden")
+	if err := client.Secrets.Delete(t.Context(), c, "ns", "before", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	expect("before to nothing")
 }

@@ -72,6 +72,10 @@ func (w *view) Get(namespace, name string) (client.Object, bool) {
 
 // entries are those of a namespace that the view and a selector hold, in key order.
 func (w *view) entries(namespace string, selector labels.Selector) iter.Seq[*store.Entry] {
+	return w.entriesOf(w.v.table.Snapshot(), namespace, selector)
+}
+
+func (w *view) entriesOf(snapshot store.Snapshot, namespace string, selector labels.Selector) iter.Seq[*store.Entry] {
 	return func(yield func(*store.Entry) bool) {
 		visit := func(e *store.Entry) bool {
 			r := e.Record()
@@ -80,7 +84,6 @@ func (w *view) entries(namespace string, selector labels.Selector) iter.Seq[*sto
 			}
 			return yield(e)
 		}
-		snapshot := w.v.table.Snapshot()
 		if w.sel.Field != "" {
 			for e := range snapshot.ByIndex(w.sel.Field, w.sel.Value) {
 				if !visit(e) {
@@ -144,13 +147,15 @@ func (w *view) WaitFor(ctx context.Context, revision int64) error {
 const subscriberBuffer = 1 << 16
 
 // Subscribe implements client.View. A subscriber that falls behind goes on where it was, from the log or from etcd's
-// history; only one that is stuck until that is compacted gets an error. One that outlives the database hears nothing more.
+// history; only one that is stuck until that is compacted gets an error. Where changes were missed it is told how the state differs.
+// One that outlives the database hears nothing more.
 func (w *view) Subscribe(ctx context.Context, fn func(client.Change)) error {
 	o := store.WatchOptions{
 		Initial: true, Namespace: w.namespace(), Name: w.sel.Name, Index: w.sel.Field, Value: w.sel.Value, Match: w.match(), Buffer: subscriberBuffer,
 	}
+	var former *store.Snapshot
 	for {
-		reached, err := w.follow(ctx, o, fn)
+		reached, err := w.follow(ctx, o, former, fn)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -159,16 +164,23 @@ func (w *view) Subscribe(ctx context.Context, fn func(client.Change)) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		if !errors.Is(err, store.ErrSlow) {
+		var gap *store.GapError
+		switch {
+		case errors.As(err, &gap):
+			w.s.cfg.Logger.Info("a subscriber goes on from a state that was read anew", "resource", w.v.row.Name, "revision", reached)
+			o.Initial, o.After, former = true, 0, &gap.Former
+		case errors.Is(err, store.ErrSlow):
+			w.s.cfg.Logger.Warn("a subscriber fell behind", "resource", w.v.row.Name, "revision", reached)
+			o.Initial, o.After = false, reached
+		default:
 			return fmt.Errorf("follow %s: %w", w.v.row.Name, err)
 		}
-		w.s.cfg.Logger.Warn("a subscriber fell behind", "resource", w.v.row.Name, "revision", reached)
-		o.Initial, o.After = false, reached
 	}
 }
 
-// follow delivers the state, if the options ask for it, and then the changes. It returns the revision that it reached.
-func (w *view) follow(ctx context.Context, o store.WatchOptions, fn func(client.Change)) (int64, error) {
+// follow delivers how the state differs from a former one (nil: nothing), if the options ask for it, and then the changes. It returns the
+// revision that it reached.
+func (w *view) follow(ctx context.Context, o store.WatchOptions, former *store.Snapshot, fn func(client.Change)) (int64, error) {
 	watch, err := w.v.table.Watch(ctx, o)
 	if err != nil {
 		return o.After, err
@@ -178,9 +190,7 @@ func (w *view) follow(ctx context.Context, o store.WatchOptions, fn func(client.
 	if o.Initial {
 		var entries iter.Seq[*store.Entry]
 		entries, reached = watch.Initial()
-		for e := range entries {
-			fn(client.Change{New: item{w.v, e}, Revision: e.Revision()})
-		}
+		w.differences(former, entries, reached, fn)
 	}
 	for {
 		batch, _, err := watch.Next(ctx)
@@ -191,6 +201,30 @@ func (w *view) follow(ctx context.Context, o store.WatchOptions, fn func(client.
 			fn(w.change(e))
 			reached = e.Revision()
 		}
+	}
+}
+
+// differences delivers as changes what leads from a former state (nil: from nothing) to the entries of a revision.
+func (w *view) differences(former *store.Snapshot, entries iter.Seq[*store.Entry], revision int64, fn func(client.Change)) {
+	gone := map[string]*store.Entry{}
+	if former != nil {
+		for e := range w.entriesOf(*former, "", nil) {
+			gone[e.Key()] = e
+		}
+	}
+	for e := range entries {
+		c := client.Change{New: item{w.v, e}, Revision: e.Revision()}
+		if old := gone[e.Key()]; old != nil {
+			delete(gone, e.Key())
+			if old.Revision() == e.Revision() {
+				continue
+			}
+			c.Old = item{w.v, old}
+		}
+		fn(c)
+	}
+	for _, old := range gone {
+		fn(client.Change{Old: item{w.v, old}, Revision: revision})
 	}
 }
 

@@ -34,9 +34,6 @@ func (t *Table) load(ctx context.Context) error {
 
 // reload fills a table anew whose changes have been missed. Only the applier calls it.
 func (t *Table) reload(ctx context.Context) error {
-	t.watchers.mu.Lock()
-	t.watchers.closeAll(ErrCompacted)
-	t.watchers.mu.Unlock()
 	t.mu.Lock()
 	loaded, src := t.loaded, t.source
 	t.mu.Unlock()
@@ -47,8 +44,12 @@ func (t *Table) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.watchers.mu.Lock()
+	defer t.watchers.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	former := t.publish()
+	t.watchers.closeAll(&GapError{Former: Snapshot{state: former.state, revision: former.lastChange}})
 	t.state, t.lastChange = st, revision
 	t.store.logBytes.Add(-t.recent.reset(revision))
 	t.forgetStates()

@@ -25,6 +25,15 @@ var (
 	ErrClosed    = errors.New("closed")
 )
 
+// GapError ends a watch of a table whose changes have been missed. It is an ErrCompacted; who goes on with the new state finds
+// by the former one, which is what the watch has led to, how the two differ.
+type GapError struct{ Former Snapshot }
+
+func (*GapError) Error() string { return "changes have been missed: " + ErrCompacted.Error() }
+
+// Is makes it an ErrCompacted.
+func (*GapError) Is(target error) bool { return target == ErrCompacted }
+
 // A Kind tells a table how to read its values. It must be safe for concurrent use.
 //
 // Canonical bytes are what a client receives: for built-in kinds the protobuf message of the stored
