@@ -3,7 +3,6 @@ package webhook
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -109,29 +108,11 @@ func (p *Mutating) ask(ctx context.Context, r *admission.Request, form, asked *a
 	}
 	note(r, h, index, changed)
 	p.metrics.asked(h, stepAdmit, r.Operation, time.Since(began), err)
-	return changed, p.settle(ctx, r, h, index, err)
-}
-
-// settle says what a webhook's error means for the request.
-func (p *Mutating) settle(ctx context.Context, r *admission.Request, h *registered, index int, err error) error {
-	var failed *errCall
-	var denied *errDenied
-	switch {
-	case errors.As(err, &denied):
-		return denied.StatusError
-	case !errors.As(err, &failed):
-		return err
-	case !h.ignore:
-		return apierrors.NewInternalError(failed)
+	settled := p.settle(r, h, err, fmt.Sprintf("failed-open.mutation.webhook.admission.k8s.io/round_%d_index_%d", r.Round, index))
+	if err != nil && settled == nil && ctx.Err() != nil {
+		settled = apierrors.NewTimeoutError("request did not complete within requested timeout", 0)
 	}
-	if !errors.Is(failed.reason, context.Canceled) {
-		p.metrics.failedOpen(h, stepAdmit)
-		r.Annotate(fmt.Sprintf("failed-open.mutation.webhook.admission.k8s.io/round_%d_index_%d", r.Round, index), h.name)
-	}
-	if ctx.Err() != nil {
-		return apierrors.NewTimeoutError("request did not complete within requested timeout", 0)
-	}
-	return nil
+	return changed, settled
 }
 
 // note records in the audit log whether a webhook changed anything.

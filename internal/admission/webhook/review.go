@@ -186,3 +186,22 @@ func denial(name string, result *metav1.Status) *errDenied {
 	}
 	return &errDenied{&apierrors.StatusError{ErrStatus: out}}
 }
+
+// settle says what a webhook's error means for the request: nil if the webhook may fail, which the audit log then tells under a key.
+func (c *common) settle(r *admission.Request, h *registered, err error, failedOpen string) error {
+	var failed *errCall
+	var denied *errDenied
+	switch {
+	case errors.As(err, &denied):
+		return denied.StatusError
+	case !errors.As(err, &failed):
+		return err
+	case !h.ignore:
+		return apierrors.NewInternalError(failed)
+	}
+	if !errors.Is(failed.reason, context.Canceled) {
+		c.metrics.failedOpen(h, c.step)
+		r.Annotate(failedOpen, h.name)
+	}
+	return nil
+}

@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -119,19 +118,5 @@ func (p *Validating) ask(ctx context.Context, r *admission.Request, form, asked 
 	began := time.Now()
 	_, err := p.review(ctx, r, form, asked, h, false)
 	p.metrics.asked(h, stepValidate, r.Operation, time.Since(began), err)
-	var failed *errCall
-	var denied *errDenied
-	switch {
-	case errors.As(err, &denied):
-		return denied.StatusError
-	case !errors.As(err, &failed):
-		return err
-	case !h.ignore:
-		return apierrors.NewInternalError(failed)
-	}
-	if !errors.Is(failed.reason, context.Canceled) {
-		p.metrics.failedOpen(h, stepValidate)
-		r.Annotate(fmt.Sprintf("failed-open.validating.webhook.admission.k8s.io/round_0_index_%d", index), h.name)
-	}
-	return nil
+	return p.settle(r, h, err, fmt.Sprintf("failed-open.validating.webhook.admission.k8s.io/round_0_index_%d", index))
 }
