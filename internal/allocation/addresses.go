@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"math/big"
 	"math/rand/v2"
@@ -198,25 +199,35 @@ func (b *addressBook) takeAny(ctx context.Context, s *corev1.Service, family cor
 
 func (b *addressBook) takeFrom(ctx context.Context, s *corev1.Service, p netip.Prefix, dryRun bool) (netip.Addr, error) {
 	size := usable(p)
-	reserved := staticPart(size)
-	for _, part := range [][2]uint64{{reserved, size}, {0, reserved}} {
-		n := part[1] - part[0]
-		if n == 0 {
+	for offset := range upperFirst(size, staticPart(size)) {
+		ip := nth(p, 1+offset)
+		if _, used := b.taken.Get("", ip.String()); used {
 			continue
 		}
-		start := rand.Uint64N(n)
-		for i := range n {
-			ip := nth(p, 1+part[0]+(start+i)%n)
-			if _, used := b.taken.Get("", ip.String()); used {
-				continue
-			}
-			err := b.take(ctx, s, ip, dryRun)
-			if !errors.Is(err, errAllocated) {
-				return ip, err
-			}
+		err := b.take(ctx, s, ip, dryRun)
+		if !errors.Is(err, errAllocated) {
+			return ip, err
 		}
 	}
 	return netip.Addr{}, errFull
+}
+
+// upperFirst yields all offsets below size: those from static on first, then those below it, each part from a place at random on.
+func upperFirst(size, static uint64) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for _, part := range [][2]uint64{{static, size}, {0, static}} {
+			n := part[1] - part[0]
+			if n == 0 {
+				continue
+			}
+			start := rand.Uint64N(n)
+			for i := range n {
+				if !yield(part[0] + (start+i)%n) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // usable counts the addresses between the network's own and, for IPv4, the broadcast address.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
-	"math/rand/v2"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -76,17 +75,10 @@ func (b *portBook) setAny(bits *big.Int) (int32, error) {
 	if size > 32 {
 		static = min(max(size/32, 16), 128)
 	}
-	for _, part := range [][2]int{{static, size}, {0, static}} {
-		n := part[1] - part[0]
-		if n == 0 {
-			continue
-		}
-		start := rand.IntN(n)
-		for i := range n {
-			port := b.first + int32(part[0]+(start+i)%n)
-			if b.set(bits, port) == nil {
-				return port, nil
-			}
+	for offset := range upperFirst(uint64(size), uint64(static)) {
+		port := b.first + int32(offset)
+		if b.set(bits, port) == nil {
+			return port, nil
 		}
 	}
 	return 0, errPortsFull
