@@ -1,6 +1,7 @@
 package controller
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"clipper.dev/clipper/internal/client"
@@ -18,6 +19,17 @@ func Self(c client.Change) []Key {
 // Namespace maps a change to the key of the object's namespace.
 func Namespace(c client.Change) []Key {
 	return []Key{{Name: Self(c)[0].Namespace}}
+}
+
+// ServiceAccountToken maps a change to its Secret if that is, or may be, one of a service account's tokens and still there.
+func ServiceAccountToken(c client.Change) []Key {
+	if c.New == nil {
+		return nil
+	}
+	if kind := c.New.Field("type"); kind != "" && kind != string(corev1.SecretTypeServiceAccountToken) {
+		return nil
+	}
+	return Self(c)
 }
 
 // OwnerOf maps a change to the key of the controlling owner of a kind, the former one too if it is another.

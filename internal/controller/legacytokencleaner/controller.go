@@ -48,22 +48,11 @@ func newController(ctx context.Context, env controller.Env, cfg Config) (control
 	}
 	return controller.Controller{
 		Name:      "legacy-serviceaccount-token-cleaner",
-		Inputs:    []controller.Input{{View: c.secrets.View, Keys: tokens}, {View: c.accounts.View}, {View: c.pods.View}},
+		Inputs:    []controller.Input{{View: c.secrets.View, Keys: controller.ServiceAccountToken}, {View: c.accounts.View}, {View: c.pods.View}},
 		Outputs:   []string{"secrets"},
 		Workers:   1,
 		Reconcile: c.reconcile,
 	}, nil
-}
-
-// tokens maps a change to its Secret if that's one of tokens.
-func tokens(c client.Change) []controller.Key {
-	if c.New == nil {
-		return nil
-	}
-	if kind := c.New.Field("type"); kind != "" && kind != string(corev1.SecretTypeServiceAccountToken) {
-		return nil
-	}
-	return controller.Self(c)
 }
 
 type cleaner struct {

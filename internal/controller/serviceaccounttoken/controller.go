@@ -22,31 +22,18 @@ func Constructor(sign Signer, ca func() []byte) controller.Constructor {
 		Name: "serviceaccount-token",
 		User: "system:kube-controller-manager",
 		New: func(ctx context.Context, env controller.Env) (controller.Controller, error) {
-			secrets, err := client.Secrets.View(ctx, env.Client, client.Selection{})
-			if err != nil {
+			r := &reconciler{client: env.Client, sign: sign, ca: ca}
+			if err := client.Open(ctx, env.Client, client.Secrets.Into(&r.secrets), client.ServiceAccounts.Into(&r.accounts)); err != nil {
 				return controller.Controller{}, err
 			}
-			accounts, err := client.ServiceAccounts.View(ctx, env.Client, client.Selection{})
-			r := &reconciler{client: env.Client, secrets: secrets, accounts: accounts, sign: sign, ca: ca}
 			return controller.Controller{
 				Name:      "serviceaccount-token",
-				Inputs:    []controller.Input{{View: secrets.View, Keys: tokenSecrets}, {View: accounts.View, Keys: r.secretsOf}},
+				Inputs:    []controller.Input{{View: r.secrets.View, Keys: controller.ServiceAccountToken}, {View: r.accounts.View, Keys: r.secretsOf}},
 				Outputs:   []string{"secrets"},
 				Reconcile: r.reconcile,
-			}, err
+			}, nil
 		},
 	}
-}
-
-// tokenSecrets maps a change to its Secret if that's one of tokens.
-func tokenSecrets(c client.Change) []controller.Key {
-	if c.New == nil {
-		return nil
-	}
-	if kind := c.New.Field("type"); kind != "" && kind != string(corev1.SecretTypeServiceAccountToken) {
-		return nil
-	}
-	return controller.Self(c)
 }
 
 type reconciler struct {
