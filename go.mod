@@ -73,6 +73,8 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
+require k8s.io/mount-utils v0.36.3 // indirect
+
 require (
 	cel.dev/expr v0.25.2 // indirect
 	cyphar.com/go-pathrs v0.2.6 // indirect
@@ -175,4 +177,3 @@ require (
 	sigs.k8s.io/kustomize/kustomize/v5 v5.8.1 // indirect
 	sigs.k8s.io/kustomize/kyaml v0.21.1 // indirect
 )
-

@@ -15,6 +15,7 @@ import (
 	"clipper.dev/clipper/internal/kubelet/plugins"
 	"clipper.dev/clipper/internal/kubelet/volumes"
 	"clipper.dev/clipper/internal/kubelet/volumes/csi"
+	"clipper.dev/clipper/internal/kubelet/volumes/iscsi"
 )
 
 // openVolumes makes what mounts volumes.
@@ -28,8 +29,9 @@ func (k *Kubelet) openVolumes() (err error) {
 	if err != nil {
 		return err
 	}
+	disks := iscsi.New(iscsi.Config{Root: k.cfg.RootDir, Host: host, Logger: k.logger})
 	k.volumes, err = volumes.New(volumes.Config{
-		Root: k.cfg.RootDir, LocalDir: k.cfg.LocalVolumeDir, Further: []volumes.Plugin{k.csi}, Host: host, Logger: k.logger,
+		Root: k.cfg.RootDir, LocalDir: k.cfg.LocalVolumeDir, Further: []volumes.Plugin{k.csi, disks}, Host: host, Logger: k.logger,
 	})
 	return err
 }

@@ -144,4 +144,4 @@ func pageSize(medium corev1.StorageMedium, pod *corev1.Pod) (resource.Quantity, 
 	return found[0], nil
 }
 
-func (emptyDir) Unmount(_ context.Context, dir string) error { return unmount(dir) }
+func (emptyDir) Unmount(_ context.Context, dir string) error { return Unmount(dir) }

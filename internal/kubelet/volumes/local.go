@@ -50,11 +50,11 @@ func (l localVolume) Mount(_ context.Context, r *Request) (Mounted, error) {
 		return Mounted{}, err
 	}
 	if !mounted {
-		if err := bind(path, r.Dir); err != nil {
+		if err := Bind(path, r.Dir); err != nil {
 			return Mounted{}, err
 		}
 		if err := ChownGroup(r.Dir, r.FSGroup, ChangePolicy(r.Pod), r.ReadOnly); err != nil {
-			return Mounted{}, errors.Join(err, unmount(r.Dir))
+			return Mounted{}, errors.Join(err, Unmount(r.Dir))
 		}
 	}
 	return Mounted{Path: r.Dir}, nil
@@ -95,4 +95,4 @@ func ChangePolicy(pod *corev1.Pod) *corev1.PodFSGroupChangePolicy {
 	return pod.Spec.SecurityContext.FSGroupChangePolicy
 }
 
-func (localVolume) Unmount(_ context.Context, dir string) error { return unmount(dir) }
+func (localVolume) Unmount(_ context.Context, dir string) error { return Unmount(dir) }

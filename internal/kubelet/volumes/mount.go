@@ -87,8 +87,8 @@ func mountTmpfs(dir, options string) error {
 	return nil
 }
 
-// unmount takes every mount off a directory. Absence is success.
-func unmount(dir string) error {
+// Unmount takes every mount off a directory. Absence is success.
+func Unmount(dir string) error {
 	for {
 		mounted, err := IsMountPoint(dir)
 		if err != nil || !mounted {
@@ -115,7 +115,7 @@ func unmountTree(root string) error {
 	}
 	var errs []error
 	for _, p := range points {
-		errs = append(errs, unmount(p))
+		errs = append(errs, Unmount(p))
 	}
 	return errors.Join(errs...)
 }
@@ -144,8 +144,8 @@ func there(path string) bool {
 	return !errors.Is(err, os.ErrNotExist)
 }
 
-// bind mounts what a path names, without following a link at its end, onto target, which exists.
-func bind(source, target string) error {
+// Bind mounts what a path names, without following a link at its end, onto target, which exists.
+func Bind(source, target string) error {
 	fd, err := unix.Open(source, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", source, err)

@@ -58,4 +58,4 @@ func (nfs) Mount(ctx context.Context, r *Request) (Mounted, error) {
 	return Mounted{Path: r.Dir, ReadOnly: source.ReadOnly}, nil
 }
 
-func (nfs) Unmount(_ context.Context, dir string) error { return unmount(dir) }
+func (nfs) Unmount(_ context.Context, dir string) error { return Unmount(dir) }

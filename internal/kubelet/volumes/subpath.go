@@ -117,7 +117,7 @@ func makeTarget(target string, isDir bool) error {
 
 // clearTarget takes away what an earlier start of the container left.
 func clearTarget(target string) error {
-	if err := unmount(target); err != nil {
+	if err := Unmount(target); err != nil {
 		return err
 	}
 	if err := os.Remove(target); err != nil && !errors.Is(err, os.ErrNotExist) {

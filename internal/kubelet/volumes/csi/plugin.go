@@ -19,6 +19,7 @@ import (
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/events"
 	"clipper.dev/clipper/internal/kubelet/volumes"
+	"clipper.dev/clipper/internal/kubelet/volumes/locks"
 )
 
 // Config is what a Plugin is made from. All fields are required.
@@ -42,7 +43,7 @@ type Config struct {
 // Plugin mounts the volumes of CSI drivers. It implements volumes.Plugin and plugins.Handler.
 type Plugin struct {
 	cfg   Config
-	locks locks
+	locks locks.ByName
 
 	mu      sync.Mutex
 	drivers map[string]*driver
@@ -137,7 +138,7 @@ func (p *Plugin) Mount(ctx context.Context, r *volumes.Request) (volumes.Mounted
 	if err := v.checkMode(info); err != nil {
 		return volumes.Mounted{}, fmt.Errorf("kubernetes.io/csi: mounter.SetupAt failed to check volume lifecycle mode: %w", err)
 	}
-	unlock, err := p.locks.lock(ctx, v.driver+"/"+v.handle)
+	unlock, err := p.locks.Lock(ctx, v.driver+"/"+v.handle)
 	if err != nil {
 		return volumes.Mounted{}, err
 	}
@@ -222,7 +223,7 @@ func (p *Plugin) Unmount(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := p.locks.lock(ctx, rec.Driver+"/"+rec.Handle)
+	unlock, err := p.locks.Lock(ctx, rec.Driver+"/"+rec.Handle)
 	if err != nil {
 		return err
 	}

@@ -177,7 +177,7 @@ func (p *Plugin) sweep(ctx context.Context, driver string) {
 		if rec.Driver != driver {
 			continue
 		}
-		unlock, err := p.locks.lock(ctx, rec.Driver+"/"+rec.Handle)
+		unlock, err := p.locks.Lock(ctx, rec.Driver+"/"+rec.Handle)
 		if err != nil {
 			return
 		}

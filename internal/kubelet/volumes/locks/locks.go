@@ -1,12 +1,13 @@
-package csi
+// Package locks lets one at a time work on what has a name: a volume, a storage target.
+package locks
 
 import (
 	"context"
 	"sync"
 )
 
-// locks let one at a time work on a volume. Its zero value is ready.
-type locks struct {
+// ByName are locks that exist while somebody holds them or waits for them. Its zero value is ready. Its method may be called concurrently.
+type ByName struct {
 	mu   sync.Mutex
 	held map[string]*queue
 }
@@ -16,17 +17,17 @@ type queue struct {
 	waiting int
 }
 
-// lock waits for its turn and returns how to pass it on.
-func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error) {
+// Lock waits for its turn at a name and returns how to pass it on. The error is ctx's.
+func (l *ByName) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	l.mu.Lock()
 	if l.held == nil {
 		l.held = map[string]*queue{}
 	}
-	q := l.held[key]
+	q := l.held[name]
 	if q == nil {
 		q = &queue{turn: make(chan struct{}, 1)}
 		q.turn <- struct{}{}
-		l.held[key] = q
+		l.held[name] = q
 	}
 	q.waiting++
 	l.mu.Unlock()
@@ -34,7 +35,7 @@ func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if q.waiting--; q.waiting == 0 {
-			delete(l.held, key)
+			delete(l.held, name)
 		}
 	}
 	select {
