@@ -55,6 +55,13 @@ func TestCDI(t *testing.T) {
 			t.Errorf("the hook has not run: %v", err)
 		}
 	})
+	t.Run("an_annotation_asks_for_it_too", func(t *testing.T) {
+		config := pod.containerConfig("env")
+		config.Annotations = map[string]string{"cdi.k8s.io/vendor_thing": "vendor.test/thing=one"}
+		if out := pod.output(config); !strings.Contains(out, "THING=one") {
+			t.Errorf("the variable is missing in\n%s", out)
+		}
+	})
 	t.Run("its_files_and_its_node_are_there", func(t *testing.T) {
 		for path, want := range map[string]string{"/shared/note": "by a mount", "/dev/thing": ""} {
 			config := device("vendor.test/thing=one")

@@ -156,25 +156,3 @@ func readPressure(path string) *runtimeapi.PsiStats {
 	}
 	return stats
 }
-
-// readInterfaces reads the counters of a process's network interfaces, loopback excepted.
-func readInterfaces(pid int) []*runtimeapi.NetworkInterfaceUsage {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", pid))
-	if err != nil {
-		return nil
-	}
-	var list []*runtimeapi.NetworkInterfaceUsage
-	for line := range strings.Lines(string(data)) {
-		name, counters, ok := strings.Cut(line, ":")
-		fields := strings.Fields(counters)
-		if name = strings.TrimSpace(name); !ok || name == "lo" || len(fields) < 11 {
-			continue
-		}
-		at := func(i int) *runtimeapi.UInt64Value {
-			value, _ := strconv.ParseUint(fields[i], 10, 64)
-			return &runtimeapi.UInt64Value{Value: value}
-		}
-		list = append(list, &runtimeapi.NetworkInterfaceUsage{Name: name, RxBytes: at(0), RxErrors: at(2), TxBytes: at(8), TxErrors: at(10)})
-	}
-	return list
-}

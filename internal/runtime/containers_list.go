@@ -52,6 +52,10 @@ func (rt *Runtime) containerRecords(wanted func(*container.Record) bool) []*cont
 
 func everyContainer(*container.Record) bool { return true }
 
+func isRunning(record *container.Record) bool {
+	return record.State() == runtimeapi.ContainerState_CONTAINER_RUNNING
+}
+
 func (rt *Runtime) statusesOf(sandboxID string) []*runtimeapi.ContainerStatus {
 	var list []*runtimeapi.ContainerStatus
 	for _, record := range rt.containerRecords(func(record *container.Record) bool { return record.SandboxID == sandboxID }) {

@@ -47,10 +47,10 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Runtime serves the Container Runtime Interface.
+// Runtime serves the Container Runtime Interface: every call of it, which the compiler sees to.
 type Runtime struct {
-	runtimeapi.UnimplementedRuntimeServiceServer
-	runtimeapi.UnimplementedImageServiceServer
+	runtimeapi.UnsafeRuntimeServiceServer
+	runtimeapi.UnsafeImageServiceServer
 
 	cfg     Config
 	log     *slog.Logger

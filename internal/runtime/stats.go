@@ -8,6 +8,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"clipper.dev/clipper/internal/runtime/container"
+	"clipper.dev/clipper/internal/runtime/metrics"
 	"clipper.dev/clipper/internal/runtime/sandbox"
 )
 
@@ -34,9 +35,8 @@ func (rt *Runtime) StreamContainerStats(request *runtimeapi.StreamContainerStats
 
 func (rt *Runtime) containerStats(filter *runtimeapi.ContainerStatsFilter) []*runtimeapi.ContainerStats {
 	var list []*runtimeapi.ContainerStats
-	for _, record := range rt.containerRecords(everyContainer) {
-		if record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING ||
-			!strings.HasPrefix(record.ID, filter.GetId()) || !strings.HasPrefix(record.SandboxID, filter.GetPodSandboxId()) ||
+	for _, record := range rt.containerRecords(isRunning) {
+		if !strings.HasPrefix(record.ID, filter.GetId()) || !strings.HasPrefix(record.SandboxID, filter.GetPodSandboxId()) ||
 			!matches(record.Config.GetLabels(), filter.GetLabelSelector()) {
 			continue
 		}
@@ -56,7 +56,7 @@ func (rt *Runtime) measure(record *container.Record) *runtimeapi.ContainerStats 
 		UsedBytes: &runtimeapi.UInt64Value{Value: used.bytes}, InodesUsed: &runtimeapi.UInt64Value{Value: used.inodes},
 	}
 	st, err := rt.sandbox(record.SandboxID)
-	if err != nil || record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING {
+	if err != nil || !isRunning(record) {
 		return stats
 	}
 	group := readCgroup(sandbox.Cgroup(st.record.Load().Config, record.ID))
@@ -121,11 +121,16 @@ func (rt *Runtime) measurePod(record *sandbox.Record) *runtimeapi.PodSandboxStat
 // networkUsage reads the pod's interfaces through one of its processes.
 func (rt *Runtime) networkUsage(sandboxID string) *runtimeapi.NetworkUsage {
 	usage := &runtimeapi.NetworkUsage{Timestamp: time.Now().UnixNano()}
-	for _, record := range rt.containerRecords(everyContainer) {
-		if record.SandboxID != sandboxID || record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING {
+	for _, record := range rt.containerRecords(isRunning) {
+		if record.SandboxID != sandboxID {
 			continue
 		}
-		for _, face := range readInterfaces(record.PID) {
+		for _, read := range metrics.ReadInterfaces(record.PID) {
+			face := &runtimeapi.NetworkInterfaceUsage{
+				Name:    read.Name,
+				RxBytes: &runtimeapi.UInt64Value{Value: read.Receive.Bytes}, RxErrors: &runtimeapi.UInt64Value{Value: read.Receive.Errors},
+				TxBytes: &runtimeapi.UInt64Value{Value: read.Transmit.Bytes}, TxErrors: &runtimeapi.UInt64Value{Value: read.Transmit.Errors},
+			}
 			if usage.DefaultInterface == nil {
 				usage.DefaultInterface = face
 				continue

@@ -45,3 +45,17 @@ func TestAContainerGetsWhatItsDevicesAreDescribedWith(t *testing.T) {
 		}
 	}
 }
+
+func TestDevicesComeFromTheListAndFromAnnotations(t *testing.T) {
+	annotations := map[string]string{"cdi.k8s.io/b": "v.com/gpu=one,v.com/gpu=zero", "cdi.k8s.io/a": "v.com/x=y:1", "other": "v.com/gpu=three"}
+	got, err := Names([]string{"v.com/gpu=zero", "v.com/gpu=zero"}, annotations)
+	if want := []string{"v.com/gpu=zero", "v.com/x=y:1", "v.com/gpu=one"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	for _, name := range []string{"", "gpu0", "v.com/gpu", "v.com/gpu=", "v.com/gpu=-x", "1v/gpu=x", "v/g/h=x", "v.com/gpu=x y"} {
+		_, err := Names(nil, map[string]string{"cdi.k8s.io/a": name})
+		if err == nil || !strings.Contains(err.Error(), "invalid CDI device name") {
+			t.Errorf("%q: got %v", name, err)
+		}
+	}
+}

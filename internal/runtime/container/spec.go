@@ -85,7 +85,11 @@ func Make(in *Input) (*Plan, error) {
 	if err := in.linux(plan); err != nil {
 		return plan, err
 	}
-	if err := cdi.Inject(plan.Spec, in.vendorDevices(), cdi.Dirs); err != nil {
+	devices, err := in.vendorDevices()
+	if err != nil {
+		return plan, err
+	}
+	if err := cdi.Inject(plan.Spec, devices, cdi.Dirs); err != nil {
 		return plan, err
 	}
 	if isSet := func(line string) bool { return strings.HasPrefix(line, "HOME=") }; !slices.ContainsFunc(process.Env, isSet) {
@@ -95,12 +99,12 @@ func Make(in *Input) (*Plan, error) {
 }
 
 // vendorDevices are the names of the devices that come with a description of their own.
-func (in *Input) vendorDevices() []string {
+func (in *Input) vendorDevices() ([]string, error) {
 	var names []string
 	for _, d := range in.Config.GetCDIDevices() {
 		names = append(names, d.GetName())
 	}
-	return names
+	return cdi.Names(names, in.Config.GetAnnotations())
 }
 
 // process describes the container's first process.

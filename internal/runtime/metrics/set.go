@@ -1,0 +1,74 @@
+package metrics
+
+import (
+	"slices"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Set collects the metrics of one container, or of a pod as a whole.
+type Set struct {
+	List []*runtimeapi.Metric
+
+	at     time.Time
+	labels []string
+}
+
+// NewSet begins a set. A pod as a whole has neither container nor image, and its own ID.
+func NewSet(pod, namespace, container, id, image string) *Set {
+	return &Set{at: time.Now(), labels: []string{pod, namespace, container, id, image}}
+}
+
+func (s *Set) add(name string, value uint64, labels ...string) {
+	kind, ok := kinds[name]
+	if !ok {
+		panic("metric without a descriptor: " + name)
+	}
+	s.List = append(s.List, &runtimeapi.Metric{
+		Name: name, MetricType: kind, Timestamp: s.at.UnixNano(), LabelValues: slices.Concat(s.labels, labels), Value: &runtimeapi.UInt64Value{Value: value},
+	})
+}
+
+// AddTimes tells since when a container runs.
+func (s *Set) AddTimes(started time.Time) {
+	s.add("container_last_seen", uint64(s.at.Unix()))
+	s.add("container_start_time_seconds", uint64(started.Unix()))
+}
+
+// Filesystem is what a container's own layer takes of the file system that it lies on.
+type Filesystem struct {
+	UsedBytes, LimitBytes, Inodes, InodesFree uint64
+}
+
+// AddFilesystem tells what a container's own files take.
+func (s *Set) AddFilesystem(fs Filesystem) {
+	const root = "/"
+	s.add("container_fs_usage_bytes", fs.UsedBytes, root)
+	s.add("container_fs_limit_bytes", fs.LimitBytes, root)
+	s.add("container_fs_inodes_total", fs.Inodes, root)
+	s.add("container_fs_inodes_free", fs.InodesFree, root)
+}
+
+// AddLimits tells what a container is held to, as far as anything holds it.
+func (s *Set) AddLimits(process []specs.POSIXRlimit, resources *specs.LinuxResources) {
+	for _, limit := range process {
+		s.add("container_ulimits_soft", limit.Soft, limit.Type)
+	}
+	if cpu := resources.CPU; cpu != nil {
+		addIfSet(s, "container_spec_cpu_period", cpu.Period)
+		addIfSet(s, "container_spec_cpu_shares", cpu.Shares)
+	}
+	if memory := resources.Memory; memory != nil {
+		addIfSet(s, "container_spec_memory_limit_bytes", memory.Limit)
+		addIfSet(s, "container_spec_memory_reservation_limit_bytes", memory.Reservation)
+		addIfSet(s, "container_spec_memory_swap_limit_bytes", memory.Swap)
+	}
+}
+
+func addIfSet[N int64 | uint64](s *Set, name string, value *N) {
+	if value != nil {
+		s.add(name, uint64(*value))
+	}
+}
