@@ -3,6 +3,7 @@ package main
 
 import (
 	"embed"
+	"io"
 	"os"
 	"runtime"
 
@@ -18,6 +19,9 @@ var keeper embed.FS
 func init() { runtime.LockOSThread() }
 
 func main() {
-	program, _ := keeper.ReadFile("keeper/clipper-keeper")
+	var program io.ReadSeeker // it stays in the file: nothing copies it into memory
+	if f, err := keeper.Open("keeper/clipper-keeper"); err == nil {
+		program = f.(io.ReadSeeker)
+	}
 	os.Exit(cli.Main(os.Args, program))
 }

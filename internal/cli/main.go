@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -14,8 +15,8 @@ import (
 	"clipper.dev/clipper/internal/cluster"
 )
 
-// Main runs the program and returns its exit code. args is os.Args; keeper is the keeper's executable.
-func Main(args []string, keeper []byte) int {
+// Main runs the program and returns its exit code. args is os.Args; keeper is the keeper's executable, nil if there is none.
+func Main(args []string, keeper io.ReadSeeker) int {
 	if filepath.Base(args[0]) == "kubectl" {
 		return kubectl(args[1:], "")
 	}
@@ -38,7 +39,7 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-func newRoot(keeper []byte) *cobra.Command {
+func newRoot(keeper io.ReadSeeker) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "clipper",
 		Short:         "Kubernetes in one binary",

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"io"
+
 	"github.com/spf13/cobra"
 
 	"clipper.dev/clipper/internal/cluster"
 )
 
-func newServer(keeper []byte) *cobra.Command {
+func newServer(keeper io.ReadSeeker) *cobra.Command {
 	var o cluster.ServerOptions
 	c := &cobra.Command{
 		Use: "server", Short: "Run a server in the foreground", Args: cobra.NoArgs,
@@ -26,7 +28,7 @@ func newServer(keeper []byte) *cobra.Command {
 	return c
 }
 
-func newAgent(keeper []byte) *cobra.Command {
+func newAgent(keeper io.ReadSeeker) *cobra.Command {
 	var o cluster.AgentOptions
 	c := &cobra.Command{
 		Use: "agent", Short: "Run a node that joins a cluster, in the foreground", Args: cobra.NoArgs,

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -39,7 +40,7 @@ type node struct {
 }
 
 // openNode makes the pod network and starts the built-in runtime. It needs nothing of the API.
-func openNode(l Layout, o *NodeOptions, ip netip.Addr, keeper []byte, metrics *prometheus.Registry, log *slog.Logger) (n *node, err error) {
+func openNode(l Layout, o *NodeOptions, ip netip.Addr, keeper io.ReadSeeker, metrics *prometheus.Registry, log *slog.Logger) (n *node, err error) {
 	n = &node{layout: l, opts: o, ip: ip, log: log, metrics: metrics}
 	if n.network, err = network.New(networkConfig(l, o.NodeName, ip, log)); err != nil {
 		return nil, fmt.Errorf("make the pod network: %w", err)
@@ -85,22 +86,37 @@ func networkConfig(l Layout, nodeName string, ip netip.Addr, log *slog.Logger) n
 }
 
 // installKeeper writes the embedded keeper where it can be executed. Its name tells its contents, so that one that runs is never overwritten.
-func installKeeper(l Layout, program []byte) (string, error) {
-	if len(program) == 0 {
+func installKeeper(l Layout, program io.ReadSeeker) (string, error) {
+	if program == nil {
 		return "", errors.New("this binary was built without the keeper: build it with make")
 	}
-	sum := sha256.Sum256(program)
-	path := filepath.Join(l.DataDir, "bin", "clipper-keeper-"+hex.EncodeToString(sum[:6]))
+	sum := sha256.New()
+	if _, err := io.Copy(sum, program); err != nil {
+		return "", fmt.Errorf("read the embedded keeper: %w", err)
+	}
+	path := filepath.Join(l.DataDir, "bin", "clipper-keeper-"+hex.EncodeToString(sum.Sum(nil)[:6]))
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(path+".part", program, 0o755); err != nil {
+	if err := writeProgram(path+".part", program); err != nil {
 		return "", fmt.Errorf("install the keeper: %w", err)
 	}
 	return path, os.Rename(path+".part", path)
+}
+
+func writeProgram(path string, program io.ReadSeeker) error {
+	if _, err := program.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, program)
+	return errors.Join(err, f.Close())
 }
 
 // importDemo brings the demonstration image, once.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -20,7 +21,7 @@ import (
 // ServerOptions say how a server runs.
 type ServerOptions struct {
 	Layout   Layout
-	Keeper   []byte // the keeper's executable
+	Keeper   io.ReadSeeker // the keeper's executable, nil if there is none
 	Logger   *slog.Logger
 	Progress *Progress
 
@@ -69,7 +70,7 @@ type NodeOptions struct {
 // AgentOptions say how a node joins and runs.
 type AgentOptions struct {
 	Layout   Layout
-	Keeper   []byte
+	Keeper   io.ReadSeeker
 	Logger   *slog.Logger
 	Progress *Progress
 

@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"bytes"
 	"embed"
 	"errors"
 	"io"
@@ -15,9 +14,9 @@ var files embed.FS
 
 // Archive returns the images as a docker-archive (tar), or an error if the binary was built without them.
 func Archive() (io.Reader, error) {
-	data, err := files.ReadFile("image/demo.tar")
+	archive, err := files.Open("image/demo.tar")
 	if err != nil {
 		return nil, errors.New("this binary was built without the demonstration image: build it with make")
 	}
-	return bytes.NewReader(data), nil
+	return archive, nil
 }
