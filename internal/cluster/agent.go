@@ -58,6 +58,7 @@ func RunAgent(ctx context.Context, o AgentOptions) error {
 		return err
 	}
 	g.Go(func() error { return credentials.run(ctx, c) })
+	g.Go(func() error { returnMemory(ctx, func() {}, o.Logger); return nil })
 	g.Go(func() error { return n.run(ctx, c) })
 	g.Go(func() error { return k.Run(ctx) })
 	g.Go(func() error {

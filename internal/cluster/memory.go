@@ -2,15 +2,16 @@ package cluster
 
 import (
 	"context"
+	"log/slog"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
 const (
-	memoryLook = 10 * time.Second
+	memoryLook = 5 * time.Second
 	// quietBytes is how much is allocated at most between two looks when a load is over.
-	quietBytes = 16 << 20
+	quietBytes = 8 << 20
 	// worthBytes is how much must be there to be given back, beside a quarter of what is in use.
 	worthBytes = 24 << 20
 	// memoryRest is how long nothing is given back after something was.
@@ -47,20 +48,20 @@ func (m memoryUse) held() uint64 {
 	return held
 }
 
-// returnable tells whether a load has ended since the former look and left memory that is worth a collection, beside what the
-// last one could not give back. The runtime by itself keeps as much free as was in use at the peak, since it expects the load to
-// come again.
-func (m memoryUse) returnable(former memoryUse, kept uint64) bool {
-	return m.allocated-former.allocated <= quietBytes && m.held() > kept+worthBytes+m.live/4
-}
+// quiet tells whether little has been allocated since the former look.
+func (m memoryUse) quiet(former memoryUse) bool { return m.allocated-former.allocated <= quietBytes }
 
-// returnMemory gives memory back to the system after loads, until ctx ends: what the process has follows what it stores. pack
-// makes long-lived memory lie together.
-func returnMemory(ctx context.Context, pack func()) {
+// returnable tells whether a load, now over, has left memory that is worth a collection, beside what the last one could not give
+// back. The runtime by itself keeps as much free as was in use at the peak, since it expects the load to come again.
+func (m memoryUse) returnable(kept uint64) bool { return m.held() > kept+worthBytes+m.live/4 }
+
+// returnMemory gives memory back to the system after the start and after loads, until ctx ends: what the process has follows what
+// it stores and does. pack makes long-lived memory lie together.
+func returnMemory(ctx context.Context, pack func(), log *slog.Logger) {
 	look := time.NewTicker(memoryLook)
 	defer look.Stop()
 	former := readMemory()
-	var last time.Time
+	var last, forgot time.Time
 	var kept uint64
 	for {
 		select {
@@ -68,11 +69,18 @@ func returnMemory(ctx context.Context, pack func()) {
 			return
 		case now := <-look.C:
 			use := readMemory()
-			if now.Sub(last) > memoryRest && use.returnable(former, kept) {
+			quiet := use.quiet(former)
+			if quiet && (last.IsZero() || now.Sub(last) > memoryRest && use.returnable(kept)) {
 				pack()
 				debug.FreeOSMemory()
 				last, use = now, readMemory()
 				kept = use.held()
+			}
+			if quiet && now.Sub(forgot) > memoryRest && mappedFiles() > worthBytes {
+				forgot = now
+				if err := forgetProgram(); err != nil {
+					log.Warn("pages of the program that it seldom needs stay in memory", "error", err)
+				}
 			}
 			kept = min(kept, use.held())
 			former = use
