@@ -53,16 +53,19 @@ func (a *Allocator) assignPorts(ctx context.Context, tx *transaction, s, old *co
 	return nil
 }
 
-// firstDryPort is the first of the node ports that dry runs show, as upstream's: none is looked for.
-const firstDryPort = 32768
+// firstDryPort is the first of the node ports that dry runs show, as upstream's: none is looked for. Others follow the highest that the Service
+// has asked for, be it in the range or not.
+const firstDryPort = 32769
 
 // portTaker returns a function that reserves a port, any for 0, for good if the transaction succeeds. For a dry run it reserves nothing.
 func (a *Allocator) portTaker(ctx context.Context, tx *transaction, dryRun bool) func(int32) (int32, error) {
 	if dryRun {
 		mine := map[int32]bool{}
 		return func(port int32) (int32, error) {
-			if port == 0 {
-				port = max(firstDryPort, slices.Max(append(slices.Collect(maps.Keys(mine)), 0))+1)
+			if port == 0 && len(mine) == 0 {
+				port = firstDryPort
+			} else if port == 0 {
+				port = max(0, slices.Max(slices.Collect(maps.Keys(mine)))) + 1
 			} else if mine[port] || a.ports.taken(ctx, port) {
 				return 0, errPortAllocated
 			}

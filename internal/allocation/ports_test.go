@@ -87,7 +87,7 @@ func TestADryRunReservesNothing(t *testing.T) {
 		err         error
 	}{
 		{"a taken one", 30001, 0, errPortAllocated}, {"a free one", 30002, 30002, nil}, {"one of the same Service", 30002, 0, errPortAllocated},
-		{"one outside the range", 1, 1, nil}, {"any", 0, firstDryPort, nil}, {"another", 0, firstDryPort + 1, nil},
+		{"one outside the range", 1, 1, nil}, {"any", 0, 30003, nil}, {"another", 0, 30004, nil},
 	} {
 		if port, err := take(test.asked); port != test.want || !errors.Is(err, test.err) {
 			t.Errorf("%s: %d %v", test.name, port, err)
@@ -95,6 +95,12 @@ func TestADryRunReservesNothing(t *testing.T) {
 	}
 	if err := b.take(t.Context(), 30002); err != nil {
 		t.Errorf("it is taken: %v", err)
+	}
+	take = (&Allocator{ports: *b}).portTaker(t.Context(), &transaction{}, true)
+	for _, want := range []int32{firstDryPort, firstDryPort + 1} {
+		if port, err := take(0); port != want || err != nil {
+			t.Errorf("of a Service that asks for none: %d %v, want %d", port, err, want)
+		}
 	}
 }
 

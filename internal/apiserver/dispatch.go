@@ -26,7 +26,7 @@ func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
 		return
 	}
 	v, ok := s.catalog.Load().lookup(info.GroupVersionResource())
-	if !ok {
+	if !ok || info.Verb == "proxy" {
 		if _, served := s.catalog.Load().groupVersion(info.GroupVersion()); served {
 			s.fail(w, r, errUnserved)
 			return

@@ -45,6 +45,11 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Audit-Id", w.auditID)
 	c := &call{agent: r.UserAgent(), verb: info.Verb}
 	w.call, c.ticket = c, &w.ticket
+	if info.Incomplete {
+		message := fmt.Sprintf("Internal Server Error: %q: failed to create RequestInfo: unable to determine kind and namespace from url, %v", r.RequestURI, r.URL)
+		http.Error(w, htmlSafe.Replace(message), http.StatusInternalServerError)
+		return
+	}
 	r = r.WithContext(authn.WithNotes(withCall(r.Context(), c), c))
 	u, err := s.recognize(w, r, info)
 	if err != nil {

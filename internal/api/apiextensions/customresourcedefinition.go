@@ -7,6 +7,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"clipper.dev/clipper/internal/api"
@@ -32,6 +33,7 @@ var CustomResourceDefinitions = api.Register(&api.Resource{
 	Warnings:       api.Warn(definitionWarnings),
 	Canonicalize:   api.On(dropNothings),
 	HasGeneration:  true,
+	SpecChanged:    definitionChanged,
 	AnyFinalizer:   true,
 	MarkDeleting:   api.On(markDefinition),
 	Status: &api.Status{
@@ -51,8 +53,8 @@ func defaultDefinition(d *apiextensionsv1.CustomResourceDefinition) {
 
 // dropNothings leaves out what upstream's stored version says by absence.
 func dropNothings(d *apiextensionsv1.CustomResourceDefinition) {
-	if c := d.Spec.Conversion; c != nil && c.Webhook != nil && c.Webhook.ClientConfig == nil && len(c.Webhook.ConversionReviewVersions) == 0 {
-		c.Webhook = nil
+	if saysNothing(d.Spec.Conversion) {
+		d.Spec.Conversion.Webhook = nil
 	}
 	for i := range d.Spec.Versions {
 		if s := d.Spec.Versions[i].Schema; s != nil {
@@ -79,6 +81,21 @@ func dropItems(s *apiextensionsv1.JSONSchemaProps) {
 		dropItems(&p)
 		s.Properties[name] = p
 	}
+}
+
+// definitionChanged compares specs as they are stored: without webhooks that say nothing.
+func definitionChanged(n, o api.Object) bool {
+	d, old := n.(*apiextensionsv1.CustomResourceDefinition), o.(*apiextensionsv1.CustomResourceDefinition)
+	if saysNothing(d.Spec.Conversion) {
+		d = d.DeepCopy()
+		d.Spec.Conversion.Webhook = nil
+	}
+	return !equality.Semantic.DeepEqual(d.Spec, old.Spec)
+}
+
+// saysNothing tells whether a conversion has a webhook that is none.
+func saysNothing(c *apiextensionsv1.CustomResourceConversion) bool {
+	return c != nil && c.Webhook != nil && c.Webhook.ClientConfig == nil && len(c.Webhook.ConversionReviewVersions) == 0
 }
 
 func prepareDefinition(d *apiextensionsv1.CustomResourceDefinition) {

@@ -28,6 +28,7 @@ var Nodes = api.Register(&api.Resource{
 	Validate:                 api.Check(validateNode),
 	ValidateUpdate:           api.CheckUpdate(validateNodeMainUpdate),
 	Warnings:                 api.Warn(nodeWarnings),
+	Canonicalize:             api.On(allocateCapacity),
 	AllowUnconditionalUpdate: true,
 
 	Fields: map[string]func(api.Object) string{
@@ -69,6 +70,13 @@ func defaultNode(n *corev1.Node) {
 	}
 	if len(n.Spec.PodCIDRs) > 0 {
 		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
+	}
+}
+
+// allocateCapacity says of an allocatable of nothing what whoever reads it says: protobuf doesn't tell it from none, and none is the capacity.
+func allocateCapacity(n *corev1.Node) {
+	if s := &n.Status; len(s.Allocatable) == 0 && len(s.Capacity) > 0 {
+		s.Allocatable = s.Capacity.DeepCopy()
 	}
 }
 

@@ -15,7 +15,7 @@ type Info struct {
 	// IsResource is true for requests below /api/<version>/ and /apis/<group>/<version>/ that name a resource.
 	IsResource bool
 	Path       string
-	Verb       string // "get", "list", "watch", "create", …; the method in lower case for other paths
+	Verb       string // "get", "list", "watch", "create", …; "proxy" for the old paths /api/v1/proxy/…; the method in lower case for other paths
 
 	Group, Version                         string
 	Namespace, Resource, Subresource, Name string
@@ -24,6 +24,8 @@ type Info struct {
 	RestSet bool
 	// WatchPrefix is set for the old paths /api/v1/watch/….
 	WatchPrefix bool
+	// Incomplete is set for /api/v1/watch and /api/v1/proxy, which don't say of what.
+	Incomplete bool
 
 	FieldSelector, LabelSelector string
 }
@@ -59,8 +61,13 @@ func Of(r *http.Request) *Info {
 	default:
 		info.Verb = ""
 	}
-	if parts[0] == "watch" && len(parts) > 1 {
-		info.WatchPrefix, info.Verb = true, "watch"
+	switch parts[0] {
+	case "watch", "proxy":
+		if len(parts) == 1 || parts[1] == "" && len(parts) == 2 {
+			info.Incomplete = true
+			break
+		}
+		info.WatchPrefix, info.Verb = parts[0] == "watch", parts[0]
 		parts = parts[1:]
 	}
 	info.splitResource(parts)
@@ -106,6 +113,9 @@ func (i *Info) splitResource(parts []string) {
 	i.Resource = parts[0]
 	if len(parts) > 1 {
 		i.Name = parts[1]
+	}
+	if i.Verb == "proxy" {
+		return
 	}
 	if len(parts) > 2 {
 		i.Subresource = parts[2]

@@ -16,6 +16,8 @@ func TestRequestsAreUnderstoodAsUpstreamDoes(t *testing.T) {
 		{"GET", "/api/v1/namespaces/ns/pods?watch=1", Info{Verb: "watch", Version: "v1", Resource: "pods", Namespace: "ns"}},
 		{"GET", "/api/v1/namespaces/ns/pods?watch=false", Info{Verb: "list", Version: "v1", Resource: "pods", Namespace: "ns"}},
 		{"GET", "/api/v1/watch/namespaces/ns/pods", Info{Verb: "watch", Version: "v1", Resource: "pods", Namespace: "ns", WatchPrefix: true}},
+		{"GET", "/api/v1/proxy/namespaces/ns/pods/p/log", Info{Verb: "proxy", Version: "v1", Resource: "pods", Namespace: "ns", Name: "p"}},
+		{"POST", "/api/v1/proxy", Info{Verb: "create", Version: "v1", Resource: "proxy", Incomplete: true}},
 		{"GET", "/api/v1/namespaces/ns/pods/p", Info{Verb: "get", Version: "v1", Resource: "pods", Namespace: "ns", Name: "p"}},
 		{"HEAD", "/api/v1/namespaces/ns/pods/p", Info{Verb: "get", Version: "v1", Resource: "pods", Namespace: "ns", Name: "p"}},
 		{"GET", "/api/v1/namespaces/ns/pods/p?watch=true", Info{Verb: "get", Version: "v1", Resource: "pods", Namespace: "ns", Name: "p"}},
