@@ -33,7 +33,7 @@ func documents(resources []*resource, random *rand.Rand) []script {
 	}
 	for _, path := range []string{"/", "/nothing", "/api/", "/apis/", "/api/v1/", "/api/v1/nothing", "/api/v1/namespaces/default/nothing", "/api/v1/namespaces/default/pods/x/nothing", "/apis/apps/v1/nothing", "/healthz", "/livez", "/readyz",
 		"/healthz/etcd", "/livez/ping", "/readyz/nothing", "/healthz/nothing", "/openapi/v2?x=y", "/openapi/v3/apis/nothing/v1", "/openapi", "/logs", "/swagger.json", "/swaggerapi", "/.well-known/openid-configuration", "/openid/v1/jwks", "/api/v1/watch/namespaces",
-		"/api/v1/proxy/x", "/api/v1/namespaces//pods", "//api/v1", "/api/v1/../v1/pods", "/api/v1/namespaces/default/pods/..", "/api/v1/componentstatuses/nothing", "/debug/nothing", "/configz", "/flagz", "/statusz", "/statusz/", "/metrics/slis/"} {
+		"/api/v1/proxy/x", "/api/v1/proxy", "/api/v1/watch/", "/api/v1/proxy/namespaces/default/pods/x/log", "/apis/apps/v1/proxy/deployments/x?y=<z>", "/api/v1/namespaces//pods", "//api/v1", "/api/v1/../v1/pods", "/api/v1/namespaces/default/pods/..", "/api/v1/componentstatuses/nothing", "/debug/nothing", "/configz", "/flagz", "/statusz", "/statusz/", "/metrics/slis/"} {
 		add(path, nil)
 	}
 	for path, kind := range map[string]string{"/flagz": "Flagz", "/statusz": "Statusz"} {

@@ -21,7 +21,8 @@ type options struct {
 	clipper, upstream, scratch string
 	seed                       uint64
 	kinds, fields, only        *regexp.Regexp
-	max, clients, deepest      int
+	max, clients               int
+	deepest, stored            int
 }
 
 func main() {
@@ -34,6 +35,7 @@ func main() {
 	flag.IntVar(&o.max, "max", 0, "how many scripts to run at most, a sample chosen with the seed; 0 is all")
 	flag.IntVar(&o.clients, "clients", 4, "how many scripts run at the same time")
 	flag.IntVar(&o.deepest, "template", 20, "of the fields of pod templates outside pods, one in so many is tried")
+	flag.IntVar(&o.stored, "stored", 10, "of the fields of built-in kinds, one in so many is stored with values that no server accepts; 0 tries no stored objects at all")
 	kinds := flag.String("kinds", "", "try only resources that match, like ^apps/v1/deployments$")
 	fields := flag.String("fields", "", "try only fields that match, like ^spec.strategy")
 	only := flag.String("only", "", "run only scripts whose names match")
@@ -75,21 +77,44 @@ func run(ctx context.Context, o options) (same bool, err error) {
 		return false, err
 	}
 	defer both.stop()
-	phases, err := prepare(ctx, o, both)
-	if err != nil {
-		return false, err
-	}
-	for _, scripts := range phases {
-		log.Printf("%d scripts", len(scripts))
-	}
 	began := time.Now()
-	found, err := runAll(ctx, both, phases, o.clients)
-	if err != nil {
+	found := &findings{}
+	if err = found.compareAll(ctx, o, both); err != nil {
 		log.Printf("ended early: %v", err)
 	}
 	log.Printf("%d requests in %s", found.requests, time.Since(began).Round(time.Second))
 	same, writeErr := writeReports(o.scratch, accepted, found)
 	return same, errors.Join(err, writeErr)
+}
+
+// compareAll compares what both make of requests, each on its own database, and then what they make of one that has been tampered with. When
+// it ends early, what was found until then stays.
+func (f *findings) compareAll(ctx context.Context, o options, b *sides) error {
+	resources, err := readResources(ctx, b.each[0])
+	if err != nil {
+		return err
+	}
+	phases, err := prepare(ctx, o, b, resources)
+	if err != nil {
+		return err
+	}
+	for _, scripts := range phases {
+		log.Printf("%d scripts", len(scripts))
+	}
+	if err := f.runPhases(ctx, b, phases, o.clients); err != nil {
+		return err
+	}
+	if o.stored == 0 {
+		return nil
+	}
+	if err := b.share(ctx); err != nil {
+		return err
+	}
+	scripts, err := storedPhase(ctx, o, b, resources)
+	if err != nil {
+		return err
+	}
+	return f.run(ctx, b, scripts, o.clients)
 }
 
 // writeReports writes the whole report and all differences to files, and the report's head to the standard output.

@@ -32,11 +32,6 @@ type normalizer struct {
 }
 
 func (n normalizer) text(s string) string {
-	for name, v := range n.vars {
-		if v != "" && len(v) > 3 && !strings.Contains(n.sent, v) {
-			s = strings.ReplaceAll(s, v, "<"+name+">")
-		}
-	}
 	s = uidForm.ReplaceAllStringFunc(s, func(u string) string {
 		if strings.Contains(n.sent, u) {
 			return u
@@ -53,6 +48,11 @@ func (n normalizer) text(s string) string {
 		}
 		return "<now>"
 	})
+	for name, v := range n.vars { // after what may contain a number by chance
+		if len(v) > 3 && strings.Contains(s, v) && !strings.Contains(n.sent, v) {
+			s = regexp.MustCompile(`\b`+regexp.QuoteMeta(v)+`\b`).ReplaceAllLiteralString(s, "<"+name+">")
+		}
+	}
 	s = addressForm.ReplaceAllStringFunc(s, func(a string) string {
 		if ip, err := netip.ParseAddr(a); err != nil || !n.services.Contains(ip) && !added.Contains(ip) || strings.Contains(n.sent, a) {
 			return a

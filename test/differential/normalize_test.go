@@ -8,10 +8,12 @@ import (
 )
 
 func TestWhatServersMakeUpIsEqual(t *testing.T) {
-	n := normalizer{sent: `{"metadata":{"uid":"11111111-2222-3333-4444-555555555555"}}`, services: netip.MustParsePrefix("10.10.128.0/18")}
+	n := normalizer{sent: `{"metadata":{"uid":"11111111-2222-3333-4444-555555555555"}}`, vars: map[string]string{"version": "4567"}, services: netip.MustParsePrefix("10.10.128.0/18")}
 	for _, c := range []struct{ name, in, want string }{
 		{"UIDs", "the UID 01234567-89ab-cdef-0123-456789abcdef", "the UID <uid>"},
 		{"but not those that were sent", "11111111-2222-3333-4444-555555555555", "11111111-2222-3333-4444-555555555555"},
+		{"versions that were read", "version 4567 of 14567", "version <version> of 14567"},
+		{"but not within UIDs", "01234567-4567-cdef-0123-456789abcdef", "<uid>"},
 		{"versions in quoted objects", `{\"resourceVersion\":\"42\"}`, `{\"resourceVersion\":\"<rv>\"}`},
 		{"addresses of Services", "10.10.130.7 is taken", "<address> is taken"},
 		{"other addresses stay", "10.1.2.3", "10.1.2.3"},

@@ -8,11 +8,7 @@ import (
 )
 
 // prepare makes the phases of a run: what is tried before anything is stored, the storing of the fixtures, what is tried on them.
-func prepare(ctx context.Context, o options, b *sides) ([][]script, error) {
-	resources, err := readResources(ctx, b.each[0])
-	if err != nil {
-		return nil, err
-	}
+func prepare(ctx context.Context, o options, b *sides, resources []*resource) ([][]script, error) {
 	for _, s := range b.each {
 		for _, ns := range namespaces(resources) {
 			if err := makeNamespace(ctx, s, ns); err != nil {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"log"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -25,29 +28,32 @@ func (f *findings) add(requests, differing int, d []difference) {
 	f.all = append(f.all, d...)
 }
 
-// runAll runs scripts, some at the same time, phase after phase: a phase finds what the former ones have left. When ctx ends early,
-// what was found until then is returned with the error.
-func runAll(ctx context.Context, b *sides, phases [][]script, clients int) (*findings, error) {
-	found := &findings{}
+// runPhases runs scripts, phase after phase: a phase finds what the former ones have left.
+func (f *findings) runPhases(ctx context.Context, b *sides, phases [][]script, clients int) error {
 	for i, scripts := range phases {
 		if i == len(phases)-1 {
 			if err := sleep(ctx, settled); err != nil {
-				return found, err
+				return err
 			}
 		}
-		g, ctx := errgroup.WithContext(ctx)
-		g.SetLimit(clients)
-		for _, s := range scripts {
-			if ctx.Err() != nil {
-				break
-			}
-			g.Go(func() error { return runScript(ctx, b, s, found) })
-		}
-		if err := g.Wait(); err != nil {
-			return found, err
+		if err := f.run(ctx, b, scripts, clients); err != nil {
+			return err
 		}
 	}
-	return found, ctx.Err()
+	return nil
+}
+
+// run runs scripts, some at the same time.
+func (f *findings) run(ctx context.Context, b *sides, scripts []script, clients int) error {
+	g, inner := errgroup.WithContext(ctx)
+	g.SetLimit(clients)
+	for _, s := range scripts {
+		if inner.Err() != nil {
+			break
+		}
+		g.Go(func() error { return runScript(inner, b, s, f) })
+	}
+	return cmp.Or(g.Wait(), ctx.Err())
 }
 
 func runScript(ctx context.Context, b *sides, s script, found *findings) error {
@@ -58,12 +64,22 @@ func runScript(ctx context.Context, b *sides, s script, found *findings) error {
 	requests, differing := 0, 0
 	var all []difference
 	for _, st := range s.steps {
+		if st.key != "" {
+			if err := b.database.put(ctx, st.key, st.body); err != nil {
+				return err
+			}
+			defer b.database.delete(context.WithoutCancel(ctx), st.key)
+			continue
+		}
 		answers := askBoth(ctx, b, st, vars)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		for i := range answers {
 			remember(answers[i], st.capture, vars[i])
+		}
+		if st.premise != 0 && st.premise != answers[0].code {
+			break
 		}
 		if st.silent {
 			continue
@@ -72,13 +88,25 @@ func runScript(ctx context.Context, b *sides, s script, found *findings) error {
 			log.Printf("upstream refuses a fixture: %s %s: %s", st.method, st.path, answers[0].body)
 		}
 		requests++
-		if d := compare(b, s, st, vars, answers); len(d) > 0 {
+		d := compare(b, s, st, vars, answers)
+		if slices.ContainsFunc(d, missesBookmark) {
+			st.path = strings.Replace(st.path, briefly, patiently, 1)
+			d = compare(b, s, st, vars, askBoth(ctx, b, st, vars))
+		}
+		if len(d) > 0 {
 			differing++
 			all = append(all, d...)
 		}
 	}
 	found.add(requests, differing, all)
 	return nil
+}
+
+// A watch lasts a second. A busy server's bookmarks may come later: where one side's is missing, both are asked again and given time.
+const briefly, patiently = "timeoutSeconds=1&", "timeoutSeconds=15&"
+
+func missesBookmark(d difference) bool {
+	return d.Sort == "event" && strings.Contains(d.Upstream+d.Clipper, `"type":"BOOKMARK"`)
 }
 
 func askBoth(ctx context.Context, b *sides, st step, vars [2]map[string]string) (out [2]answer) {

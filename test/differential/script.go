@@ -28,6 +28,8 @@ type step struct {
 	silent       bool              // what follows depends on it, but the answers are not compared
 	protobuf     bool              // the body is sent as protobuf
 	unordered    bool              // the answer is a row of JSON values: those of a watch from the start come in any order
+	key          string            // not a request: the body is put under this key of the database, until the script has ended
+	premise      int               // the script ends here unless this is upstream's answer
 }
 
 // answer is what a side said.

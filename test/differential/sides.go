@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -42,6 +43,7 @@ type sides struct {
 	clipper  string
 	logs     string
 	services netip.Prefix // from which both give Services their addresses
+	database database     // upstream's
 }
 
 // startBoth starts Clipper, then upstream with Clipper's keys and range of Services: both know the same users and addresses.
@@ -52,7 +54,7 @@ func startBoth(ctx context.Context, o options) (_ *sides, err error) {
 	if err := buildUpstream(ctx, o.upstream); err != nil {
 		return nil, err
 	}
-	b := &sides{clipper: o.clipper, logs: o.scratch}
+	b := &sides{clipper: o.clipper, logs: o.scratch, database: database{url: etcdURL}}
 	defer func() {
 		if err != nil {
 			b.stop()
@@ -61,7 +63,7 @@ func startBoth(ctx context.Context, o options) (_ *sides, err error) {
 	if err := b.purge(); err != nil {
 		return nil, fmt.Errorf("purge an earlier run: %w", err)
 	}
-	if err := b.start("clipper", o.clipper, "server", "--name", clusterName, "--api-only", "--log-level", "warn"); err != nil {
+	if err := b.startClipper(); err != nil {
 		return nil, err
 	}
 	url, client, err := waitClipper(ctx)
@@ -82,6 +84,21 @@ func startBoth(ctx context.Context, o options) (_ *sides, err error) {
 	ask(ctx, clipper, step{method: http.MethodDelete, path: "/apis/storage.k8s.io/v1/storageclasses/local-path"}, nil)
 	b.each = [2]*side{{name: "upstream", url: upstreamURL, client: client}, clipper}
 	return b, nil
+}
+
+func (b *sides) startClipper(flags ...string) error {
+	return b.start("clipper", b.clipper, append([]string{"server", "--name", clusterName, "--api-only", "--log-level", "warn"}, flags...)...)
+}
+
+// share starts Clipper anew on upstream's database: from then on both have the same objects, and nothing may be written but dry.
+func (b *sides) share(ctx context.Context) error {
+	i := slices.IndexFunc(b.running, func(cmd *exec.Cmd) bool { return cmd.Path == b.clipper })
+	end(b.running[i])
+	b.running = slices.Delete(b.running, i, i+1)
+	if err := b.startClipper("--etcd-endpoints", etcdURL); err != nil {
+		return err
+	}
+	return waitReady(ctx, b.each[1].client, b.each[1].url)
 }
 
 func (b *sides) startUpstream(o options) error {
@@ -123,15 +140,19 @@ func (b *sides) start(name, program string, args ...string) error {
 // stop ends what runs, the last first, and removes the cluster.
 func (b *sides) stop() {
 	for i := len(b.running) - 1; i >= 0; i-- {
-		cmd := b.running[i]
-		cmd.Process.Signal(syscall.SIGTERM)
-		end := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
-		cmd.Wait()
-		end.Stop()
+		end(b.running[i])
 	}
 	if err := b.purge(); err != nil {
 		log.Print(err)
 	}
+}
+
+// end asks a process to end, and ends one that doesn't.
+func end(cmd *exec.Cmd) {
+	cmd.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+	cmd.Wait()
+	kill.Stop()
 }
 
 func (b *sides) purge() error {

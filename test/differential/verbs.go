@@ -98,7 +98,7 @@ func (g *generator) lists() {
 	g.watches(current)
 	for _, query := range []string{"resourceVersion=0", "", "resourceVersion=abc", "resourceVersion={{version}}", "resourceVersion=1", "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
 		"sendInitialEvents=true", "sendInitialEvents=false", "resourceVersionMatch=NotOlderThan", "resourceVersionMatch=Exact&sendInitialEvents=true", "limit=1", "continue=abc", "fieldSelector=metadata.name%3Drich", "labelSelector=nothing"} {
-		g.about("watch "+query, current, step{method: http.MethodGet, path: r.path() + "?watch=true&timeoutSeconds=1&" + query, unordered: true})
+		g.about("watch "+query, current, step{method: http.MethodGet, path: r.path() + "?watch=true&" + briefly + query, unordered: true})
 	}
 }
 
@@ -112,7 +112,7 @@ func (g *generator) watches(current step) {
 					continue
 				}
 				query := strings.Join([]string{version, match, initial, pick(g.random, []string{"", "allowWatchBookmarks=true"})}, "&")
-				g.about("watch from "+query, current, step{method: http.MethodGet, path: r.path() + "?watch=true&timeoutSeconds=1&" + query, unordered: true})
+				g.about("watch from "+query, current, step{method: http.MethodGet, path: r.path() + "?watch=true&" + briefly + query, unordered: true})
 			}
 		}
 	}
