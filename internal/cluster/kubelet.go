@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -54,12 +55,13 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 		return nil, err
 	}
 	endpoint := o.RuntimeEndpoint
-	if endpoint == "" {
-		endpoint = "unix://" + l.RuntimeSocket()
+	var builtIn grpc.ClientConnInterface
+	if n.runtime != nil {
+		endpoint, builtIn = "unix://"+l.RuntimeSocket(), n.runtime.Conn()
 	}
 	k, err := kubelet.New(kubelet.Config{
 		Cluster: l.Name, NodeName: o.NodeName, NodeIPs: []netip.Addr{n.ip}, Labels: o.NodeLabels, Taints: taints,
-		Client: c, RuntimeEndpoint: endpoint, RootDir: l.KubeletDir(), LocalVolumeDir: l.VolumesDir(), LogDir: l.PodLogDir(), LogLinkDir: l.LogLinkDir(), NodeLogDir: l.LogDir,
+		Client: c, RuntimeEndpoint: endpoint, Runtime: builtIn, RootDir: l.KubeletDir(), LocalVolumeDir: l.VolumesDir(), LogDir: l.PodLogDir(), LogLinkDir: l.LogLinkDir(), NodeLogDir: l.LogDir,
 		CgroupRoot: l.CgroupRoot, StaticPodPath: o.StaticPodPath,
 		Listen: net.JoinHostPort("", strconv.Itoa(l.KubeletPort)),
 		TLS: &tls.Config{

@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"time"
 
+	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/kubelet/cri"
 	"clipper.dev/clipper/internal/kubelet/eviction"
 	"clipper.dev/clipper/internal/kubelet/resources"
 	"clipper.dev/clipper/internal/kubelet/shutdown"
@@ -39,6 +41,8 @@ type Config struct {
 	Client client.Client
 	// RuntimeEndpoint is the runtime's unix socket. Required.
 	RuntimeEndpoint string
+	// Runtime is a connection to a runtime in this process, which makes no use of the socket; nil connects to RuntimeEndpoint.
+	Runtime grpc.ClientConnInterface
 	// RootDir holds the pods' volumes. Required.
 	RootDir string
 	// LocalVolumeDir holds the volumes that the built-in provisioner makes for this node; "" is none.
@@ -117,6 +121,14 @@ const (
 	defaultResolvConf = "/etc/resolv.conf"
 	defaultDomain     = "cluster.local"
 )
+
+// connectRuntime connects to the runtime that is configured.
+func (c *Config) connectRuntime() (*cri.Client, error) {
+	if c.Runtime != nil {
+		return cri.New(c.Runtime, c.owner(), c.Logger), nil
+	}
+	return cri.Dial(c.RuntimeEndpoint, c.owner(), c.Logger)
+}
 
 // complete checks the configuration and fills in defaults.
 func (c *Config) complete() error {

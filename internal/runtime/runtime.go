@@ -58,6 +58,7 @@ type Runtime struct {
 	images  *image.Store
 	streams *streaming.Server
 	events  *hub
+	local   *inProcess
 	trash   *trash
 
 	sandboxDir   *records.Dir[sandbox.Record]
@@ -81,6 +82,7 @@ func New(cfg Config) (*Runtime, error) {
 		cfg: cfg, log: cfg.Logger, events: newHub(), ended: make(chan struct{}),
 		sandboxes: map[string]*sandboxState{}, containers: map[string]*containerState{}, reserved: map[string]string{},
 	}
+	rt.local = newInProcess(rt, rt.intercept)
 	for _, dir := range []string{cfg.StateDir, cfg.RunDir} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, fmt.Errorf("create %s: %w", dir, err)
@@ -163,22 +165,30 @@ func (rt *Runtime) Serve(ctx context.Context) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		close(rt.ended)
-		graceful := make(chan struct{})
-		go func() {
-			server.GracefulStop()
-			close(graceful)
-		}()
-		timer := time.NewTimer(stopPatience)
-		defer timer.Stop()
-		select {
-		case <-graceful:
-		case <-timer.C:
-			server.Stop()
-			<-graceful
-		}
+		rt.endCalls(server)
 		return nil
 	})
 	return group.Wait()
+}
+
+// endCalls lets the calls in progress, over the socket and in process, come to their ends, but not for long.
+func (rt *Runtime) endCalls(server *grpc.Server) {
+	rt.local.refuse()
+	ended := make(chan struct{})
+	go func() {
+		server.GracefulStop()
+		rt.local.calls.Wait()
+		close(ended)
+	}()
+	timer := time.NewTimer(stopPatience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		rt.local.end()
+		server.Stop()
+		<-ended
+	}
 }
 
 // Shutdown ends the keeper; without force only if no container runs. It is for whoever takes a node down for good.

@@ -32,7 +32,7 @@ type Client struct {
 	runtimeapi.RuntimeServiceClient
 	Images runtimeapi.ImageServiceClient
 
-	conn   *grpc.ClientConn
+	close  func() error
 	owner  string
 	logger *slog.Logger
 
@@ -50,21 +50,32 @@ func Dial(endpoint, owner string, logger *slog.Logger) (*Client, error) {
 	conn, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageSize)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: connectTimeout}),
-		grpc.WithUnaryInterceptor(boundCalls))
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: connectTimeout}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the container runtime at %s: %w", endpoint, err)
 	}
+	c := New(conn, owner, logger)
+	c.close = conn.Close
+	return c, nil
+}
+
+// New uses a connection that is there already, as one to a runtime in the same process.
+func New(conn grpc.ClientConnInterface, owner string, logger *slog.Logger) *Client {
+	conn = bounded{conn}
 	return &Client{
 		RuntimeServiceClient: runtimeapi.NewRuntimeServiceClient(conn),
 		Images:               runtimeapi.NewImageServiceClient(conn),
-		conn:                 conn, owner: owner, logger: logger,
+		close:                func() error { return nil },
+		owner:                owner, logger: logger,
 		exited: map[string]lifecycle.Container{},
-	}, nil
+	}
 }
 
-// boundCalls gives calls without a deadline one, except those that take as long as they take.
-func boundCalls(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// bounded gives calls without a deadline one, except those that take as long as they take.
+type bounded struct{ grpc.ClientConnInterface }
+
+// Invoke makes a call.
+func (b bounded) Invoke(ctx context.Context, method string, req, reply any, opts ...grpc.CallOption) error {
 	_, bounded := ctx.Deadline()
 	switch method {
 	case runtimeapi.ImageService_PullImage_FullMethodName:
@@ -82,11 +93,11 @@ func boundCalls(ctx context.Context, method string, req, reply any, conn *grpc.C
 			defer cancel()
 		}
 	}
-	return invoke(ctx, method, req, reply, conn, opts...)
+	return b.ClientConnInterface.Invoke(ctx, method, req, reply, opts...)
 }
 
-// Close ends the connection.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close ends the connection that Dial has made.
+func (c *Client) Close() error { return c.close() }
 
 // Owner returns the label's value of what belongs to this kubelet.
 func (c *Client) Owner() string { return c.owner }
