@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: cgroup2 e2e-containerd stress build up test unit lint conformance differential bench h2spec clean FORCE
+.PHONY: cgroup2 critest e2e-containerd stress build up test unit lint conformance differential bench h2spec clean FORCE
 
 build: bin/clipper
 
@@ -50,6 +50,15 @@ CONTAINERD = github.com/containerd/containerd/v2/cmd
 e2e-containerd: build
 	GOBIN=$(abspath $(OUT))/containerd CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" $(CONTAINERD)/containerd@v2.4.2 $(CONTAINERD)/containerd-shim-runc-v2@v2.4.2 $(CONTAINERD)/ctr@v2.4.2
 	go test ./test/e2e -count 1 -v -timeout 20m -name e2e-containerd -containerd $(abspath $(OUT))/containerd
+
+# The validation suite of cri-tools against the built-in runtime. It needs Debian's archive, for a busybox.
+critest:
+	rm -rf $(OUT)/critest && mkdir -p $(OUT)/critest
+	suite=$$(go mod download -json sigs.k8s.io/cri-tools@v1.36.0 | sed -n 's/.*"Dir": "\(.*\)",/\1/p') && cd "$$suite" && \
+		CGO_ENABLED=0 go test -c -trimpath -ldflags "-s -w" -o $(abspath $(OUT))/critest/critest ./cmd/critest
+	cd $(OUT)/critest && apt-get download busybox && dpkg -x busybox_*.deb .
+	CLIPPER_CRITEST=$(abspath $(OUT))/critest/critest CLIPPER_BUSYBOX=$(abspath $(OUT))/critest/bin/busybox \
+		go test ./internal/runtime -run 'TestCritest$$' -count 1 -v -timeout 30m
 
 # The tests that look at control groups, in an emulated machine whose kernel has cgroup v2 alone. It needs qemu-system-x86_64 and Debian's archive.
 CGROUP2 = $(OUT)/cgroup2

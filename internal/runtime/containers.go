@@ -380,8 +380,3 @@ func (rt *Runtime) removeContainer(ctx context.Context, st *containerState) erro
 	rt.emitFor(record, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
 	return nil
 }
-
-// CheckpointContainer is not possible without CRIU.
-func (rt *Runtime) CheckpointContainer(context.Context, *runtimeapi.CheckpointContainerRequest) (*runtimeapi.CheckpointContainerResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "checkpointing needs CRIU, which this runtime does not use")
-}

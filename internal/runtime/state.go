@@ -22,9 +22,10 @@ type sandboxState struct {
 
 // containerState is a container in memory.
 type containerState struct {
-	mu     sync.Mutex // held while the container changes
-	record atomic.Pointer[container.Record]
-	ended  chan struct{} // closed when it has ended
+	mu         sync.Mutex // held while the container changes
+	checkpoint sync.Mutex // held while it is checkpointed
+	record     atomic.Pointer[container.Record]
+	ended      chan struct{} // closed when it has ended
 }
 
 func newContainerState(record *container.Record) *containerState {

@@ -26,13 +26,14 @@ import (
 
 var containerdDir = flag.String("containerd", "", "folder with containerd, its shim and ctr, which take the built-in runtime's place on a cluster of one node; it needs runc and the CNI plugins too")
 
-// containerd is a runtime that the tests bring, with a container in it that Clipper did not start.
+// containerd is a runtime that the tests bring, with containers in it that Clipper did not start.
 type containerd struct {
 	dir, state string
 	bridge     string
 	cmd        *exec.Cmd
 	conn       *grpc.ClientConn
-	foreign    string
+	foreign    []string // containers in the kubelet's namespace that others started, by their IDs
+	otherPID   string   // of a container in another namespace
 }
 
 // rival is there if the flag asks for it.
@@ -67,7 +68,7 @@ state = "%[2]s"
 {"type":"portmap","capabilities":{"portMappings":true}}]}`
 )
 
-// start runs containerd with the demonstration images, and a container of somebody else's.
+// start runs containerd with the demonstration images, and containers of somebody else's.
 func (c *containerd) start() error {
 	if err := c.clear(); err != nil {
 		return err
@@ -106,8 +107,7 @@ func (c *containerd) start() error {
 	if err := c.importImages(); err != nil {
 		return err
 	}
-	c.foreign, err = c.startForeign(ctx)
-	return err
+	return c.startForeign(ctx)
 }
 
 // importImages brings the demonstration images, and one of them as what containerd holds sandboxes with.
@@ -141,9 +141,8 @@ func (c *containerd) importImages() error {
 		return err
 	}
 	for _, archive := range []string{demo, pause} {
-		out, err := exec.Command(filepath.Join(*containerdDir, "ctr"), "-a", c.state+"/containerd.sock", "-n", "k8s.io", "image", "import", "--local", archive).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("import %s: %w\n%s", archive, err, out)
+		if _, err := c.ctr("k8s.io", "image", "import", "--local", archive); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -151,12 +150,66 @@ func (c *containerd) importImages() error {
 
 func foreignCgroup() string { return "/not-clippers-" + *name + "-pod" }
 
-// startForeign starts a pod by the same interface that the kubelet uses, as another program on the machine might.
-func (c *containerd) startForeign(ctx context.Context) (string, error) {
+// ctr calls containerd past the kubelet's interface, in one of its namespaces.
+func (c *containerd) ctr(namespace string, args ...string) (string, error) {
+	args = append([]string{"-a", c.state + "/containerd.sock", "-n", namespace}, args...)
+	out, err := exec.Command(filepath.Join(*containerdDir, "ctr"), args...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("ctr %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+const (
+	otherNamespace = "not-clippers"
+	otherContainer = "foreign"
+)
+
+// startForeign starts what other programs on the machine might: pods by the same interface that the kubelet uses, with its labels and with none, and a
+// container in a namespace that is none of Kubernetes'.
+func (c *containerd) startForeign(ctx context.Context) error {
+	for name, labels := range map[string]map[string]string{
+		"foreign": {"io.kubernetes.pod.name": "foreign", "io.kubernetes.pod.namespace": "default", "io.kubernetes.pod.uid": "foreign"}, "bare": nil,
+	} {
+		id, err := c.startForeignPod(ctx, name, labels)
+		if err != nil {
+			return fmt.Errorf("start the pod %s: %w", name, err)
+		}
+		c.foreign = append(c.foreign, id)
+	}
+	demo, err := filepath.Abs("../../internal/demo/image/demo.tar")
+	if err != nil {
+		return err
+	}
+	if _, err := c.ctr(otherNamespace, "image", "import", "--local", demo); err != nil {
+		return err
+	}
+	_, err = c.ctr(otherNamespace, "run", "--detach", "--net-host", "--cgroup", foreignCgroup()+"/ctr", "clipper.dev/demo:v1", otherContainer, "/demo", "sleep", "99999h")
+	if err != nil {
+		return err
+	}
+	c.otherPID, err = c.pidOfOther()
+	return err
+}
+
+// pidOfOther finds the process of the container in the other namespace, which runs.
+func (c *containerd) pidOfOther() (string, error) {
+	list, err := c.ctr(otherNamespace, "task", "list")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(list) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == otherContainer && fields[2] == "RUNNING" {
+			return fields[1], nil
+		}
+	}
+	return "", fmt.Errorf("the container in another namespace does not run:\n%s", list)
+}
+
+func (c *containerd) startForeignPod(ctx context.Context, name string, labels map[string]string) (string, error) {
 	client := runtimeapi.NewRuntimeServiceClient(c.conn)
 	sandbox := &runtimeapi.PodSandboxConfig{
-		Metadata: &runtimeapi.PodSandboxMetadata{Name: "foreign", Namespace: "default", Uid: "foreign"},
-		Labels:   map[string]string{"io.kubernetes.pod.name": "foreign", "io.kubernetes.pod.namespace": "default", "io.kubernetes.pod.uid": "foreign"},
+		Metadata: &runtimeapi.PodSandboxMetadata{Name: name, Namespace: "default", Uid: name}, Labels: labels,
 		Linux: &runtimeapi.LinuxPodSandboxConfig{
 			CgroupParent:    foreignCgroup(),
 			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}},
@@ -164,31 +217,37 @@ func (c *containerd) startForeign(ctx context.Context) (string, error) {
 	}
 	made, err := client.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: sandbox})
 	if err != nil {
-		return "", fmt.Errorf("start a foreign pod: %w", err)
+		return "", err
 	}
 	created, err := client.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: made.PodSandboxId, SandboxConfig: sandbox, Config: &runtimeapi.ContainerConfig{
-		Metadata: &runtimeapi.ContainerMetadata{Name: "foreign"}, Image: &runtimeapi.ImageSpec{Image: "clipper.dev/demo:v1"}, Args: []string{"sleep", "99999h"},
+		Metadata: &runtimeapi.ContainerMetadata{Name: name}, Image: &runtimeapi.ImageSpec{Image: "clipper.dev/demo:v1"}, Args: []string{"sleep", "99999h"},
 		Linux: &runtimeapi.LinuxContainerConfig{},
 	}})
 	if err != nil {
-		return "", fmt.Errorf("create a foreign container: %w", err)
+		return "", err
 	}
 	_, err = client.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: created.ContainerId})
 	return created.ContainerId, err
 }
 
-// untouched tells whether the foreign container still runs.
+// untouched tells whether the foreign containers still run.
 func (c *containerd) untouched() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	status, err := runtimeapi.NewRuntimeServiceClient(c.conn).ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: c.foreign})
-	if err != nil {
-		return fmt.Errorf("the foreign container: %w", err)
+	var errs []error
+	for _, id := range c.foreign {
+		status, err := runtimeapi.NewRuntimeServiceClient(c.conn).ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: id})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("a foreign container: %w", err))
+		} else if status.Status.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+			errs = append(errs, fmt.Errorf("the foreign container %s is %v", status.Status.Metadata.Name, status.Status.State))
+		}
 	}
-	if status.Status.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
-		return fmt.Errorf("the foreign container is %v", status.Status.State)
+	pid, err := c.pidOfOther()
+	if err == nil && pid != c.otherPID {
+		err = fmt.Errorf("the container in another namespace is now process %s, was %s", pid, c.otherPID)
 	}
-	return nil
+	return errors.Join(append(errs, err)...)
 }
 
 // end takes away what was started.
@@ -207,6 +266,10 @@ func (c *containerd) end() error {
 		errs = append(errs, stopErr, err)
 	}
 	c.conn.Close()
+	if c.otherPID != "" {
+		_, err := c.ctr(otherNamespace, "task", "delete", "--force", otherContainer)
+		errs = append(errs, err)
+	}
 	return errors.Join(append(errs, c.clear())...)
 }
 

@@ -196,23 +196,3 @@ func (s *server) exec(ctx context.Context, containerID string, cmd []string) ([]
 	}
 	return out, nil
 }
-
-// serveCheckpoint writes a container's state to a file, where the runtime can.
-func (s *server) serveCheckpoint(w http.ResponseWriter, r *http.Request) {
-	pod, c, ok := s.container(w, r)
-	if !ok {
-		return
-	}
-	timeout, err := strconv.ParseInt(r.URL.Query().Get("timeout"), 10, 64)
-	if err != nil && r.URL.Query().Has("timeout") {
-		http.Error(w, fmt.Sprintf("cannot parse value of timeout parameter: %v", err), http.StatusBadRequest)
-		return
-	}
-	location := checkpointPath(s.RootDir, pod, c.Name)
-	_, err = s.Runtime.CheckpointContainer(r.Context(), &runtimeapi.CheckpointContainerRequest{ContainerId: c.ID, Location: location, Timeout: timeout})
-	if err != nil {
-		http.Error(w, fmt.Sprintf("checkpointing of %v/%v/%v failed (%v)", pod.Namespace, pod.Name, c.Name, cri.Message(err)), http.StatusInternalServerError)
-		return
-	}
-	s.writeJSON(w, map[string][]string{"items": {location}})
-}

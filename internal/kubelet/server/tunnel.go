@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -116,9 +115,4 @@ func pack(ws *websocket.Conn, from io.Reader) {
 			return
 		}
 	}
-}
-
-func checkpointPath(root string, pod Pod, container string) string {
-	name := fmt.Sprintf("checkpoint-%s_%s-%s-%s.tar", pod.Name, pod.Namespace, container, time.Now().Format(time.RFC3339))
-	return filepath.Join(root, "checkpoints", name)
 }

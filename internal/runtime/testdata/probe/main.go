@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// tally is what "tally" counts in.
+var tally [18]byte
+
 func main() {
 	if len(os.Args) < 2 {
 		os.Exit(64)
@@ -60,6 +63,17 @@ func main() {
 				out.Flush()
 				time.Sleep(time.Millisecond)
 			}
+		}
+	case "tally": // a number that grows, in the log and in memory, where a checkpoint has it
+		file, err := os.Create("/tally")
+		if err != nil {
+			os.Exit(1)
+		}
+		defer file.Close()
+		for i := 0; ; i++ {
+			copy(tally[:], fmt.Sprintf("tally is %08d;", i))
+			fmt.Printf("%s\n", tally[:])
+			time.Sleep(time.Millisecond)
 		}
 	case "long":
 		n, _ := strconv.Atoi(args[0])

@@ -1,0 +1,186 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// caller is the thread that asks, by its name in /proc: the first one of a program may be lost in a pod's namespaces.
+const caller = "thread-self"
+
+// external lists what belongs to the container but not to its checkpoint, in CRIU's words: namespaces of the pod, mounts from the node, the ends of its log.
+func (c *Container) external() ([]string, error) {
+	list, err := c.externalNamespaces()
+	if err != nil {
+		return nil, err
+	}
+	own, err := readMounts(strconv.Itoa(c.PID))
+	if err != nil {
+		return nil, err
+	}
+	node, err := readMounts(caller)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, externalMounts(own, node)...)
+	files, err := c.externalFiles(own)
+	return append(list, files...), err
+}
+
+// externalNamespaces are those that other containers of the pod are in too, which a restored one finds made.
+func (c *Container) externalNamespaces() ([]string, error) {
+	var list []string
+	for kind, key := range map[string]string{"net": "extRootNetNS", "pid": "extRootPidNS"} {
+		theirs, err := inode(fmt.Sprintf("/proc/%d/ns/%s", c.PID, kind))
+		if err != nil {
+			return nil, err
+		}
+		ours, err := inode(filepath.Join("/proc", caller, "ns", kind))
+		if err != nil {
+			return nil, err
+		}
+		if theirs != ours && (kind == "net" || c.SharedProcesses) {
+			list = append(list, fmt.Sprintf("%s[%d]:%s", kind, theirs, key))
+		}
+	}
+	return list, nil
+}
+
+func inode(path string) (uint64, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		return 0, fmt.Errorf("stat %s: %w", path, err)
+	}
+	return stat.Ino, nil
+}
+
+// mount is a line of a process's mountinfo.
+type mount struct {
+	id                        int
+	device, root, point, kind string
+}
+
+func readMounts(process string) ([]mount, error) {
+	data, err := os.ReadFile(filepath.Join("/proc", process, "mountinfo"))
+	if err != nil {
+		return nil, fmt.Errorf("read the mounts of process %s: %w", process, err)
+	}
+	return parseMounts(string(data)), nil
+}
+
+// unescape undoes how the kernel writes white space in paths.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+func parseMounts(text string) []mount {
+	var list []mount
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		end := slices.Index(fields, "-")
+		if len(fields) < 6 || end < 0 || end+1 >= len(fields) {
+			continue
+		}
+		id, _ := strconv.Atoi(fields[0]) // the kernel writes a number
+		list = append(list, mount{id: id, device: fields[2], root: unescape.Replace(fields[3]), point: unescape.Replace(fields[4]), kind: fields[end+1]})
+	}
+	return list
+}
+
+// dumped are the kinds of file systems whose mounts CRIU makes anew.
+var dumped = map[string]bool{"proc": true, "sysfs": true, "devpts": true, "mqueue": true, "cgroup": true, "cgroup2": true}
+
+// externalMounts are all mounts of a container but its root, the kernel's own file systems, and what it has in memory for itself.
+func externalMounts(own, node []mount) []string {
+	shared := map[string]bool{}
+	for _, m := range node {
+		shared[m.device] = true
+	}
+	var list []string
+	seen := map[string]bool{}
+	for _, m := range own {
+		inMemory := m.kind == "tmpfs" && m.root == "/" && !shared[m.device]
+		if m.point == "/" || dumped[m.kind] || inMemory || seen[m.point] {
+			continue
+		}
+		seen[m.point] = true
+		list = append(list, fmt.Sprintf("mnt[%s]:%s", m.point, m.point))
+	}
+	return list
+}
+
+// externalFiles are those that processes have open outside of the container's file systems: the pipes of the log, and what came before it had any.
+func (c *Container) externalFiles(own []mount) ([]string, error) {
+	mine := map[int]bool{}
+	for _, m := range own {
+		mine[m.id] = true
+	}
+	procs, err := os.ReadFile(filepath.Join(c.Cgroup, "cgroup.procs"))
+	if err != nil {
+		return nil, fmt.Errorf("list the container's processes: %w", err)
+	}
+	seen := map[string]bool{}
+	for _, pid := range strings.Fields(string(procs)) {
+		dir := filepath.Join("/proc", pid, "fd")
+		entries, _ := os.ReadDir(dir) // it may have ended
+		for _, e := range entries {
+			target, err := os.Readlink(filepath.Join(dir, e.Name()))
+			if err != nil || !strings.HasPrefix(target, "/") {
+				continue // closed meanwhile, or of no file system
+			}
+			id, ok := mountOf(filepath.Join("/proc", pid, "fdinfo", e.Name()))
+			file, err := inode(filepath.Join(dir, e.Name()))
+			if ok && err == nil && !mine[id] {
+				seen[fmt.Sprintf("file[%x:%x]", id, file)] = true
+			}
+		}
+	}
+	var list []string
+	for resource := range seen {
+		list = append(list, resource)
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// mountOf reads the mount that an open file lies on.
+func mountOf(path string) (int, bool) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(data)) {
+		if value, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			id, err := strconv.Atoi(strings.TrimSpace(value))
+			return id, err == nil
+		}
+	}
+	return 0, false
+}
+
+// descriptors is the name of the file that says what the first process's streams were, for who restores them.
+const descriptors = "descriptors.json"
+
+func (c *Container) writeDescriptors(dir string) error {
+	streams := make([]string, 3)
+	for i := range streams {
+		streams[i], _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.PID, i)) // it may have closed it
+	}
+	return writeJSON(filepath.Join(dir, descriptors), streams)
+}
+
+func writeJSON(path string, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
