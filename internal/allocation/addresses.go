@@ -45,6 +45,8 @@ type addressBook struct {
 	client client.Client
 	cidrs  client.TypedView[*networkingv1.ServiceCIDR]
 	taken  client.TypedView[*networkingv1.IPAddress]
+
+	metrics *metrics
 }
 
 func newAddressBook(ctx context.Context, c client.Client) (b addressBook, err error) {
@@ -156,9 +158,20 @@ func (b *addressBook) take(ctx context.Context, s *corev1.Service, ip netip.Addr
 	if len(ranges) == 0 {
 		return errNotReady
 	}
-	if !slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+	p := rangeOf(ranges, ip)
+	if !p.IsValid() {
 		return errMismatch
 	}
+	began := time.Now()
+	err := b.reserve(ctx, s, ip, dryRun)
+	if !dryRun {
+		b.metrics.address(p.String(), static, began, err)
+	}
+	return err
+}
+
+// reserve takes an address of a known range.
+func (b *addressBook) reserve(ctx context.Context, s *corev1.Service, ip netip.Addr, dryRun bool) error {
 	if dryRun {
 		if _, used := b.taken.Get("", ip.String()); used {
 			return errAllocated
@@ -189,7 +202,11 @@ func (b *addressBook) takeAny(ctx context.Context, s *corev1.Service, family cor
 		if familyOf(p.Addr()) != family {
 			continue
 		}
+		began := time.Now()
 		ip, err := b.takeFrom(ctx, s, p, dryRun)
+		if !dryRun {
+			b.metrics.address(p.String(), dynamic, began, err)
+		}
 		if !errors.Is(err, errFull) {
 			return ip, err
 		}
@@ -204,7 +221,7 @@ func (b *addressBook) takeFrom(ctx context.Context, s *corev1.Service, p netip.P
 		if _, used := b.taken.Get("", ip.String()); used {
 			continue
 		}
-		err := b.take(ctx, s, ip, dryRun)
+		err := b.reserve(ctx, s, ip, dryRun)
 		if !errors.Is(err, errAllocated) {
 			return ip, err
 		}
@@ -290,7 +307,12 @@ func (a *Allocator) repairAddresses(ctx context.Context) {
 		for _, ip := range clusterIPs(s) {
 			inUse[ip.String()] = types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
 			if _, ok := a.addresses.taken.Get("", ip.String()); !ok {
-				if err := a.addresses.take(ctx, s, ip, false); err != nil && !errors.Is(err, errAllocated) {
+				err := a.addresses.take(ctx, s, ip, false)
+				if errors.Is(err, errAllocated) {
+					err = nil
+				}
+				a.metrics.foundAddress("repair", err)
+				if err != nil {
 					a.cfg.Logger.Warn("reserving a Service's address failed", "service", s.Namespace+"/"+s.Name, "address", ip, "error", err)
 				}
 			}
@@ -305,7 +327,12 @@ func (a *Allocator) repairAddresses(ctx context.Context) {
 			continue
 		}
 		uid := ip.UID
-		if err := ipAddresses.Delete(ctx, a.client, "", ip.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}); err != nil && !apierrors.IsNotFound(err) {
+		err := ipAddresses.Delete(ctx, a.client, "", ip.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+		if apierrors.IsNotFound(err) {
+			err = nil
+		}
+		a.metrics.foundAddress("leak", err)
+		if err != nil {
 			a.cfg.Logger.Warn("giving a leaked address back failed", "address", ip.Name, "error", err)
 		}
 	}

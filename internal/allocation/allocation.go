@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -26,7 +27,9 @@ type Config struct {
 	// Store holds the record of node ports, which Transformer encrypts unless it is nil.
 	Store       *store.Store
 	Transformer store.Transformer
-	Logger      *slog.Logger
+	// Metrics takes what is counted; nil is nobody.
+	Metrics prometheus.Registerer
+	Logger  *slog.Logger
 }
 
 // Allocator gives Services their addresses and ports. Its methods may be called concurrently.
@@ -37,6 +40,7 @@ type Allocator struct {
 	addresses addressBook
 	ports     portBook
 
+	metrics    *metrics
 	unrepaired bool // the last repair failed
 }
 
@@ -50,7 +54,7 @@ func New(ctx context.Context, c client.Client, cfg Config) (*Allocator, error) {
 	if cfg.FirstNodePort == 0 {
 		cfg.FirstNodePort, cfg.LastNodePort = 30000, 32767
 	}
-	a := &Allocator{cfg: cfg, client: c}
+	a := &Allocator{cfg: cfg, client: c, metrics: newMetrics()}
 	var err error
 	if a.services, err = client.Services.View(ctx, c, client.Selection{}); err != nil {
 		return nil, fmt.Errorf("view services: %w", err)
@@ -58,9 +62,13 @@ func New(ctx context.Context, c client.Client, cfg Config) (*Allocator, error) {
 	if a.addresses, err = newAddressBook(ctx, c); err != nil {
 		return nil, err
 	}
-	a.ports = portBook{first: cfg.FirstNodePort, last: cfg.LastNodePort, log: cfg.Logger, record: &record{
+	a.addresses.metrics = a.metrics
+	a.ports = portBook{first: cfg.FirstNodePort, last: cfg.LastNodePort, log: cfg.Logger, metrics: a.metrics, record: &record{
 		store: cfg.Store, transformer: cfg.Transformer, spec: fmt.Sprintf("%d-%d", cfg.FirstNodePort, cfg.LastNodePort),
 	}}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(append(a.metrics.all(), holdings{a})...)
+	}
 	return a, nil
 }
 
@@ -98,13 +106,17 @@ func (a *Allocator) Run(ctx context.Context) error {
 }
 
 func (a *Allocator) repairPorts(ctx context.Context) error {
-	return a.ports.repair(ctx, func(ctx context.Context) ([]*corev1.Service, error) {
+	err := a.ports.repair(ctx, func(ctx context.Context) ([]*corev1.Service, error) {
 		all, err := client.Services.List(ctx, a.client, "", nil)
 		if err != nil {
 			return nil, fmt.Errorf("list the services: %w", err)
 		}
 		return all, nil
 	})
+	if err != nil && ctx.Err() == nil {
+		a.metrics.portFailures.Inc()
+	}
+	return err
 }
 
 // Hooks reserve before a Service is stored and give back after it is gone.

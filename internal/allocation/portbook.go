@@ -21,6 +21,7 @@ type portBook struct {
 	first, last int32
 	record      *record
 	log         *slog.Logger
+	metrics     *metrics
 	leaks       map[int32]int // ports that no Service has, and how many more rounds they stay taken; repair's own
 }
 
@@ -29,10 +30,12 @@ const roundsBeforeLeak = 3
 
 // take reserves a port.
 func (b *portBook) take(ctx context.Context, port int32) error {
-	if err := b.inRange(port); err != nil {
-		return err
+	err := b.inRange(port)
+	if err == nil {
+		err = b.record.update(ctx, func(bits *big.Int) error { return b.set(bits, port) })
 	}
-	return b.record.update(ctx, func(bits *big.Int) error { return b.set(bits, port) })
+	b.metrics.port(static, err)
+	return err
 }
 
 // taken tells whether somebody has a port; nobody has one outside the range.
@@ -50,6 +53,7 @@ func (b *portBook) takeAny(ctx context.Context) (port int32, err error) {
 		port, err = b.setAny(bits)
 		return err
 	})
+	b.metrics.port(dynamic, err)
 	return port, err
 }
 
@@ -147,6 +151,7 @@ func (b *portBook) repaired(stored *big.Int, services []*corev1.Service) (*big.I
 			next.SetBit(next, i, 1)
 			continue
 		}
+		b.metrics.portFaults.WithLabelValues("leak").Inc()
 		b.log.Info("a node port that no Service has is given back", "port", p)
 	}
 	return next, leaks

@@ -17,7 +17,7 @@ import (
 
 func newBook(t *testing.T, s *store.Store) *portBook {
 	t.Helper()
-	return &portBook{first: 30000, last: 30063, log: slog.New(slog.DiscardHandler), record: &record{store: s, spec: "30000-30063"}}
+	return &portBook{first: 30000, last: 30063, log: slog.New(slog.DiscardHandler), metrics: newMetrics(), record: &record{store: s, spec: "30000-30063"}}
 }
 
 func with(ports ...int32) func(context.Context) ([]*corev1.Service, error) {

@@ -74,8 +74,8 @@ type Security struct {
 
 // Kubelets reaches the kubelets' HTTPS servers as the API server: with its client certificate, checking theirs.
 type Kubelets interface {
-	// Endpoint returns the base URL of a node's kubelet ("https://10.0.0.7:10250") and a transport that reaches it.
-	Endpoint(ctx context.Context, node string) (base string, rt http.RoundTripper, err error)
+	// Endpoint returns the base URL of a node's kubelet ("https://10.0.0.7:10250") and a transport that reaches it; an insecure one believes any certificate.
+	Endpoint(ctx context.Context, node string, insecure bool) (base string, rt http.RoundTripper, err error)
 	// Dial opens a connection to a node's kubelet, TLS included, for requests that upgrade.
 	Dial(ctx context.Context, node string) (net.Conn, error)
 }

@@ -57,7 +57,8 @@ func (s *Server) serveConnect(w *response, r *http.Request, t target, info *requ
 		}
 		return apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
 	}
-	return s.forwardToKubelet(w, r, pod, location, t.sub == "log")
+	o, plain := options.(*corev1.PodLogOptions)
+	return s.forwardToKubelet(w, r, pod, location, plain, plain && o.InsecureSkipTLSVerifyBackend)
 }
 
 // admitConnect lets the plugins judge a connection.

@@ -63,7 +63,7 @@ func newFakeKubelet(t *testing.T) fakeKubelet {
 	return k
 }
 
-func (k fakeKubelet) Endpoint(_ context.Context, node string) (string, http.RoundTripper, error) {
+func (k fakeKubelet) Endpoint(_ context.Context, node string, _ bool) (string, http.RoundTripper, error) {
 	if node != "n1" {
 		return "", nil, errors.New("no such node")
 	}

@@ -214,6 +214,7 @@ func (s *Server) aggregated(c *catalog, core bool) *apidiscovery.APIGroupDiscove
 	if core {
 		return list
 	}
+	s.metrics.aggregations.Inc()
 	return addAggregated(list, s.remoteDiscovery())
 }
 

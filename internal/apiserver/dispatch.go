@@ -48,6 +48,7 @@ func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
 		return
 	}
 	if r.Context().Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+		w.terminated = true
 		err = apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
 	}
 	s.fail(w, r, err)

@@ -167,8 +167,10 @@ func impersonates(h http.Header) bool {
 func (s *Server) finish(w *response, r *http.Request, info *request.Info) {
 	if v := recover(); v != nil {
 		if v == http.ErrAbortHandler { //nolint:errorlint // net/http panics with this very value
+			s.metrics.requests.aborted(info, s.knows(info))
 			panic(v)
 		}
+		w.terminated = true
 		w.record.Panicked(v)
 		w.record = nil
 		s.cfg.Logger.Error("request handler panicked", "method", r.Method, "uri", r.RequestURI, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
@@ -188,6 +190,7 @@ type response struct {
 	bytes      int64
 	wrote      bool
 	hijacked   bool
+	terminated bool // given up to protect the server
 	auditID    string
 	attributes authorizer.AttributesRecord
 	call       *call

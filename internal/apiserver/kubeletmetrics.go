@@ -13,7 +13,7 @@ func (s *Server) kubeletMetrics(ctx context.Context, node string) (io.ReadCloser
 	if s.cfg.Kubelets == nil {
 		return nil, errors.New("this server has no way to reach the kubelets")
 	}
-	base, transport, err := s.cfg.Kubelets.Endpoint(ctx, node)
+	base, transport, err := s.cfg.Kubelets.Endpoint(ctx, node, false)
 	if err != nil {
 		return nil, fmt.Errorf("reach the kubelet of node %q: %w", node, err)
 	}

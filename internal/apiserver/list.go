@@ -43,17 +43,22 @@ func (s *Server) list(ctx context.Context, v *version, c choice, o *metav1.ListO
 		if e, ok := at.snapshot.Get(key); ok && c.matches(e.Record()) {
 			p.entries = append(p.entries, e)
 		}
+		s.metrics.reads.listed(v.gr(), "", len(p.entries), len(p.entries))
 		return p, nil
 	}
 	if index, value, ok := c.indexed(v); ok && at.limit == 0 && at.after == "" {
+		looked := 0
 		for e := range at.snapshot.ByIndex(index, value) {
+			looked++
 			if (c.namespace == "" || e.Record().Namespace == c.namespace) && c.matches(e.Record()) {
 				p.entries = append(p.entries, e)
 			}
 		}
+		s.metrics.reads.listed(v.gr(), index, looked, len(p.entries))
 		return p, nil
 	}
-	p.collect(at, c, prefix)
+	looked := p.collect(at, c, prefix)
+	s.metrics.reads.listed(v.gr(), "", looked, len(p.entries))
 	return p, nil
 }
 
@@ -65,8 +70,8 @@ type listState struct {
 	limit    int64
 }
 
-// collect walks the keys, up to the limit.
-func (p *page) collect(at listState, c choice, prefix string) {
+// collect walks the keys, up to the limit, and returns how many it has looked at.
+func (p *page) collect(at listState, c choice, prefix string) (looked int) {
 	all := c.everything()
 	if all && at.limit == 0 && at.after == "" {
 		p.entries = make([]*store.Entry, 0, at.snapshot.Count(prefix))
@@ -74,6 +79,7 @@ func (p *page) collect(at listState, c choice, prefix string) {
 	more := false
 	var rest int64
 	visit := func(e *store.Entry) bool {
+		looked++
 		if at.limit > 0 && int64(len(p.entries)) == at.limit {
 			more = true
 			rest++
@@ -90,12 +96,13 @@ func (p *page) collect(at listState, c choice, prefix string) {
 		at.snapshot.AscendLabelled(prefix, at.after, func(l map[string]string) bool { return c.labels.Matches(labels.Set(l)) }, visit)
 	}
 	if !more {
-		return
+		return looked
 	}
 	p.meta.Continue = encodeContinue(p.entries[len(p.entries)-1].Key(), prefix, at.revision)
 	if all {
 		p.meta.RemainingItemCount = &rest
 	}
+	return looked
 }
 
 // listState finds the state that resourceVersion, resourceVersionMatch, limit and continue ask for together.
@@ -146,7 +153,10 @@ func (s *Server) cached(v *version, at listState) listState {
 }
 
 func (s *Server) newest(ctx context.Context, v *version, at listState) (listState, error) {
-	if _, err := s.cfg.Store.Sync(ctx); err != nil {
+	began := time.Now()
+	_, err := s.cfg.Store.Sync(ctx)
+	s.metrics.reads.freshened(v.gr(), time.Since(began), err)
+	if err != nil {
 		return at, fmt.Errorf("reach the newest revision: %w", err)
 	}
 	return s.cached(v, at), nil

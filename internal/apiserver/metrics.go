@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
@@ -13,6 +12,8 @@ import (
 type metrics struct {
 	handler   http.Handler
 	requests  requestMetrics
+	reads     *readMetrics
+	logs      *logMetrics
 	admission *admissionMetrics
 
 	watchers   *prometheus.GaugeVec
@@ -31,10 +32,13 @@ type metrics struct {
 
 	stored     *prometheus.CounterVec
 	storeTimes *prometheus.HistogramVec
+	failures   *prometheus.CounterVec // of etcd
+
+	aggregations prometheus.Counter // of discovery
 }
 
-func newMetrics(reg *prometheus.Registry) *metrics {
-	m := &metrics{requests: newRequestMetrics(reg), admission: newAdmissionMetrics(reg)}
+func newMetrics(reg *prometheus.Registry, started time.Time) *metrics {
+	m := &metrics{requests: newRequestMetrics(reg), reads: newReadMetrics(reg), logs: newLogMetrics(reg), admission: newAdmissionMetrics(reg)}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		reg.MustRegister(c)
@@ -78,7 +82,10 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 	m.stored = counter("etcd_requests_total", "Etcd request counts for each operation and object type.", "group", "operation", "resource")
 	m.storeTimes = histogram("etcd_request_duration_seconds", "Etcd request latency in seconds for each operation and object type.",
 		[]float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}, "group", "operation", "resource")
-	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	m.failures = counter("etcd_request_errors_total", "Etcd failed request counts for each operation and object type.", "group", "operation", "resource")
+	m.aggregations = prometheus.NewCounter(prometheus.CounterOpts{Name: "aggregator_discovery_aggregation_count_total", Help: "Counter of number of times discovery was aggregated"})
+	reg.MustRegister(m.aggregations)
+	m.handler = newExposition(reg, started)
 	return m
 }
 

@@ -129,7 +129,7 @@ func (s *Server) nodeBackend(ctx context.Context, t target, port string) (*backe
 	if s.cfg.Kubelets == nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("this server has no way to reach the kubelets"))
 	}
-	base, transport, err := s.cfg.Kubelets.Endpoint(ctx, node.Name)
+	base, transport, err := s.cfg.Kubelets.Endpoint(ctx, node.Name, false)
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("reach the kubelet of node %q: %w", node.Name, err))
 	}

@@ -20,6 +20,8 @@ type requestMetrics struct {
 	sizes      *prometheus.HistogramVec
 	bodies     *prometheus.HistogramVec
 	validation *prometheus.HistogramVec
+	ended      *prometheus.CounterVec // terminations
+	aborts     *prometheus.CounterVec
 
 	series *sync.Map // requestSort → *requestSeries
 }
@@ -68,18 +70,27 @@ func newRequestMetrics(reg *prometheus.Registry) requestMetrics {
 			Buckets: long,
 		}, []string{"field_validation"}),
 	}
-	reg.MustRegister(m.total, m.duration, m.sli, m.sizes, m.bodies, m.validation)
+	m.ended = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "apiserver_request_terminations_total", Help: "Number of requests which apiserver terminated in self-defense.",
+	}, []string{"code", "component", "group", "resource", "scope", "subresource", "verb", "version"})
+	m.aborts = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "apiserver_request_aborts_total",
+		Help: "Number of requests which apiserver aborted possibly due to a timeout, for each group, version, verb, resource, subresource and scope",
+	}, []string{"group", "resource", "scope", "subresource", "verb", "version"})
+	reg.MustRegister(m.total, m.duration, m.sli, m.sizes, m.bodies, m.validation, m.ended, m.aborts)
 	return m
 }
 
 // request counts a served request. Only what the catalog knows becomes a label, so that clients can't make up series.
 func (m *metrics) request(info *request.Info, known bool, query string, w *response) {
-	sort := requestSort{verb: "other"}
+	sort := sortOf(info, known)
 	if known {
-		sort = requestSort{group: info.Group, version: info.Version, resource: info.Resource, sub: info.Subresource, verb: verbLabel(info), scope: scopeLabel(info)}
 		if strings.Contains(query, "dryRun=All") {
 			sort.dry = "All"
 		}
+	}
+	if w.terminated {
+		m.requests.ended.WithLabelValues(strconv.Itoa(w.code), "apiserver", sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version).Inc()
 	}
 	s := m.requests.of(sort)
 	s.code(&m.requests, sort, w.code).Inc()
@@ -95,6 +106,20 @@ func (m *metrics) request(info *request.Info, known bool, query string, w *respo
 	if known {
 		m.requests.body(info, query, w.call.received, took)
 	}
+}
+
+// sortOf is what a request is counted as, dry run aside.
+func sortOf(info *request.Info, known bool) requestSort {
+	if !known {
+		return requestSort{verb: "other"}
+	}
+	return requestSort{group: info.Group, version: info.Version, resource: info.Resource, sub: info.Subresource, verb: verbLabel(info), scope: scopeLabel(info)}
+}
+
+// aborted counts a request whose handler broke off.
+func (m *requestMetrics) aborted(info *request.Info, known bool) {
+	sort := sortOf(info, known)
+	m.aborts.WithLabelValues(sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version).Inc()
 }
 
 func (m *requestMetrics) of(sort requestSort) *requestSeries {

@@ -39,6 +39,7 @@ func (s *Server) seat(w *response, r *http.Request, info *request.Info, u user.I
 			return true
 		}
 	}
+	w.terminated = true
 	h.Set("Retry-After", strconv.FormatInt(w.ticket.RetryAfter(), 10))
 	http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
 	return false

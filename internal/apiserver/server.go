@@ -54,12 +54,13 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("apiserver: no store given")
 	}
-	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), started: time.Now(), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
+	s := &Server{cfg: cfg, started: time.Now(), kinds: map[string]*stored.Kind{}, watchers: map[int]func(){}}
+	s.metrics = newMetrics(cfg.Metrics, s.started)
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	s.turns.init()
 	s.usage = usage.New(s.kubeletMetrics)
 	s.fairness = fairness.New(fairness.Config{Seats: cfg.MaxInFlight + cfg.MaxMutatingInFlight, Objects: s.extent, Logger: cfg.Logger})
-	cfg.Metrics.MustRegister(s.fairness, extents{s}, buildInfo(cfg.Version))
+	cfg.Metrics.MustRegister(s.fairness, extents{s}, buildInfo(cfg.Version), versionInfo(cfg.Version))
 	s.Handle(s.fairness.Dumps())
 	s.health.slis = newSLIs(s.started)
 	s.health.addDefaults(s)

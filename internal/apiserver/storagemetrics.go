@@ -2,13 +2,17 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	apiversion "k8s.io/apimachinery/pkg/version"
 
 	"clipper.dev/clipper/internal/apiserver/request"
+	"clipper.dev/clipper/internal/store"
 )
 
 // storage counts a transaction that a request has made.
@@ -17,6 +21,9 @@ func (m *metrics) storage(ctx context.Context, v *version, operation string, beg
 	callOf(ctx).spent.add(inStorage, took)
 	m.storeTimes.WithLabelValues(v.gvr.Group, operation, v.gvr.Resource).Observe(took.Seconds())
 	m.stored.WithLabelValues(v.gvr.Group, operation, v.gvr.Resource).Inc()
+	if err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrNotFound) { // what etcd answers is no failure of it
+		m.failures.WithLabelValues(v.gvr.Group, operation, v.gvr.Resource).Inc()
+	}
 }
 
 var (
@@ -26,7 +33,7 @@ var (
 		"Estimated size of stored objects in database. Estimate is based on sum of last observed sizes of serialized objects. In case of a fetching error, the value will be -1.",
 		[]string{"group", "resource"}, nil)
 	objectsByNameDesc = prometheus.NewDesc("apiserver_storage_objects",
-		"[DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
+		"(Deprecated since 1.34.0) [DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
 		[]string{"resource"}, nil)
 	sizeDesc = prometheus.NewDesc("apiserver_storage_size_bytes", "Size of the storage database file physically allocated in bytes.", []string{"storage_cluster_id"}, nil)
 )
@@ -43,6 +50,9 @@ func (e extents) Describe(ch chan<- *prometheus.Desc) {
 	ch <- bytesDesc
 	ch <- objectsByNameDesc
 	ch <- sizeDesc
+	for _, d := range tableDescs {
+		ch <- d.desc
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -59,12 +69,58 @@ func (e extents) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(objectsDesc, prometheus.GaugeValue, float64(count), r.row.Group, r.row.Name)
 		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(count*mean), r.row.Group, r.row.Name)
 		ch <- prometheus.MustNewConstMetric(objectsByNameDesc, prometheus.GaugeValue, float64(count), r.gr().String())
+		activity := r.table.Activity()
+		for _, d := range tableDescs {
+			ch <- prometheus.MustNewConstMetric(d.desc, d.kind, float64(d.of(&activity)), r.row.Group, r.row.Name)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
 	defer cancel()
 	if status, err := e.s.cfg.Store.Status(ctx); err == nil {
 		ch <- prometheus.MustNewConstMetric(sizeDesc, prometheus.GaugeValue, float64(status.SizeBytes), "etcd-0")
 	}
+}
+
+// tableDescs are what is told of each kind's table, which is what upstream calls a watch cache.
+var tableDescs = []tableDesc{
+	tableCounter("apiserver_watch_cache_events_received_total", "Counter of events received in watch cache broken by resource type.", func(a *store.Activity) int64 { return a.Received }),
+	tableCounter("apiserver_storage_events_received_total", "Number of etcd events received split by kind.", func(a *store.Activity) int64 { return a.Received }),
+	tableCounter("apiserver_watch_cache_events_dispatched_total", "Counter of events dispatched in watch cache broken by resource type.", func(a *store.Activity) int64 { return a.Dispatched }),
+	tableCounter("apiserver_watch_cache_initializations_total", "Counter of watch cache initializations broken by resource type.", func(a *store.Activity) int64 { return a.Loads }),
+	tableCounter("apiserver_init_events_total", "Counter of init events processed in watch cache broken by resource type.", func(a *store.Activity) int64 { return a.Loaded }),
+	tableCounter("apiserver_storage_decode_errors_total", "Number of stored object decode errors split by object type", func(a *store.Activity) int64 { return a.Unreadable }),
+	tableGauge("apiserver_watch_cache_resource_version", "Current resource version of watch cache broken by resource type. This is truncated to the 15 least significant digits.",
+		func(a *store.Activity) int64 { return a.Revision % 1e15 }),
+	tableGauge("watch_cache_capacity", "Total capacity of watch cache broken by resource type.", func(a *store.Activity) int64 { return a.Capacity }),
+}
+
+type tableDesc struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(*store.Activity) int64
+}
+
+func tableCounter(name, help string, of func(*store.Activity) int64) tableDesc {
+	return tableDesc{prometheus.NewDesc(name, help, []string{"group", "resource"}, nil), prometheus.CounterValue, of}
+}
+
+func tableGauge(name, help string, of func(*store.Activity) int64) tableDesc {
+	return tableDesc{prometheus.NewDesc(name, help, []string{"group", "resource"}, nil), prometheus.GaugeValue, of}
+}
+
+// versionInfo says which versions this one is compatible with: it emulates none but its own.
+func versionInfo(v apiversion.Info) prometheus.Collector {
+	labels := prometheus.Labels{"component": "kube", "binary": strings.TrimPrefix(v.GitVersion, "v"), "emulation": v.Major + "." + v.Minor, "min_compat": v.Major + "." + v.Minor}
+	if minor, err := strconv.Atoi(v.Minor); err == nil {
+		labels["min_compat"] = v.Major + "." + strconv.Itoa(minor-1)
+	}
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "version_info",
+		Help:        "Provides the compatibility version info of the component. The component label is the name of the component, usually kube, but is relevant for aggregated-apiservers.",
+		ConstLabels: labels,
+	})
+	g.Set(1)
+	return g
 }
 
 // buildInfo says which version this is.

@@ -28,10 +28,11 @@ func upgrades(r *http.Request) bool {
 	return false
 }
 
-// forwardToKubelet passes a request on to a node's kubelet, with the location's path and query.
-func (s *Server) forwardToKubelet(w *response, r *http.Request, pod *corev1.Pod, location *url.URL, plain bool) error {
+// forwardToKubelet passes a request on to a node's kubelet, with the location's path and query. A plain one is for a log, and may be insecure:
+// its kubelet's certificate may be anybody's.
+func (s *Server) forwardToKubelet(w *response, r *http.Request, pod *corev1.Pod, location *url.URL, plain, insecure bool) error {
 	node := pod.Spec.NodeName
-	base, transport, err := s.cfg.Kubelets.Endpoint(r.Context(), node)
+	base, transport, err := s.cfg.Kubelets.Endpoint(r.Context(), node, insecure)
 	if err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("reach the kubelet of node %q: %w", node, err))
 	}
@@ -41,11 +42,13 @@ func (s *Server) forwardToKubelet(w *response, r *http.Request, pod *corev1.Pod,
 	}
 	to.Path, to.RawQuery = location.Path, location.RawQuery
 	if plain {
+		s.metrics.logs.asked(insecure)
 		return s.relay(w, r, pod.Name, to, transport)
 	}
 	if !upgrades(r) {
 		return apierrors.NewBadRequest("Upgrade request required")
 	}
+	s.metrics.logs.streams(r, w.attributes.Subresource)
 	dial := func(ctx context.Context) (net.Conn, error) { return s.cfg.Kubelets.Dial(ctx, node) }
 	return s.tunnel(w, r, to, dial)
 }
@@ -62,6 +65,7 @@ func (s *Server) relay(w *response, r *http.Request, name string, to *url.URL, t
 	}
 	answer, err := transport.RoundTrip(out)
 	if err != nil {
+		s.metrics.logs.failed(err)
 		return apierrors.NewInternalError(fmt.Errorf("%s %q: %w", http.MethodGet, to, err))
 	}
 	defer answer.Body.Close()

@@ -104,7 +104,7 @@ func New(ctx context.Context, c client.Client, cfg Config) (*Authenticator, erro
 		a.requests = append(a.requests, &proxy{cfg: *cfg.Proxy, audiences: cfg.Audiences})
 	}
 	if cfg.ClientCA != nil {
-		a.requests = append(a.requests, newCertificates(cfg.ClientCA, cfg.Now))
+		a.requests = append(a.requests, newCertificates(cfg.ClientCA, cfg.Now, cfg.Metrics))
 	}
 	a.requests = append(a.requests, authenticator.RequestFunc(a.bearer), authenticator.RequestFunc(a.webSocketBearer))
 	return a, nil

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,7 +19,8 @@ import (
 
 // Impersonate returns whom a request's Impersonate-* headers ask to act as, and removes those headers; nil without such headers. The modes of
 // impersonation are tried from the narrowest to that of old, which allows everything that its holder may do. Errors are API errors.
-func Impersonate(ctx context.Context, h http.Header, request authorizer.Attributes, az authorizer.Authorizer) (user.Info, error) {
+// metrics may be nil.
+func Impersonate(ctx context.Context, h http.Header, request authorizer.Attributes, az authorizer.Authorizer, metrics *ImpersonationMetrics) (user.Info, error) {
 	wanted, err := wantedUser(h)
 	if err != nil || wanted == nil {
 		return nil, err
@@ -26,13 +28,15 @@ func Impersonate(ctx context.Context, h http.Header, request authorizer.Attribut
 	if request.GetUser() == nil {
 		return nil, apierrors.NewInternalError(errors.New("no user found for request"))
 	}
+	began := time.Now()
 	var refusal error
 	for _, m := range modes {
 		if !m.applies(wanted, request.GetUser()) {
 			continue
 		}
-		as, err := m.check(ctx, az, wanted, request)
+		as, err := m.check(ctx, metrics.counting(az, m), wanted, request)
 		if err == nil {
+			metrics.tried(m.label(), true, time.Since(began))
 			clearImpersonation(h)
 			return as, nil
 		}
@@ -40,6 +44,7 @@ func Impersonate(ctx context.Context, h http.Header, request authorizer.Attribut
 			refusal = err
 		}
 	}
+	metrics.tried("", false, time.Since(began))
 	return nil, refusal
 }
 

@@ -76,7 +76,7 @@ func TestImpersonation(t *testing.T) {
 				c.by = &user.DefaultInfo{Name: "admin"}
 			}
 			h := request(nil, c.headers...).Header
-			got, err := Impersonate(t.Context(), h, authorizer.AttributesRecord{User: c.by, Verb: "list", Resource: "pods", Namespace: "ns", ResourceRequest: true}, allow(c.allowed...))
+			got, err := Impersonate(t.Context(), h, authorizer.AttributesRecord{User: c.by, Verb: "list", Resource: "pods", Namespace: "ns", ResourceRequest: true}, allow(c.allowed...), nil)
 			if c.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), c.refused) {
 					t.Errorf("got %v", err)

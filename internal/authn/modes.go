@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,9 @@ func nodeOf(name string) (string, bool) {
 	node, ok := strings.CutPrefix(name, "system:node:")
 	return node, ok && len(validation.IsDNS1123Subdomain(node)) == 0
 }
+
+// label is what metrics call the mode.
+func (m mode) label() string { return cmp.Or(m.name, "legacy") }
 
 func (m mode) constrained() bool { return m.name != "" }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/utils/lru"
@@ -27,6 +28,7 @@ type certificates struct {
 	pool     func() *x509.CertPool
 	now      func() time.Time
 	verified *lru.Cache // chainHash → verifiedChain
+	remains  prometheus.Observer
 }
 
 type verifiedChain struct {
@@ -36,8 +38,13 @@ type verifiedChain struct {
 	resp  *authenticator.Response // nil for a certificate without a name
 }
 
-func newCertificates(pool func() *x509.CertPool, now func() time.Time) *certificates {
-	return &certificates{pool: pool, now: now, verified: lru.New(4096)}
+func newCertificates(pool func() *x509.CertPool, now func() time.Time, reg prometheus.Registerer) *certificates {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "apiserver_client_certificate_expiration_seconds", Help: "Distribution of the remaining lifetime on the certificate used to authenticate a request.",
+		Buckets: []float64{0, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 345600, 604800, 2592000, 7776000, 15552000, 31104000},
+	})
+	reg.MustRegister(h)
+	return &certificates{pool: pool, now: now, verified: lru.New(4096), remains: h}
 }
 
 func (c *certificates) AuthenticateRequest(req *http.Request) (*authenticator.Response, bool, error) {
@@ -48,14 +55,15 @@ func (c *certificates) AuthenticateRequest(req *http.Request) (*authenticator.Re
 	if pool == nil {
 		return nil, false, nil
 	}
-	key := chainHash(chain)
+	key, now := chainHash(chain), c.now()
+	c.remains.Observe(chain[0].NotAfter.Sub(now).Seconds())
 	if v, ok := c.verified.Get(key); ok {
-		if v := v.(verifiedChain); v.pool == pool && slices.EqualFunc(v.chain, chain, (*x509.Certificate).Equal) && c.now().Before(v.until) {
+		if v := v.(verifiedChain); v.pool == pool && slices.EqualFunc(v.chain, chain, (*x509.Certificate).Equal) && now.Before(v.until) {
 			return v.resp, v.resp != nil, nil
 		}
 	}
 	v := verifiedChain{chain: chain, pool: pool}
-	until, err := verifyClient(chain, pool, c.now())
+	until, err := verifyClient(chain, pool, now)
 	if err != nil {
 		return nil, false, fmt.Errorf("verifying certificate %s failed: %w", certificateID(chain[0]), err)
 	}

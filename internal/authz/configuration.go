@@ -48,6 +48,7 @@ func ParseConfiguration(data []byte) (*apiserver.AuthorizationConfiguration, err
 type Builtin struct {
 	Node, RBAC authorizer.Authorizer
 	Metrics    *webhook.Metrics // nil measures nothing
+	Decisions  *Decisions       // nil counts nothing
 }
 
 // Build makes the authorizers of a configuration. Masters come first whatever it says.
@@ -61,19 +62,19 @@ func (b Builtin) Build(cfg *apiserver.AuthorizationConfiguration) (Union, error)
 	for _, a := range cfg.Authorizers {
 		switch a.Type {
 		case "AlwaysAllow":
-			out = append(out, always{authorizer.DecisionAllow})
+			out = append(out, b.Decisions.of(a, always{authorizer.DecisionAllow}))
 		case "AlwaysDeny":
-			out = append(out, always{authorizer.DecisionNoOpinion})
+			out = append(out, b.Decisions.of(a, always{authorizer.DecisionNoOpinion}))
 		case "Node":
-			out = append(out, b.Node)
+			out = append(out, b.Decisions.of(a, b.Node))
 		case "RBAC":
-			out = append(out, b.RBAC)
+			out = append(out, b.Decisions.of(a, b.RBAC))
 		case apiserver.TypeWebhook:
 			w, err := b.webhook(compiler, a)
 			if err != nil {
 				return nil, fmt.Errorf("authorizer %s: %w", a.Name, err)
 			}
-			out = append(out, w)
+			out = append(out, b.Decisions.of(a, w))
 		}
 	}
 	return out, nil
@@ -91,6 +92,9 @@ func (b Builtin) webhook(compiler authorizationcel.Compiler, a apiserver.Authori
 	}
 	if len(a.Webhook.MatchConditions) > 0 {
 		match.AuthorizerType, match.AuthorizerName = string(a.Type), a.Name
+		if b.Metrics != nil {
+			match.Metrics = b.Metrics
+		}
 		cfg.Match = match
 	}
 	if a.Webhook.FailurePolicy == apiserver.FailurePolicyDeny {

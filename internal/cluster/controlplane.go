@@ -187,7 +187,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	}
 	p.fair = fairness.Objects{Schemas: objects.FlowSchemas, Levels: objects.PriorityLevels}
 	p.remote, err = aggregator.New(ctx, aggregator.Config{
-		Client: self, Local: p.engine.LocalGroupVersions, Resolver: services, ClientTLS: p.keys.ClientTLS(pki.FrontProxyClient),
+		Client: self, Local: p.engine.LocalGroupVersions, Resolver: services, ClientTLS: p.keys.ClientTLS(pki.FrontProxyClient), Metrics: p.metrics,
 		Logger: p.log.With("component", "aggregator"),
 	})
 	if err != nil {
@@ -227,10 +227,11 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open admission: %w", err)
 	}
+	impersonations := authn.NewImpersonationMetrics(p.metrics)
 	p.engine.Install(apiserver.Security{
 		Authenticator: p.authn,
 		Impersonate: func(ctx context.Context, r *http.Request, a authorizer.Attributes) (user.Info, error) {
-			return authn.Impersonate(ctx, r.Header, a, p.authz)
+			return authn.Impersonate(ctx, r.Header, a, p.authz, impersonations)
 		},
 		Authorizer: p.authz,
 		Admission:  chain,
@@ -269,7 +270,7 @@ func (p *controlPlane) serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler: p.engine.Handler(), TLSConfig: p.keys.ServerTLS(),
 		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 1 << 20,
-		ErrorLog: slog.NewLogLogger(p.log.With("component", "apiserver").Handler(), slog.LevelDebug),
+		ErrorLog: handshakeErrors(p.metrics, slog.NewLogLogger(p.log.With("component", "apiserver").Handler(), slog.LevelDebug)),
 	}
 	new(h2.Server).Configure(server)
 	var g errgroup.Group

@@ -123,7 +123,7 @@ func (s *server) run(ctx context.Context) error {
 	}
 	self := p.engine.Client(engineUser)
 	alloc, err := allocation.New(ctx, self, allocation.Config{
-		Store: p.store, Transformer: p.atRest.For(schema.GroupResource{Resource: "servicenodeportallocations"}), Logger: o.Logger.With("component", "allocation"),
+		Store: p.store, Transformer: p.atRest.For(schema.GroupResource{Resource: "servicenodeportallocations"}), Metrics: s.metrics, Logger: o.Logger.With("component", "allocation"),
 	})
 	if err != nil {
 		return err

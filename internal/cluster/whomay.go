@@ -332,6 +332,7 @@ func (p *controlPlane) openAuthorization(builtin authz.Builtin) (err error) {
 	if builtin.Metrics, err = accesswebhook.NewMetrics(p.metrics); err != nil {
 		return err
 	}
+	builtin.Decisions = authz.NewDecisions(p.metrics)
 	cfg, content, err := o.authorizationConfig()
 	if err != nil {
 		return err

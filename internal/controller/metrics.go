@@ -12,13 +12,15 @@ type Metrics struct {
 	adds, retries *prometheus.CounterVec
 	wait, work    *prometheus.HistogramVec
 
+	leads prometheus.Gauge
+
 	mu     sync.Mutex
 	queues map[*queue]string
 }
 
 var (
 	depthDesc = prometheus.NewDesc("workqueue_depth",
-		"Current depth of workqueue by workqueue and priority", []string{"name", "priority"}, nil)
+		"Current depth of workqueue", []string{"name"}, nil)
 	unfinishedDesc = prometheus.NewDesc("workqueue_unfinished_work_seconds",
 		"How many seconds of work has done that is in progress and hasn't been observed by work_duration. Large values indicate stuck threads. "+
 			"One can deduce the number of stuck threads by observing the rate at which this increases.", []string{"name"}, nil)
@@ -38,7 +40,17 @@ func NewMetrics() *Metrics {
 			Help: "How long in seconds an item stays in workqueue before being requested.", Buckets: buckets}, []string{"name"}),
 		work: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "workqueue_work_duration_seconds",
 			Help: "How long in seconds processing an item from workqueue takes.", Buckets: buckets}, []string{"name"}),
+		leads: prometheus.NewGauge(prometheus.GaugeOpts{Name: "leader_election_master_status", ConstLabels: prometheus.Labels{"name": "kube-controller-manager"},
+			Help: "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master. 'name' is the string used to identify the lease. " +
+				"Please make sure to group by name."}),
 		queues: map[*queue]string{},
+	}
+}
+
+// leading notes whether the controllers run here that run once.
+func (m *Metrics) leading(is float64) {
+	if m != nil {
+		m.leads.Set(is)
 	}
 }
 
@@ -48,6 +60,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.retries.Describe(ch)
 	m.wait.Describe(ch)
 	m.work.Describe(ch)
+	m.leads.Describe(ch)
 	ch <- depthDesc
 	ch <- unfinishedDesc
 	ch <- longestDesc
@@ -59,11 +72,12 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.retries.Collect(ch)
 	m.wait.Collect(ch)
 	m.work.Collect(ch)
+	m.leads.Collect(ch)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for q, name := range m.queues {
 		depth, sum, longest := q.progress()
-		ch <- prometheus.MustNewConstMetric(depthDesc, prometheus.GaugeValue, float64(depth), name, "")
+		ch <- prometheus.MustNewConstMetric(depthDesc, prometheus.GaugeValue, float64(depth), name)
 		ch <- prometheus.MustNewConstMetric(unfinishedDesc, prometheus.GaugeValue, sum.Seconds(), name)
 		ch <- prometheus.MustNewConstMetric(longestDesc, prometheus.GaugeValue, longest.Seconds(), name)
 	}

@@ -84,6 +84,8 @@ func (o *Options) lead(ctx context.Context, constructors []Constructor) error {
 func (o *Options) term(ctx context.Context, term Term, constructors []Constructor) error {
 	ctx, cancel := context.WithCancelCause(store.WithFence(ctx, term.Fence()))
 	defer cancel(nil)
+	o.Metrics.leading(1)
+	defer o.Metrics.leading(0)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)

@@ -3,6 +3,7 @@ package reload
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,17 +20,20 @@ type Metrics struct {
 // NewMetrics makes and registers the metrics of one controller: "authentication_config_controller". server is this API server's identity.
 func NewMetrics(r prometheus.Registerer, controller, server string) (*Metrics, error) {
 	prefix := "apiserver_" + controller + "_"
+	what := strings.TrimSuffix(controller, "_config_controller") + " configuration"
+	total := "Total number of automatic reloads of " + what + " split by status and apiserver identity."
+	last := "Timestamp of the last automatic reload of " + what + " split by status and apiserver identity."
+	if strings.HasPrefix(what, "encryption") { // which upstream words otherwise
+		total = "Total number of reload successes and failures of " + what + " split by apiserver identity."
+		last = "Timestamp of the last successful or failed automatic reload of " + what + " split by apiserver identity."
+	}
+	labels := []string{"status", "apiserver_id_hash"}
 	m := &Metrics{
 		server: hash([]byte(server)),
-		total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: prefix + "automatic_reloads_total", Help: "Total number of automatic reloads of the configuration split by status and apiserver identity.",
-		}, []string{"status", "apiserver_id_hash"}),
-		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: prefix + "automatic_reload_last_timestamp_seconds",
-			Help: "Timestamp of the last automatic reload of the configuration split by status and apiserver identity.",
-		}, []string{"status", "apiserver_id_hash"}),
+		total:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + "automatic_reloads_total", Help: total}, labels),
+		last:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "automatic_reload_last_timestamp_seconds", Help: last}, labels),
 		info: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: prefix + "last_config_info", Help: "Information about the last applied configuration with hash as label, split by apiserver identity.",
+			Name: prefix + "last_config_info", Help: "Information about the last applied " + what + " with hash as label, split by apiserver identity.",
 		}, []string{"apiserver_id_hash", "hash"}),
 	}
 	for _, c := range []prometheus.Collector{m.total, m.last, m.info} {

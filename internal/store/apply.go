@@ -110,6 +110,8 @@ func (t *Table) applyEvents(ctx context.Context, revision int64, events []*mvccp
 	t.watchers.mu.Lock()
 	defer t.watchers.mu.Unlock()
 	changes, hidden := t.take(ctx, revision, events)
+	t.activity.received.Add(int64(len(events)))
+	t.activity.dispatched.Add(int64(len(changes)))
 	t.watchers.refuse(hidden)
 	t.watchers.dispatch(changes)
 }

@@ -127,11 +127,16 @@ func (t *Table) read(ctx context.Context, src *source, revision int64) (int64, *
 			st.set(o.entry)
 		}
 	}
+	newest := revision == 0
 	revision, err := t.pages(gctx, revision, func(kvs []*mvccpb.KeyValue) {
 		group.Go(func() error { decode(kvs); return nil })
 	})
 	if err := errors.Join(err, group.Wait()); err != nil {
 		return 0, nil, err
+	}
+	if newest {
+		t.activity.loads.Add(1)
+		t.activity.loaded.Add(int64(st.objects.Len()))
 	}
 	return revision, st, nil
 }

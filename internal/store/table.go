@@ -39,6 +39,8 @@ type Table struct {
 	former     formerState // the last one that was read from etcd
 	blind      int64       // before this revision, objects that could not be read are unknown to the log
 	closed     bool
+
+	activity activity
 }
 
 // published is a copy of the state with the revision of the last change in it.
@@ -80,6 +82,28 @@ func (t *Table) Snapshot() Snapshot {
 	return Snapshot{state: p.state, revision: max(applied, p.lastChange)}
 }
 
+// Activity is what has happened to a table since it was opened.
+type Activity struct {
+	Received   int64 // events from etcd
+	Dispatched int64 // changes that watchers could see
+	Loads      int64 // how often it was read from etcd
+	Loaded     int64 // objects that were read then
+	Unreadable int64 // values that could not be decrypted or decoded
+	Revision   int64 // of the newest state
+	Capacity   int64 // changes that the log keeps at most
+}
+
+type activity struct{ received, dispatched, loads, loaded, unreadable atomic.Int64 }
+
+// Activity tells what has happened to the table.
+func (t *Table) Activity() Activity {
+	a := &t.activity
+	return Activity{
+		Received: a.received.Load(), Dispatched: a.dispatched.Load(), Loads: a.loads.Load(), Loaded: a.loaded.Load(), Unreadable: a.unreadable.Load(),
+		Revision: t.Snapshot().Revision(), Capacity: int64(t.store.cfg.LogEvents),
+	}
+}
+
 // publish returns a copy of the state, the same one until the state changes. The caller holds the table's lock.
 func (t *Table) publish() *published {
 	if p := t.published.Load(); p != nil {
@@ -91,6 +115,7 @@ func (t *Table) publish() *published {
 }
 
 func (t *Table) unreadable(kv *mvccpb.KeyValue, sealed bool, err error) *UnreadableError {
+	t.activity.unreadable.Add(1)
 	return &UnreadableError{Key: string(kv.Key[len(t.base):]), Path: string(kv.Key), Revision: kv.ModRevision, Sealed: sealed, Err: err}
 }
 

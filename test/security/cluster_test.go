@@ -138,7 +138,7 @@ func (c *cluster) secure(ctx context.Context, engine *apiserver.Server, self cli
 	engine.Install(apiserver.Security{
 		Authenticator: an,
 		Impersonate: func(ctx context.Context, r *http.Request, a authorizer.Attributes) (user.Info, error) {
-			return authn.Impersonate(ctx, r.Header, a, az)
+			return authn.Impersonate(ctx, r.Header, a, az, nil)
 		},
 		Authorizer: az, Admission: chain, CheckToken: an.ReviewToken, IssueToken: an.IssueToken,
 		RulesFor: func(ctx context.Context, u api.UserInfo, namespace string) (any, error) {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	apidiscovery "k8s.io/api/apidiscovery/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -41,6 +42,7 @@ type Config struct {
 	Resolver *hook.Resolver
 	// ClientTLS carries the front proxy's client certificate.
 	ClientTLS *tls.Config
+	Metrics   prometheus.Registerer
 	Logger    *slog.Logger
 }
 
@@ -50,6 +52,7 @@ type Manager struct {
 	services client.TypedView[*registrationv1.APIService]
 	queue    workqueue.TypedRateLimitingInterface[string]
 	gone     chan struct{} // has a token when an APIService has been deleted
+	missing  *prometheus.CounterVec
 
 	mu      sync.Mutex
 	remotes map[schema.GroupVersion]*remote
@@ -75,6 +78,10 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 		cfg: cfg, services: view, remotes: map[schema.GroupVersion]*remote{}, gone: make(chan struct{}, 1),
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]()),
 	}
+	m.missing = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "aggregator_unavailable_apiservice_total", Help: "Counter of APIServices which are marked as unavailable broken down by APIService name and reason.",
+	}, []string{"name", "reason"})
+	cfg.Metrics.MustRegister(m.missing, availability{m})
 	for _, s := range view.List("", nil) {
 		m.know(s)
 	}
@@ -318,13 +325,16 @@ func (m *Manager) tell(ctx context.Context, s *registrationv1.APIService, c regi
 			c.LastTransitionTime = have.LastTransitionTime
 		}
 		next.Status.Conditions[i] = c
-		return m.write(ctx, next)
+		return m.write(ctx, next, c)
 	}
 	next.Status.Conditions = append(next.Status.Conditions, c)
-	return m.write(ctx, next)
+	return m.write(ctx, next, c)
 }
 
-func (m *Manager) write(ctx context.Context, s *registrationv1.APIService) error {
+func (m *Manager) write(ctx context.Context, s *registrationv1.APIService, c registrationv1.APIServiceCondition) error {
+	if c.Status != registrationv1.ConditionTrue {
+		m.missing.WithLabelValues(s.Name, c.Reason).Inc()
+	}
 	_, err := Services.UpdateStatus(ctx, m.cfg.Client, s)
 	if apierrors.IsNotFound(err) || errors.Is(err, context.Canceled) {
 		return nil

@@ -63,7 +63,16 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (c *Controller) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, out) }
+func (c *Controller) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		inflightDesc, inqueueDesc, rejectedDesc, dispatchedDesc, unaccommodated, waitingDesc, waitingSeatsDesc, executingDesc, seatsDesc, queueLengthDesc,
+		waitDurationDesc, executionDesc, watchersDesc, estimatedDesc, currentRDesc, dispatchRDesc, latestSDesc, nextSDesc, discountedSDesc, nominalDesc,
+		lowerDesc, upperDesc, currentDesc, peakDesc, meanDesc, deviationDesc, smoothedDesc, targetDesc, fractionDesc, demandDesc, utilizationDesc,
+		levelRequestsDesc, readWriteDesc,
+	} {
+		out <- d
+	}
+}
 
 // Collect implements prometheus.Collector: it makes series out of what the levels have counted.
 func (c *Controller) Collect(out chan<- prometheus.Metric) {

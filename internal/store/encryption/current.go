@@ -160,9 +160,9 @@ func (c *Current) replace(ctx context.Context, content []byte) error {
 // For returns what encrypts a resource, by whatever configuration is in force at the time; nil if it is stored as it is for good.
 func (c *Current) For(gr schema.GroupResource) store.Transformer {
 	if !c.opts.Reload {
-		return c.config.Load().For(gr)
+		return c.opts.Metrics.measure(c.config.Load().For(gr), gr.String())
 	}
-	return following{c, gr}
+	return c.opts.Metrics.measure(following{c, gr}, gr.String())
 }
 
 // following asks the configuration in force each time.

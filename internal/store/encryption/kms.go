@@ -149,6 +149,7 @@ func (p *plugin) keyOf(ctx context.Context, e *envelope) (store.Transformer, err
 		return nil, err
 	}
 	p.keys.Add(name, t, keysFor)
+	p.env.metrics.missedKey(p.name, len(p.keys.Keys()))
 	return t, nil
 }
 
@@ -257,7 +258,8 @@ func (p *plugin) follow(ctx context.Context, keyID string) error {
 	return nil
 }
 
-func (p *plugin) newKey(ctx context.Context) (*dataKey, error) {
+func (p *plugin) newKey(ctx context.Context) (_ *dataKey, err error) {
+	defer func(began time.Time) { p.env.metrics.madeKey(began, err) }(time.Now())
 	source := make([]byte, seedBytes)
 	if _, err := rand.Read(source); err != nil {
 		return nil, fmt.Errorf("make a seed: %w", err)

@@ -3,6 +3,7 @@ package encryption
 import (
 	"crypto/sha256"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,13 @@ type Metrics struct {
 	lastUsed, lastReported *prometheus.GaugeVec
 	invalid                *prometheus.CounterVec
 	latency                *prometheus.HistogramVec
+
+	operations          *prometheus.CounterVec
+	times               *prometheus.HistogramVec
+	keyTimes            prometheus.Histogram
+	keyFailures, misses prometheus.Counter
+	keysCached          *prometheus.GaugeVec
+	series              sync.Map // transformation → *transformationSeries
 }
 
 // NewMetrics makes and registers the metrics; server is this API server's identity.
@@ -41,12 +49,45 @@ func NewMetrics(r prometheus.Registerer, server string) (*Metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 19),
 		}, []string{"provider_name", "method_name", "grpc_status_code"}),
 	}
-	for _, c := range []prometheus.Collector{m.used, m.lastUsed, m.lastReported, m.invalid, m.latency} {
+	m.addTransformations()
+	for _, c := range []prometheus.Collector{
+		m.used, m.lastUsed, m.lastReported, m.invalid, m.latency, m.operations, m.times, m.keyTimes, m.keyFailures, m.misses, m.keysCached,
+	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics of encryption: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// addTransformations makes the metrics of all providers.
+func (m *Metrics) addTransformations() {
+	const prefix = "apiserver_storage_"
+	m.operations = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: prefix + "transformation_operations_total",
+		Help: "Total number of transformations. Successful transformation will have a status 'OK' and a varied status string when the transformation fails. " +
+			"The status, resource, and transformation_type fields can be used for alerting purposes. For example, you can monitor for encryption/decryption failures " +
+			"using the transformation_type (e.g., from_storage for decryption and to_storage for encryption). Additionally, these fields can be used to ensure that " +
+			"the correct transformers are applied to each resource.",
+	}, []string{"resource", "status", "transformation_type", "transformer_prefix"})
+	m.times = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: prefix + "transformation_duration_seconds", Help: "Latencies in seconds of value transformation operations.", Buckets: prometheus.ExponentialBuckets(5e-6, 2, 25),
+	}, []string{"transformation_type", "transformer_prefix"})
+	m.keyTimes = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: prefix + "data_key_generation_duration_seconds", Help: "Latencies in seconds of data encryption key(DEK) generation operations.",
+		Buckets: prometheus.ExponentialBuckets(5e-6, 2, 14),
+	})
+	m.keyFailures = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: prefix + "data_key_generation_failures_total", Help: "Total number of failed data encryption key(DEK) generation operations.",
+	})
+	m.misses = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: prefix + "envelope_transformation_cache_misses_total", Help: "Total number of cache misses while accessing key decryption key(KEK).",
+	})
+	m.keysCached = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "apiserver_envelope_encryption_dek_source_cache_size",
+		Help: "Number of records in data encryption key (DEK) source cache. On a restart, this value is an approximation of the number of decrypt RPC calls " +
+			"the server will make to the KMS plugin.",
+	}, []string{"provider_name"})
 }
 
 func (m *Metrics) usedKey(direction, provider, keyID string) {
