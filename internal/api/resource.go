@@ -172,7 +172,12 @@ type Version struct {
 	// Coerce brings an object of this version, as decoded from a request or made by a patch, into the form that its schema demands
 	// (pruned and defaulted), in place. unknown are the paths of fields that it removed, if look is true.
 	Coerce func(obj Object, look bool) (unknown []string, err error)
+	// Default sets the defaults of an object of this version that an apply patch has made, in place; nil for kinds whose row has Default.
+	Default func(Object)
 }
+
+// Ratcheted is the type of what an update's validation finds wrong and lets pass, because it was so before. The Detail is told as a warning.
+const Ratcheted field.ErrorType = "Ratcheted"
 
 // Status describes a status subresource.
 type Status struct {

@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,7 +29,7 @@ type call struct {
 	received int   // bytes of its body
 
 	mu          sync.Mutex
-	warnings    []string
+	warnings    warnings
 	annotations map[string]string
 }
 
@@ -53,9 +52,7 @@ func (c *call) warn(texts ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, text := range texts {
-		if text != "" && !slices.Contains(c.warnings, text) {
-			c.warnings = append(c.warnings, text)
-		}
+		c.warnings.add(text)
 	}
 }
 
@@ -93,8 +90,8 @@ func (c *call) takeAnnotations() map[string]string {
 func (c *call) takeWarnings() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := c.warnings
-	c.warnings = nil
+	out := c.warnings.shown
+	c.warnings = warnings{}
 	return out
 }
 

@@ -48,7 +48,11 @@ func (s *Server) create(ctx context.Context, t target, obj api.Object, o *metav1
 // createNamed draws names as long as the generated ones are taken.
 func (s *Server) createNamed(ctx context.Context, t target, obj api.Object, o *metav1.CreateOptions) (*document, error) {
 	if obj.GetName() != "" || obj.GetGenerateName() == "" {
-		return s.createOnce(ctx, t, obj, o)
+		doc, err := s.createOnce(ctx, t, obj, o)
+		if apierrors.IsAlreadyExists(err) && obj.GetGenerateName() != "" { // upstream takes a name that was given for one that was drawn
+			err = apierrors.NewGenerateNameConflict(t.v.gr(), obj.GetName(), 1)
+		}
+		return doc, err
 	}
 	for attempt := 1; ; attempt++ {
 		candidate := obj.DeepCopyObject().(api.Object)
@@ -127,7 +131,7 @@ func (s *Server) prepareCreate(ctx context.Context, t target, obj api.Object) er
 		errs = validateSegment(row, obj)
 	}
 	if len(errs) > 0 {
-		return invalid(t.v.gk(), obj.GetName(), errs)
+		return invalid(t.v.kindShown(obj), obj.GetName(), errs)
 	}
 	if row.Warnings != nil {
 		callOf(ctx).warn(row.Warnings(obj, nil)...)

@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	jsonserializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -93,9 +94,15 @@ func (s *Server) decode(c *call, body []byte, format negotiate.Format, want sche
 			c.warn(decodingWarnings(e)...)
 		}
 	}
-	if gvk.Kind != want.Kind {
+	_, isText := obj.(*unstructured.Unstructured)
+	if gvk.Kind != want.Kind && !isText { // a custom resource's kind is judged by its validation
 		err := fmt.Errorf("converting (%s) to (%s): unknown conversion", goName(obj), internalName(want))
 		return nil, undecodable(err, want.Kind, gvk, body)
+	}
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		if _, _, err := unstructured.NestedString(u.Object, "apiVersion"); err != nil {
+			return nil, undecodable(err, want.Kind, gvk, body)
+		}
 	}
 	if gvk.GroupVersion() != want.GroupVersion() {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gvk.GroupVersion(), want.GroupVersion()))
@@ -173,7 +180,7 @@ func (s *Server) decodeObject(c *call, v *version, body []byte, format negotiate
 	if err != nil {
 		return nil, err
 	}
-	hub, err := v.acceptChecked(c, obj.(api.Object), directive, v.unknownInBody)
+	hub, err := v.acceptChecked(c, obj.(api.Object), directive, v.unfit)
 	if err != nil {
 		return nil, err
 	}

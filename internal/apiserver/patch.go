@@ -17,7 +17,7 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/yaml"
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/apiserver/negotiate"
@@ -125,26 +125,30 @@ func (s *Server) patched(c *call, v *version, p patchRequest, live api.Object) (
 		return nil, err
 	}
 	out := v.api.New()
-	if err := applyPatch(c, p, typed(original, v.gvk), out); err != nil {
+	shown, err := applyPatch(c, p, typed(original, v.gvk), out)
+	if err != nil {
 		return nil, err
 	}
-	return v.acceptChecked(c, out, p.options.FieldValidation, func(err error) error { return patch.Invalid(string(p.data), err) })
+	if u, ok := out.(*unstructured.Unstructured); ok && u.GetAPIVersion() == "" {
+		return nil, apierrors.NewInternalError(runtime.NewMissingVersionErr("object has no apiVersion field"))
+	}
+	return v.acceptChecked(c, out, p.options.FieldValidation, func(err error) error { return patch.Invalid(shown, err) })
 }
 
-// applyPatch applies a patch and does with its unknown fields what its options say.
-func applyPatch(c *call, p patchRequest, original, out runtime.Object) error {
+// applyPatch applies a patch and does with its unknown fields what its options say. shown is what errors about the result show.
+func applyPatch(c *call, p patchRequest, original, out runtime.Object) (shown string, err error) {
 	directive := strictness(p.options.FieldValidation)
 	strict, shown, err := patch.Apply(p.kind, original, p.data, out, directive != metav1.FieldValidationIgnore)
 	if err != nil || len(strict) == 0 {
-		return err
+		return shown, err
 	}
 	if directive == metav1.FieldValidationStrict {
-		return patch.Invalid(shown, runtime.NewStrictDecodingError(strict))
+		return "", patch.Invalid(shown, runtime.NewStrictDecodingError(strict))
 	}
 	for _, e := range strict {
 		c.warn(decodingWarnings(e)...)
 	}
-	return nil
+	return shown, nil
 }
 
 // applied merges an apply patch by field ownership.
@@ -161,8 +165,7 @@ func (s *Server) applied(c *call, t target, p patchRequest, live api.Object) (ap
 		return nil, apierrors.NewConflict(t.v.gr(), t.name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", obj.GetUID()))
 	}
 	if t.v.text() {
-		obj, err = t.v.recoerce(c, obj, p)
-		if err != nil {
+		if obj, err = t.v.fill(obj); err != nil {
 			return nil, err
 		}
 		return obj, checkPatched(t, obj)
@@ -211,7 +214,7 @@ func (s *Server) scalePatched(ctx context.Context, t target, p patchRequest) (*d
 	c := callOf(ctx)
 	compute := func(live *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
 		out := &autoscalingv1.Scale{}
-		if err := applyPatch(c, p, typed(live, scaleKind), out); err != nil {
+		if _, err := applyPatch(c, p, typed(live, scaleKind), out); err != nil {
 			return nil, err
 		}
 		if err := placeInNamespace(t.v, t.namespace, out); err != nil {

@@ -48,7 +48,7 @@ func typedText(u *unstructured.Unstructured, gvk schema.GroupVersionKind) *unstr
 }
 
 // acceptChecked is accept for an object that came from outside: fields that its version's schema doesn't know are
-// refused, warned of or ignored as the directive says. refuse words the refusal.
+// refused, warned of or ignored as the directive says. refuse words the refusal, of these and of what is no object of the kind.
 func (v *version) acceptChecked(c *call, obj api.Object, directive string, refuse func(error) error) (api.Object, error) {
 	if v.api.Coerce == nil {
 		return v.accept(obj)
@@ -56,7 +56,7 @@ func (v *version) acceptChecked(c *call, obj api.Object, directive string, refus
 	directive = strictness(directive)
 	unknown, err := v.api.Coerce(obj, directive != metav1.FieldValidationIgnore)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+		return nil, refuse(err)
 	}
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
@@ -74,19 +74,30 @@ func (v *version) acceptChecked(c *call, obj api.Object, directive string, refus
 	return v.accept(obj)
 }
 
-// unknownInBody words the refusal of a body with unknown fields.
-func (v *version) unknownInBody(err error) error {
+// kindShown is the kind by which errors call an object: a custom resource may say that it is another's.
+func (v *version) kindShown(o api.Object) schema.GroupKind {
+	if u, ok := o.(*unstructured.Unstructured); ok && u.GetKind() != "" {
+		return u.GroupVersionKind().GroupKind()
+	}
+	return v.gk()
+}
+
+// unfit words the refusal of a body.
+func (v *version) unfit(err error) error {
 	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", v.gvk.Kind, v.gvk.Version, v.gvk.Kind, err))
 }
 
-// recoerce brings the result of an apply patch, a hub object, into the form that the schema of the patch's version demands.
-func (v *version) recoerce(c *call, hub api.Object, p patchRequest) (api.Object, error) {
+// fill sets the defaults of the result of an apply patch, a hub object, in the patch's version. Nothing is pruned: it is judged as it is.
+func (v *version) fill(hub api.Object) (api.Object, error) {
 	o, err := v.fromHub(hub)
 	if err != nil {
 		return nil, err
 	}
 	o = typed(o.DeepCopyObject(), v.gvk).(api.Object)
-	return v.acceptChecked(c, o, p.options.FieldValidation, func(err error) error { return apierrors.NewBadRequest(err.Error()) })
+	if v.api.Default != nil {
+		v.api.Default(o)
+	}
+	return v.toHub(o)
 }
 
 var textTypes = []string{negotiate.JSON.ContentType(), negotiate.YAML.ContentType()}

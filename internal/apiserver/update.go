@@ -236,7 +236,7 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 	if err := placeInNamespace(t.v, t.namespace, obj); err != nil {
 		return err
 	}
-	rules := t.rules()
+	rules, shown := t.rules(), t.v.kindShown(obj)
 	obj.SetGeneration(live.GetGeneration())
 	if rules.prepare != nil {
 		rules.prepare(obj, live)
@@ -260,10 +260,16 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 	}
 	errs := validateChangedMeta(t.v.row, obj, live, looks)
 	if rules.validate != nil {
-		errs = append(errs, rules.validate(obj, live)...)
+		for _, err := range rules.validate(obj, live) {
+			if err.Type == api.Ratcheted {
+				callOf(ctx).warn(err.Detail)
+				continue
+			}
+			errs = append(errs, err)
+		}
 	}
 	if len(errs) > 0 {
-		return invalid(t.v.gk(), obj.GetName(), errs)
+		return invalid(shown, obj.GetName(), errs)
 	}
 	if rules.warnings != nil {
 		callOf(ctx).warn(rules.warnings(obj, live)...)

@@ -175,16 +175,21 @@ func validateMatchLabelKeys(match, mismatch []string, selector *metav1.LabelSele
 }
 
 func validateSpread(constraints []corev1.TopologySpreadConstraint, path *field.Path, opts *podOptions) (e check.Errors) {
+	type identity struct {
+		key  string
+		when corev1.UnsatisfiableConstraintAction
+	}
+	last := map[identity]int{}
+	for i, c := range constraints {
+		last[identity{c.TopologyKey, c.WhenUnsatisfiable}] = i
+	}
 	for i := range constraints {
 		c, at := &constraints[i], path.Index(i)
 		e.Positive(at.Child("maxSkew"), int64(c.MaxSkew))
 		e.NonEmptyf(at.Child("topologyKey"), c.TopologyKey, "can not be empty")
 		check.OneOf(&e, at.Child("whenUnsatisfiable"), c.WhenUnsatisfiable, corev1.DoNotSchedule, corev1.ScheduleAnyway)
-		for _, later := range constraints[i+1:] {
-			if c.TopologyKey == later.TopologyKey && c.WhenUnsatisfiable == later.WhenUnsatisfiable {
-				e.Duplicate(at.Child("{topologyKey, whenUnsatisfiable}"), "{"+c.TopologyKey+", "+string(c.WhenUnsatisfiable)+"}")
-				break
-			}
+		if last[identity{c.TopologyKey, c.WhenUnsatisfiable}] > i {
+			e.Duplicate(at.Child("{topologyKey, whenUnsatisfiable}"), "{"+c.TopologyKey+", "+string(c.WhenUnsatisfiable)+"}")
 		}
 		if c.MinDomains != nil {
 			e.Positive(at.Child("minDomains"), int64(*c.MinDomains))

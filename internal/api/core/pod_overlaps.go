@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,18 +46,54 @@ func (w *warner) overlaps(volumes []corev1.Volume) {
 }
 
 func (w *warner) overlapping(volume, kind string, files []placedFile) {
+	root := &folder{}
 	for i := range files {
 		files[i].path = strings.TrimRight(files[i].path, "/")
-		for _, before := range files[:i] {
-			if files[i].path == "" || before.path == "" {
-				continue
+		if files[i].path == "" {
+			continue
+		}
+		for _, before := range root.place(files[i].path, i) {
+			if w.full() {
+				return
 			}
-			a, b := files[i].path+"/", before.path+"/"
-			if strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
-				w.texts = append(w.texts, fmt.Sprintf("volume %q (%s): overlapping paths: %s with %s", volume, kind, files[i], before))
-			}
+			w.texts = append(w.texts, fmt.Sprintf("volume %q (%s): overlapping paths: %s with %s", volume, kind, files[i], files[before]))
 		}
 	}
+}
+
+// A folder is a place in the tree of a volume's files. Files are numbers.
+type folder struct {
+	inside map[string]*folder
+	here   []int // the files that are this place
+	below  []int // these, and those further down
+}
+
+// place adds a file and returns, in order, those before it that are above, below or at the same place; not many more than are shown.
+func (f *folder) place(path string, file int) (overlapping []int) {
+	for part := range strings.SplitSeq(path, "/") {
+		next := f.inside[part]
+		if next == nil {
+			if f.inside == nil {
+				f.inside = map[string]*folder{}
+			}
+			next = &folder{}
+			f.inside[part] = next
+		}
+		if len(overlapping) < maxPairs {
+			overlapping = append(overlapping, f.here...)
+		}
+		f = next
+		if len(f.below) < maxPairs {
+			f.below = append(f.below, file)
+		}
+	}
+	before, _ := slices.BinarySearch(f.below, file)
+	overlapping = append(overlapping, f.below[:before]...)
+	if len(f.here) < maxPairs {
+		f.here = append(f.here, file)
+	}
+	slices.Sort(overlapping)
+	return overlapping
 }
 
 func keyFiles(items []corev1.KeyToPath, source string) (files []placedFile) {

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,11 @@ import (
 
 // A warner collects texts for Warning headers.
 type warner struct{ texts []string }
+
+// maxPairs is how many warnings of two things that clash are given: an answer shows fewer, and there may be as many as there are pairs.
+const maxPairs = 4 << 10
+
+func (w *warner) full() bool { return len(w.texts) >= maxPairs }
 
 func (w *warner) at(path *field.Path, format string, args ...any) {
 	w.texts = append(w.texts, path.String()+": "+fmt.Sprintf(format, args...))
@@ -299,7 +305,7 @@ type placedPort struct {
 }
 
 func (w *warner) ports(spec *corev1.PodSpec, at *field.Path) {
-	same := map[string][]placedPort{}
+	same := map[string]*clashes{}
 	var named []placedPort
 	for place, c := range allContainers(spec) {
 		for i, p := range c.Ports {
@@ -311,10 +317,15 @@ func (w *warner) ports(spec *corev1.PodSpec, at *field.Path) {
 				w.at(here.path, "hostIP set without hostPort: %+v", p)
 			}
 			key := fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol)
-			for _, other := range same[key] {
-				w.portPair(here, other)
+			if same[key] == nil {
+				same[key] = &clashes{at: map[hostPort][]int{}}
 			}
-			same[key] = append(same[key], here)
+			if !w.full() {
+				for _, other := range same[key].of(p) {
+					w.portPair(here, same[key].ports[other])
+				}
+			}
+			same[key].add(here)
 		}
 	}
 	first := map[string]*field.Path{}
@@ -326,6 +337,50 @@ func (w *warner) ports(spec *corev1.PodSpec, at *field.Path) {
 		}
 	}
 }
+
+// clashes are the ports of one number and protocol, and which of them ask for a port of the host.
+type clashes struct {
+	ports []placedPort
+	at    map[hostPort][]int // those of a port of the host, by address, and under no address once more if they have one
+}
+
+type hostPort struct {
+	number int32
+	ip     string
+	every  bool // of all addresses
+}
+
+func (c *clashes) add(p placedPort) {
+	i := len(c.ports)
+	c.ports = append(c.ports, p)
+	for _, key := range []hostPort{{number: p.HostPort, ip: p.HostIP}, {number: p.HostPort, every: true}} {
+		c.at[key] = append(c.at[key], i)
+	}
+}
+
+// of lists, in order, the ports that may clash with p: what asks for no port of the host does with all, what asks for one of any address
+// with all of that port.
+func (c *clashes) of(p corev1.ContainerPort) []int {
+	if p.HostPort == 0 {
+		all := make([]int, min(len(c.ports), maxPairs))
+		for i := range all {
+			all[i] = i
+		}
+		return all
+	}
+	out := slices.Clone(first(c.at[hostPort{number: 0, every: true}]))
+	if p.HostIP == "" {
+		out = append(out, first(c.at[hostPort{number: p.HostPort, every: true}])...)
+	} else {
+		out = append(out, first(c.at[hostPort{number: p.HostPort, ip: p.HostIP}])...)
+		out = append(out, first(c.at[hostPort{number: p.HostPort}])...)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// first cuts a list of what is warned of to what is shown at most.
+func first(list []int) []int { return list[:min(len(list), maxPairs)] }
 
 func (w *warner) portPair(p, other placedPort) {
 	anyHere, anyThere := p.HostIP == "", other.HostIP == ""

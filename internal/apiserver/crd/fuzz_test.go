@@ -55,8 +55,8 @@ func FuzzSchemas(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		errs := s.validate(u)
-		s.validateUpdate(u, u.DeepCopy())
+		errs := s.validate(u, false, nil)
+		s.validateUpdate(u, u.DeepCopy(), nil)
 		if unknown, err := s.coerce(u, true); err != nil || len(unknown) > 0 {
 			t.Errorf("the second time %v are unknown, %v", unknown, err)
 		}

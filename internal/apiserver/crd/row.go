@@ -71,6 +71,7 @@ func (s *served) addVersion(v *apiextensionsv1.CustomResourceDefinitionVersion) 
 		Coerce: func(o api.Object, look bool) ([]string, error) {
 			return schema.coerce(o.(*unstructured.Unstructured), look)
 		},
+		Default:    func(o api.Object) { schema.fill(o.(*unstructured.Unstructured)) },
 		StoredOnly: !v.Served,
 	}
 	if c := s.definition.Spec.Conversion; c != nil && c.Strategy == apiextensionsv1.WebhookConverter {
@@ -198,12 +199,12 @@ func (v *versioned) row() *api.Resource {
 	return &own
 }
 
-func (v *versioned) validate(u, _ *unstructured.Unstructured) field.ErrorList {
-	return v.schema.validate(u)
+func (v *versioned) validate(u, _ *unstructured.Unstructured, faults field.ErrorList) field.ErrorList {
+	return v.schema.validate(u, v.served.row.Namespaced, faults)
 }
 
-// checked calls a check with objects of the version, whose type must be right.
-func (v *versioned) checked(o, old api.Object, check func(u, old *unstructured.Unstructured) field.ErrorList) field.ErrorList {
+// checked calls a check with objects of the version, and with what is wrong with the new one's type.
+func (v *versioned) checked(o, old api.Object, check func(u, old *unstructured.Unstructured, faults field.ErrorList) field.ErrorList) field.ErrorList {
 	u, err := v.of(o)
 	if err != nil {
 		return broken(err)
@@ -214,10 +215,26 @@ func (v *versioned) checked(o, old api.Object, check func(u, old *unstructured.U
 			return broken(err)
 		}
 	}
+	var faults field.ErrorList
 	if kind := u.GetKind(); kind != v.served.row.Kind {
-		return field.ErrorList{field.Invalid(field.NewPath("kind"), kind, fmt.Sprintf("must be %v", v.served.row.Kind))}
+		faults = append(faults, field.Invalid(field.NewPath("kind"), kind, fmt.Sprintf("must be %v", v.served.row.Kind)))
 	}
-	return check(u, before)
+	if given := v.strange(o, old); given != "" {
+		faults = append(faults, field.Invalid(field.NewPath("apiVersion"), given, fmt.Sprintf("must be %v", v.gv)))
+	}
+	return check(u, before, faults)
+}
+
+// strange returns the apiVersion of an object if it's none of the definition's, and an update has brought it: what lies in storage may be of a
+// version that is gone.
+func (v *versioned) strange(o, old api.Object) string {
+	given := o.(*unstructured.Unstructured).GetAPIVersion()
+	gv, err := kschema.ParseGroupVersion(given)
+	known := err == nil && gv.Group == v.gv.Group && v.served.schemas[gv.Version] != nil
+	if known || old != nil && old.(*unstructured.Unstructured).GetAPIVersion() == given {
+		return ""
+	}
+	return given
 }
 
 func (v *versioned) hasStatus() bool {

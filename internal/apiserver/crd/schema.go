@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,10 +18,14 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/common"
+	"k8s.io/apiserver/pkg/warning"
+
+	"clipper.dev/clipper/internal/api"
 )
 
 // A schema is what a version's objects must be like. Its parts are made when they are first needed.
@@ -123,47 +128,66 @@ func (s *schema) settle(u *unstructured.Unstructured) error {
 	return nil
 }
 
+// fill sets defaults and does nothing else.
+func (s *schema) fill(u *unstructured.Unstructured) {
+	if p, err := s.parts(); err == nil {
+		defaulting.Default(u.Object, p.structural)
+	}
+}
+
 // broken is the error of a schema that can't be used.
 func broken(err error) field.ErrorList {
 	return field.ErrorList{field.InternalError(nil, err)}
 }
 
-func (s *schema) validate(u *unstructured.Unstructured) field.ErrorList {
+// What is of another kind, as faults tell, isn't held against the schema, but its embedded objects and lists are looked at.
+
+func (s *schema) validate(u *unstructured.Unstructured, namespaced bool, faults field.ErrorList) field.ErrorList {
 	p, err := s.parts()
 	if err != nil {
 		return broken(err)
 	}
-	errs := schemavalidation.ValidateCustomResource(nil, u.Object, p.validator)
-	errs = append(errs, s.checkScale(u, true)...)
+	errs := faults
+	if len(faults) == 0 {
+		errs = append(schemavalidation.ValidateCustomResource(nil, u.Object, p.validator), s.checkScale(u, true)...)
+	}
 	errs = append(errs, objectmeta.Validate(nil, u.Object, p.structural, false)...)
 	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, p.structural, u.Object)...)
+	if p.rules() != nil && len(faults) == 0 && unsound(apivalidation.ValidateObjectMetaAccessor(u, namespaced, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))) {
+		return append(errs, unchecked)
+	}
 	return p.withRules(errs, u, nil)
 }
 
-func (s *schema) validateUpdate(u, old *unstructured.Unstructured) field.ErrorList {
+func (s *schema) validateUpdate(u, old *unstructured.Unstructured, faults field.ErrorList) field.ErrorList {
 	p, err := s.parts()
 	if err != nil {
 		return broken(err)
 	}
 	pair := common.NewCorrelatedObject(u.Object, old.Object, &model.Structural{Structural: p.structural})
-	errs := schemavalidation.ValidateCustomResourceUpdate(nil, u.Object, old.Object, p.validator, schemavalidation.WithRatcheting(pair))
-	errs = append(errs, s.checkScale(u, true)...)
+	errs := faults
+	if len(faults) == 0 {
+		errs = schemavalidation.ValidateCustomResourceUpdate(nil, u.Object, old.Object, p.validator, schemavalidation.WithRatcheting(pair))
+		errs = append(errs, s.checkScale(u, true)...)
+	}
 	errs = append(errs, objectmeta.Validate(nil, u.Object, p.structural, false)...)
 	errs = append(errs, p.listErrors(u, old)...)
 	return p.withRules(errs, u, old, cel.WithRatcheting(pair))
 }
 
-func (s *schema) validateStatus(u, old *unstructured.Unstructured) field.ErrorList {
+func (s *schema) validateStatus(u, old *unstructured.Unstructured, faults field.ErrorList) field.ErrorList {
 	p, err := s.parts()
 	if err != nil {
 		return broken(err)
 	}
 	pair := common.NewCorrelatedObject(u.Object, old.Object, &model.Structural{Structural: p.structural})
-	var errs field.ErrorList
-	if status, ok := u.Object["status"]; ok {
+	errs := faults
+	if status, ok := u.Object["status"]; ok && len(faults) == 0 {
 		errs = schemavalidation.ValidateCustomResourceUpdate(field.NewPath("status"), status, old.Object["status"], p.status, schemavalidation.WithRatcheting(pair.Key("status")))
 	}
-	errs = append(errs, s.checkScale(u, false)...)
+	if len(faults) == 0 {
+		errs = append(errs, s.checkScale(u, false)...)
+	}
 	errs = append(errs, p.listErrors(u, old)...)
 	return p.withRules(errs, u, old, cel.WithRatcheting(pair))
 }
@@ -176,24 +200,43 @@ func (p *parts) listErrors(u, old *unstructured.Unstructured) field.ErrorList {
 	return listtype.ValidateListSetsAndMaps(nil, p.structural, u.Object)
 }
 
+var unchecked = field.Invalid(nil, nil, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation")
+
+// unsound tells whether an object has faults because of which its rules can't be asked.
+func unsound(errs field.ErrorList) bool {
+	return slices.ContainsFunc(errs, func(err *field.Error) bool {
+		switch err.Type {
+		case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:
+			return true
+		}
+		return false
+	})
+}
+
 // withRules adds what the schema's rules say, where the object is sound enough for them to be asked.
 func (p *parts) withRules(errs field.ErrorList, u, old *unstructured.Unstructured, opts ...cel.Option) field.ErrorList {
 	rules := p.rules()
 	if rules == nil {
 		return errs
 	}
-	for _, err := range errs {
-		switch err.Type {
-		case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:
-			return append(errs, field.Invalid(nil, nil, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"))
-		}
+	if unsound(errs) {
+		return append(errs, unchecked)
 	}
 	var before any
 	if old != nil {
 		before = old.Object
 	}
-	found, _ := rules.Validate(context.Background(), nil, p.structural, u.Object, before, celconfig.RuntimeCELCostBudget, opts...)
-	return append(errs, found...)
+	var passed ratcheted
+	found, _ := rules.Validate(warning.WithWarningRecorder(context.Background(), &passed), nil, p.structural, u.Object, before, celconfig.RuntimeCELCostBudget, opts...)
+	return slices.Concat(errs, field.ErrorList(passed), found)
+}
+
+// ratcheted records what the rules let pass because it was so before.
+type ratcheted field.ErrorList
+
+// AddWarning implements warning.Recorder.
+func (r *ratcheted) AddWarning(_, text string) {
+	*r = append(*r, &field.Error{Type: api.Ratcheted, Detail: text})
 }
 
 // checkScale checks the values that the scale subresource shows.

@@ -261,7 +261,7 @@ func Types(gvk schema.GroupVersionKind, raw []byte) (definitions map[string]*spe
 		return nil, "", err
 	}
 	if structural != nil {
-		structural = structural.Unfold().StripValueValidations().StripNullable()
+		structural = structural.Unfold()
 	}
 	own, err := customDefinition(all, gvk, structural, false)
 	if err != nil {

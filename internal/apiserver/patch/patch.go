@@ -76,12 +76,12 @@ func applyText(kind types.PatchType, original runtime.Object, patch []byte, out 
 
 // checkKind refuses what a patch has made another kind's. What has no version any more isn't known.
 func checkKind(after []byte, original, out runtime.Object) (known bool, err error) {
-	if _, text := out.(*unstructured.Unstructured); text {
-		return true, nil
-	}
 	got, err := serializer.DefaultMetaFactory.Interpret(after)
 	if err != nil {
 		return false, err
+	}
+	if _, text := out.(*unstructured.Unstructured); text {
+		return true, nil
 	}
 	want := original.GetObjectKind().GroupVersionKind()
 	if got.Kind == "" {
