@@ -19,23 +19,28 @@ import (
 	"clipper.dev/clipper/internal/cluster"
 )
 
-// smallDisk is a cluster whose database has a small disk of its own.
+// smallDisk is a cluster of which a folder has a small disk of its own.
 type smallDisk struct {
 	cluster.Layout
+	disk   string // where it is mounted
 	client *kubernetes.Clientset
 	pod    *corev1.Pod // writes lines, and answers at its address
 }
 
-func newSmallDisk(t *testing.T) *smallDisk {
+func newSmallDisk(t *testing.T, folder func(cluster.Layout) string, size string) *smallDisk {
 	t.Helper()
 	d := &smallDisk{Layout: layout(t, diskName)}
+	d.disk = folder(d.Layout)
 	if err := purgeDisk(); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.MkdirAll(d.EtcdDir(), 0o700), os.WriteFile(d.DataDir+"/CLIPPER", []byte(diskName+"\n"), 0o644)); err != nil {
+	if err := os.MkdirAll(d.disk, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("disk", d.EtcdDir(), "tmpfs", 0, "size=200m"); err != nil {
+	if err := unix.Mount("disk", d.disk, "tmpfs", 0, "size="+size); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.DataDir+"/CLIPPER", []byte(diskName+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -43,10 +48,10 @@ func newSmallDisk(t *testing.T) *smallDisk {
 			t.Errorf("clipper down --purge: %v\n%s", err, out)
 		}
 		// The disk is not Clipper's to unmount: it is empty, and there.
-		if left, err := os.ReadDir(d.EtcdDir()); err != nil || len(left) > 0 {
+		if left, err := os.ReadDir(d.disk); err != nil || len(left) > 0 {
 			t.Errorf("the disk holds %v, %v", left, err)
 		}
-		if err := errors.Join(unix.Unmount(d.EtcdDir(), 0), os.RemoveAll(d.DataDir), remains(d.Layout)); err != nil {
+		if err := errors.Join(unix.Unmount(d.disk, 0), os.RemoveAll(d.DataDir), remains(d.Layout)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -69,8 +74,10 @@ func purgeDisk() error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Unmount(l.EtcdDir(), unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("unmounting the disk of a run that was cut off: %w", err)
+	for _, dir := range []string{l.EtcdDir(), l.DataDir} {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unmounting the disk of a run that was cut off: %w", err)
+		}
 	}
 	return purge(diskName)
 }
@@ -141,11 +148,11 @@ func (d *smallDisk) wentOn(t *testing.T) {
 	}
 }
 
-// fill writes a file until the disk has no byte left, and returns its name.
+// fill lets a file grow until the disk has no byte left, and returns its name.
 func (d *smallDisk) fill(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(d.EtcdDir(), "filler")
-	f, err := os.Create(path)
+	path := filepath.Join(d.disk, "filler")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,37 +168,48 @@ func (d *smallDisk) fill(t *testing.T) string {
 
 func TestFullDisk(t *testing.T) {
 	builtInOnly(t)
-	d := newSmallDisk(t)
-	filler := d.fill(t)
-	refused := func() error {
-		err := d.write(t, 1000)
-		if err == nil {
-			return errors.New("a write was accepted")
-		}
-		if text := err.Error(); !strings.Contains(text, "MiB free on the disk of "+d.EtcdDir()) || strings.Contains(text, "\n") {
-			return fmt.Errorf("the refusal says %q", text)
-		}
-		return nil
+	for name, c := range map[string]struct {
+		folder func(cluster.Layout) string
+		size   string
+	}{
+		"of_the_database": {cluster.Layout.EtcdDir, "200m"},
+		"of_everything":   {func(l cluster.Layout) string { return l.DataDir }, "600m"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newSmallDisk(t, c.folder, c.size)
+			filler := d.fill(t)
+			eventually(t, 10*time.Second, func() error { return d.refused(t) })
+			d.wentOn(t)
+			killDaemon(t, d.PIDFile())
+			d.up(t)
+			d.fill(t) // what the start has freed
+			eventually(t, 10*time.Second, func() error { return d.refused(t) })
+			d.wentOn(t)
+			if err := os.Remove(filler); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, 10*time.Second, func() error { return d.write(t, 1000) })
+			d.wentOn(t)
+		})
 	}
-	eventually(t, 10*time.Second, refused)
-	d.wentOn(t)
-	t.Run("is_no_obstacle_to_a_restart", func(t *testing.T) {
-		killDaemon(t, d.PIDFile())
-		d.up(t)
-		eventually(t, 10*time.Second, refused)
-		d.wentOn(t)
-	})
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
+}
+
+// refused asserts that a write is refused, with one line that says what to do.
+func (d *smallDisk) refused(t *testing.T) error {
+	err := d.write(t, 1000)
+	if err == nil {
+		return errors.New("a write was accepted")
 	}
-	eventually(t, 10*time.Second, func() error { return d.write(t, 1000) })
-	d.wentOn(t)
+	if text := err.Error(); !strings.Contains(text, "MiB free on the disk of "+d.EtcdDir()) || strings.Contains(text, "\n") {
+		return fmt.Errorf("the refusal says %q", text)
+	}
+	return nil
 }
 
 // TestStoppedDatabase has the database's log fail under load, which ends etcd: the server comes back by itself.
 func TestStoppedDatabase(t *testing.T) {
 	builtInOnly(t)
-	d := newSmallDisk(t)
+	d := newSmallDisk(t, cluster.Layout.EtcdDir, "200m")
 	pid := daemonPID(t, d.PIDFile())
 	logs := filepath.Join(d.EtcdDir(), "etcd", "member", "wal")
 	setImmutable(t, logs, true) // the log's next segment cannot be made

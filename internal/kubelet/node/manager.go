@@ -294,26 +294,33 @@ func (m *Manager) register(ctx context.Context) error {
 	}
 }
 
+// registerOnce looks before it creates: where nothing can be written, as on a full disk, a node that is known goes on.
 func (m *Manager) registerOnce(ctx context.Context) (*corev1.Node, error) {
+	existing, err := client.Nodes.Get(ctx, m.cfg.Client, "", m.cfg.Name)
+	if err == nil {
+		return m.adopt(ctx, existing)
+	}
+	if !apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("read node %s: %w", m.cfg.Name, err)
+	}
 	wanted := m.initial()
 	health := m.cfg.Health(ctx)
 	m.setStatus(&wanted.Status, health, nil, time.Now())
 	node, err := client.Nodes.Create(ctx, m.cfg.Client, wanted)
-	if err == nil {
-		m.mu.Lock()
-		m.ok = len(health.Problems) == 0
-		m.mu.Unlock()
-		m.reported = time.Now()
-		m.tell(&corev1.NodeStatus{}, &wanted.Status)
-		return node, nil
-	}
-	if !apierrors.IsAlreadyExists(err) {
+	if err != nil {
 		return nil, fmt.Errorf("register node %s: %w", m.cfg.Name, err)
 	}
-	existing, err := client.Nodes.Get(ctx, m.cfg.Client, "", m.cfg.Name)
-	if err != nil {
-		return nil, fmt.Errorf("read node %s: %w", m.cfg.Name, err)
-	}
+	m.mu.Lock()
+	m.ok = len(health.Problems) == 0
+	m.mu.Unlock()
+	m.reported = time.Now()
+	m.tell(&corev1.NodeStatus{}, &wanted.Status)
+	return node, nil
+}
+
+// adopt makes a Node that is there say what it is to say from its registration on.
+func (m *Manager) adopt(ctx context.Context, existing *corev1.Node) (*corev1.Node, error) {
+	wanted := m.initial()
 	m.tellReboot(existing)
 	next := existing.DeepCopy()
 	if m.cfg.Fresh {
