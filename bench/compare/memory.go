@@ -48,7 +48,7 @@ func settledMemory(ctx context.Context, pids func() ([]int, error)) (memory, err
 	i, err := kilobytes("/proc/meminfo")
 	return memory{
 		used:   i["MemTotal"] - i["MemFree"] - i["Buffers"] - i["Cached"] + i["Shmem"] - i["SReclaimable"],
-		kernel: i["SUnreclaim"] + i["KernelStack"] + i["PageTables"] + i["Percpu"] + i["VmallocUsed"] + i["Shmem"],
+		kernel: i["SUnreclaim"] + i["PageTables"] + i["Percpu"] + i["VmallocUsed"] + i["Shmem"], // threads' stacks are in VmallocUsed
 		side:   side,
 	}, err
 }
@@ -110,9 +110,9 @@ func (s *side) overhead() ([]int, error) {
 	return slices.DeleteFunc(all, func(pid int) bool { return slices.Contains(own, pid) }), err
 }
 
-// privateMemory adds up what processes have for themselves: anonymous memory, and in the kernel page tables and stacks.
+// privateMemory adds up what processes have for themselves: anonymous memory, and in the kernel page tables and each thread's stack and task.
 func privateMemory(pids []int) (private, kernel int64, err error) {
-	const stack = 16 << 10 // of a thread
+	const thread = 16<<10 + 4<<10
 	for _, pid := range pids {
 		rollup, rollupErr := kilobytes(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		status, statusErr := kilobytes(fmt.Sprintf("/proc/%d/status", pid))
@@ -121,7 +121,7 @@ func privateMemory(pids []int) (private, kernel int64, err error) {
 			return 0, 0, err
 		}
 		private += rollup["Pss_Anon"]
-		kernel += status["VmPTE"] + stack*int64(len(threads))
+		kernel += status["VmPTE"] + thread*int64(len(threads))
 	}
 	return private, kernel, nil
 }
