@@ -34,6 +34,7 @@ type Server struct {
 	// starting bounds how many containers are set up at the same moment; more only wait for each other.
 	starting chan struct{}
 	warm     *warmer
+	rest     rest
 	callers  callers
 	// births is held by whoever starts a process, and by who looks for what failed starts left, alone.
 	births sync.RWMutex
@@ -57,6 +58,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		warm:       newWarmer(),
+		rest:       newRest(),
 		starting:   make(chan struct{}, max(2, 2*runtime.NumCPU())),
 		containers: map[string]*container{},
 		sandboxes:  map[string]*sandbox{},
@@ -145,6 +147,7 @@ func (s *Server) stop() {
 }
 
 func (s *Server) finish() error {
+	s.rest.end()
 	s.calls.Wait()
 	s.mu.Lock()
 	next := s.handOver
@@ -243,10 +246,12 @@ func (s *Server) answer(request wire.Request) (any, error) {
 	case wire.OpPrepare:
 		return handle(request.Body, nothing(s.prepare))
 	case wire.OpStart:
+		defer s.rest.disturb()
 		return handle(request.Body, s.start)
 	case wire.OpSignal:
 		return handle(request.Body, nothing(s.signal))
 	case wire.OpRemove:
+		defer s.rest.disturb()
 		return handle(request.Body, nothing(s.remove))
 	case wire.OpResize:
 		return handle(request.Body, nothing(s.resize))
