@@ -9,13 +9,15 @@ import (
 )
 
 const (
-	memoryLook = 5 * time.Second
+	memoryLook = 2 * time.Second
 	// quietBytes is how much is allocated at most between two looks when a load is over.
-	quietBytes = 8 << 20
+	quietBytes = 3 << 20
 	// worthBytes is how much must be there to be given back, beside a quarter of what is in use.
-	worthBytes = 24 << 20
+	worthBytes = 8 << 20
+	// manyPages is how many bytes of files are mapped when it is worth finding out which of them are in use.
+	manyPages = 24 << 20
 	// memoryRest is how long nothing is given back after something was.
-	memoryRest = time.Minute
+	memoryRest = 30 * time.Second
 )
 
 // memoryUse is what the runtime holds.
@@ -63,6 +65,7 @@ func returnMemory(ctx context.Context, pack func(), log *slog.Logger) {
 	former := readMemory()
 	var last, forgot time.Time
 	var kept uint64
+	loaded := true // a start is a load
 	for {
 		select {
 		case <-ctx.Done():
@@ -70,13 +73,14 @@ func returnMemory(ctx context.Context, pack func(), log *slog.Logger) {
 		case now := <-look.C:
 			use := readMemory()
 			quiet := use.quiet(former)
-			if quiet && (last.IsZero() || now.Sub(last) > memoryRest && use.returnable(kept)) {
+			loaded = loaded || !quiet
+			if quiet && loaded && now.Sub(last) > memoryRest && use.returnable(kept) {
 				pack()
 				debug.FreeOSMemory()
-				last, use = now, readMemory()
+				last, use, loaded = now, readMemory(), false
 				kept = use.held()
 			}
-			if quiet && now.Sub(forgot) > memoryRest && mappedFiles() > worthBytes {
+			if quiet && now.Sub(forgot) > memoryRest && mappedFiles() > manyPages {
 				forgot = now
 				if err := forgetProgram(); err != nil {
 					log.Warn("pages of the program that it seldom needs stay in memory", "error", err)
