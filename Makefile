@@ -60,11 +60,11 @@ critest:
 	CLIPPER_CRITEST=$(abspath $(OUT))/critest/critest CLIPPER_BUSYBOX=$(abspath $(OUT))/critest/bin/busybox \
 		go test ./internal/runtime -run 'TestCritest$$' -count 1 -v -timeout 30m
 
-# The tests that look at control groups, in an emulated machine whose kernel has cgroup v2 alone. It needs qemu-system-x86_64 and Debian's archive.
+# The tests that look at control groups, CRIU's and iSCSI's, in an emulated machine whose kernel has cgroup v2 alone. It needs qemu-system-x86_64 and Debian's archive.
 CGROUP2 = $(OUT)/cgroup2
 cgroup2: build
 	mkdir -p $(CGROUP2)/programs
-	CGO_ENABLED=0 go test -c -ldflags "-s -w" -o $(CGROUP2)/tests/ ./internal/kubelet/cgroups ./internal/runtime ./test/e2e
+	CGO_ENABLED=0 go test -c -ldflags "-s -w" -o $(CGROUP2)/tests/ ./internal/kubelet/cgroups ./internal/kubelet/volumes/iscsi ./internal/runtime ./test/e2e
 	CGO_ENABLED=0 go build -ldflags "-s -w" -o $(CGROUP2)/programs/ ./internal/runtime/testdata/probe ./internal/runtime/testdata/standin
 	cp $(KEEPER) $(CGROUP2)/programs/keeper
 	cp bin/clipper bin/demo $(CGROUP2)/programs/
