@@ -80,11 +80,7 @@ func (s *Server) signal(request *wire.Signal) error {
 
 // signalAll reaches every process of the container's cgroup.
 func (c *container) signalAll(signal syscall.Signal) error {
-	box, err := c.runtime()
-	if err != nil {
-		return err
-	}
-	pids, err := box.Processes()
+	pids, err := c.processes()
 	if err != nil {
 		return err
 	}
@@ -94,19 +90,28 @@ func (c *container) signalAll(signal syscall.Signal) error {
 	return nil
 }
 
+// processes lists those in the container's cgroup; none once that is gone.
+func (c *container) processes() ([]int, error) {
+	box, err := c.runtime()
+	if err != nil {
+		return nil, err
+	}
+	pids, err := box.Processes()
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return pids, err
+}
+
 // endPatience bounds how long killed processes may take to end; one that waits for a broken disk may never.
 const endPatience = 10 * time.Second
 
 // endAll kills every process that is left in the container's cgroup, also those that fork meanwhile, and
 // waits until they have ended.
 func (c *container) endAll() error {
-	box, err := c.runtime()
-	if err != nil {
-		return err
-	}
 	deadline := time.Now().Add(endPatience)
 	for {
-		pids, err := box.Processes()
+		pids, err := c.processes()
 		if err != nil || len(pids) == 0 {
 			return err
 		}
