@@ -16,13 +16,16 @@ type change struct {
 	frames frames
 }
 
-// key is the object's key.
-func (c *change) key() string {
+// either is the object after the change or, if it is gone, before.
+func (c *change) either() *Entry {
 	if c.now != nil {
-		return c.now.key
+		return c.now
 	}
-	return c.former.key
+	return c.former
 }
+
+// key is the object's key.
+func (c *change) key() string { return c.either().key }
 
 // size is the memory that the log keeps alive for a change: what the tree does not hold anyway.
 func (c *change) size() int64 { return c.former.size() + changeOverheadBytes }

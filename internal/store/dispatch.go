@@ -101,10 +101,7 @@ func (ws *watchers) concerned(c *change, fn func(*Watch)) {
 	for w := range ws.all {
 		fn(w)
 	}
-	either := c.now
-	if either == nil {
-		either = c.former
-	}
+	either := c.either()
 	for w := range ws.byName[either.record.Name] {
 		fn(w)
 	}

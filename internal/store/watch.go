@@ -107,11 +107,11 @@ func (t *Table) register(w *Watch, after int64) error {
 		if after < t.recent.start {
 			return errBeforeLog
 		}
-		for _, c := range t.recent.after(after) {
+		t.recent.afterOf(w.options.Name, after, func(c *change) {
 			if ev, ok := w.see(c); ok {
 				w.queue = append(w.queue, ev)
 			}
-		}
+		})
 		w.limit += len(w.queue)
 	}
 	// The applier may have changed the table without having dispatched yet only while it holds watchers.mu; so what is in
