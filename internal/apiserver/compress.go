@@ -87,7 +87,7 @@ func (p *page) packed(v *version, f negotiate.Format, cache *packed.Cache) (pack
 		raw, err := json.Marshal(o)
 		return append(append(dst, ','), raw...), err
 	}}
-	return cache.Gzip(form, append(head, raw...), rest, []byte("]}\n"))
+	return cache.Gzip(form, func(int) []byte { return append(head, raw...) }, rest, []byte("]}\n"))
 }
 
 func (p *page) packedMessages(v *version, form string, cache *packed.Cache) (packed.Body, error) {
@@ -95,7 +95,7 @@ func (p *page) packedMessages(v *version, form string, cache *packed.Cache) (pac
 	if err != nil {
 		return packed.Body{}, err
 	}
-	head := p.protobufHead(v, messages)
+	head := func(size int) []byte { return p.protobufHead(v, size) }
 	items := packedItems{p.entries, func(dst []byte, e *store.Entry) ([]byte, error) {
 		return wire.AppendListItem(dst, messages(e)), nil
 	}}

@@ -58,10 +58,9 @@ func (s *Server) sendMessages(w http.ResponseWriter, r *http.Request, v *version
 	if err != nil {
 		return err
 	}
-	head := p.protobufHead(v, messages)
-	tail := wire.AppendEnvelopeTail(nil)
-	size := len(head) + p.messagesSize(messages) + len(tail)
-	s.beginBody(w, r, negotiate.Protobuf.ContentType(), size)
+	size := p.messagesSize(messages)
+	head, tail := p.protobufHead(v, size), wire.AppendEnvelopeTail(nil)
+	s.beginBody(w, r, negotiate.Protobuf.ContentType(), len(head)+size+len(tail))
 	if r.Method == http.MethodHead {
 		return nil
 	}
@@ -125,9 +124,9 @@ func (p *page) objects() ([]api.Object, error) {
 	return out, nil
 }
 
-// protobufHead is a list as protobuf up to its first item.
-func (p *page) protobufHead(v *version, messages func(*store.Entry) []byte) []byte {
-	size := wire.ListMetaSize(&p.meta) + p.messagesSize(messages)
+// protobufHead is a list as protobuf up to its first item; size is that of the items.
+func (p *page) protobufHead(v *version, size int) []byte {
+	size += wire.ListMetaSize(&p.meta)
 	return wire.AppendListMeta(wire.AppendEnvelopeHead(nil, v.gvk.GroupVersion().String(), v.listKind, size), &p.meta)
 }
 

@@ -48,11 +48,10 @@ type block struct {
 
 var seed = maphash.MakeSeed()
 
-// Gzip returns head, the items and tail as one gzip stream. form names how items are encoded.
-func (c *Cache) Gzip(form string, head []byte, items Items, tail []byte) (Body, error) {
-	var s stream
-	s.begin()
-	s.store(head)
+// Gzip returns a head, the items and tail as one gzip stream. form names how items are encoded; head is told how many bytes they are.
+func (c *Cache) Gzip(form string, head func(size int) []byte, items Items, tail []byte) (Body, error) {
+	var blocks []*block
+	size := 0
 	start := maphash.String(seed, form)
 	for from := 0; from < items.Len(); {
 		to, hash := run(start, items, from)
@@ -60,8 +59,15 @@ func (c *Cache) Gzip(form string, head []byte, items Items, tail []byte) (Body, 
 		if err != nil {
 			return Body{}, err
 		}
-		s.add(b)
+		blocks = append(blocks, b)
+		size += b.length
 		from = to
+	}
+	var s stream
+	s.begin()
+	s.store(head(size))
+	for _, b := range blocks {
+		s.add(b)
 	}
 	s.store(tail)
 	return s.finish(), nil
@@ -157,9 +163,28 @@ var deflaters = sync.Pool{New: func() any {
 	return w
 }}
 
+// scratch is what a run is laid out and compressed in.
+type scratch struct {
+	plain    []byte
+	deflated bytes.Buffer
+}
+
+// maxScratch is what is kept for the next run.
+const maxScratch = 1 << 20
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func (s *scratch) release() {
+	if cap(s.plain)+s.deflated.Cap() <= maxScratch {
+		scratches.Put(s)
+	}
+}
+
 func compress(form string, hash uint64, items Items, from, to int) (*block, error) {
 	b := &block{hash: hash, form: form, keys: make([]string, 0, to-from), versions: make([]int64, 0, to-from)}
-	var plain []byte
+	work := scratches.Get().(*scratch)
+	defer work.release()
+	plain, out := work.plain[:0], &work.deflated
 	var err error
 	for i := from; i < to; i++ {
 		key, version := items.ID(i)
@@ -168,10 +193,11 @@ func compress(form string, hash uint64, items Items, from, to int) (*block, erro
 			return nil, err
 		}
 	}
-	var out bytes.Buffer
+	work.plain = plain
+	out.Reset()
 	z := deflaters.Get().(*flate.Writer)
 	defer deflaters.Put(z)
-	z.Reset(&out)
+	z.Reset(out)
 	if _, err := z.Write(plain); err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func TestOnlyWhatChangedIsEncodedAgain(t *testing.T) {
 	} {
 		change()
 		encoded = 0
-		out, err := c.Gzip("f", []byte("head"), list, []byte("tail"))
+		out, err := c.Gzip("f", func(int) []byte { return []byte("head") }, list, []byte("tail"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ func TestFormsDoNotMix(t *testing.T) {
 	encoded := 0
 	list := items{all: []item{{"a", 1}}, encoded: &encoded}
 	for _, form := range []string{"x", "y"} {
-		if _, err := c.Gzip(form, nil, list, nil); err != nil {
+		if _, err := c.Gzip(form, func(int) []byte { return nil }, list, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,7 +101,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 	for i := range 40 {
 		big := make([]byte, 1<<20)
 		noise.Read(big)
-		if _, err := c.Gzip("f", nil, blob{int64(i), big}, nil); err != nil {
+		if _, err := c.Gzip("f", func(int) []byte { return nil }, blob{int64(i), big}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
