@@ -228,6 +228,10 @@ func fieldOf(f *fieldShape, x side) side {
 }
 
 func (c *comparison) dictionary(s *shape, l, r side) {
+	if before, after, ok := textsOf(s, l, r); ok {
+		c.texts(before, after)
+		return
+	}
 	if l.state == present {
 		for _, key := range sortedKeys(l.v) {
 			other := side{}
@@ -247,6 +251,53 @@ func (c *comparison) dictionary(s *shape, l, r side) {
 			continue
 		}
 		c.item(s, key.String(), side{}, sideOf(r.v.MapIndex(key)))
+	}
+}
+
+// textsOf returns both sides if they are dictionaries of texts, as most are: those need no reflection.
+func textsOf(s *shape, l, r side) (before, after map[string]string, ok bool) {
+	if s.elem.kind != leaf {
+		return nil, nil, false
+	}
+	if l.state == present {
+		if before, ok = l.v.Interface().(map[string]string); !ok {
+			return nil, nil, false
+		}
+	}
+	if r.state == present {
+		if after, ok = r.v.Interface().(map[string]string); !ok {
+			return nil, nil, false
+		}
+	}
+	return before, after, true
+}
+
+func (c *comparison) texts(before, after map[string]string) {
+	var added, modified, removed []string
+	for key, text := range before {
+		if other, there := after[key]; !there {
+			removed = append(removed, key)
+		} else if other != text {
+			modified = append(modified, key)
+		}
+	}
+	for key := range after {
+		if _, there := before[key]; !there {
+			added = append(added, key)
+		}
+	}
+	c.differAt(added, c.added)
+	c.differAt(modified, c.modified)
+	c.differAt(removed, c.removed)
+}
+
+// differAt records items of the dictionary at the current path, in order: a set grows at its end for nothing, but anywhere else for its size.
+func (c *comparison) differAt(keys []string, into *fieldpath.Set) {
+	slices.Sort(keys)
+	for _, key := range keys {
+		c.path = append(c.path, step{key: key})
+		c.differ(into)
+		c.path = c.path[:len(c.path)-1]
 	}
 }
 
