@@ -70,12 +70,8 @@ func (w *view) Get(namespace, name string) (client.Object, bool) {
 	return item{w.v, e}.Object(), true
 }
 
-// entries are those of a namespace that the view and a selector hold, in key order.
-func (w *view) entries(namespace string, selector labels.Selector) iter.Seq[*store.Entry] {
-	return w.entriesOf(w.v.table.Snapshot(), namespace, selector)
-}
-
-func (w *view) entriesOf(snapshot store.Snapshot, namespace string, selector labels.Selector) iter.Seq[*store.Entry] {
+// entries are a snapshot's in a namespace that the view and a selector hold, in key order.
+func (w *view) entries(snapshot store.Snapshot, namespace string, selector labels.Selector) iter.Seq[*store.Entry] {
 	return func(yield func(*store.Entry) bool) {
 		visit := func(e *store.Entry) bool {
 			r := e.Record()
@@ -105,8 +101,12 @@ func (w *view) entriesOf(snapshot store.Snapshot, namespace string, selector lab
 
 // List implements client.View.
 func (w *view) List(namespace string, selector labels.Selector) []client.Object {
+	snapshot := w.v.table.Snapshot()
+	if snapshot.Count("") == 0 {
+		return nil // every write asks for kinds that few clusters have any of
+	}
 	var out []client.Object
-	for e := range w.entries(namespace, selector) {
+	for e := range w.entries(snapshot, namespace, selector) {
 		out = append(out, item{w.v, e}.Object())
 	}
 	return out
@@ -114,8 +114,12 @@ func (w *view) List(namespace string, selector labels.Selector) []client.Object 
 
 // Items implements client.View.
 func (w *view) Items(namespace string, selector labels.Selector) []client.Item {
+	snapshot := w.v.table.Snapshot()
+	if snapshot.Count("") == 0 {
+		return nil
+	}
 	var out []client.Item
-	for e := range w.entries(namespace, selector) {
+	for e := range w.entries(snapshot, namespace, selector) {
 		out = append(out, item{w.v, e})
 	}
 	return out
@@ -208,7 +212,7 @@ func (w *view) follow(ctx context.Context, o store.WatchOptions, former *store.S
 func (w *view) differences(former *store.Snapshot, entries iter.Seq[*store.Entry], revision int64, fn func(client.Change)) {
 	gone := map[string]*store.Entry{}
 	if former != nil {
-		for e := range w.entriesOf(*former, "", nil) {
+		for e := range w.entries(*former, "", nil) {
 			gone[e.Key()] = e
 		}
 	}

@@ -74,6 +74,14 @@ type Draft struct {
 	message []byte // canonical but for the resourceVersion, which is empty
 	record  store.Record
 	text    api.Object // of a Text kind, in place of message; its resourceVersion is empty
+
+	stored atomic.Pointer[storedMessage]
+}
+
+// A storedMessage is the message at the revision that the database gave it. Who wrote it and the cache share it.
+type storedMessage struct {
+	revision int64
+	bytes    []byte
 }
 
 // Encode makes the value of a hub object. It clears the object's resourceVersion, which only the database decides.
@@ -143,8 +151,19 @@ func envelope(obj api.Object, gvk schema.GroupVersionKind) (value, message []byt
 // Remember keeps what is known of a draft until the store brings its value back. Call it before the write.
 func (k *Kind) Remember(d *Draft) { k.written.add(d) }
 
-// Message is the draft's canonical bytes at a revision.
+// Message is the draft's canonical bytes at the revision that it was stored at: shared, read-only.
 func (d *Draft) Message(revision int64) ([]byte, error) {
+	if m := d.stored.Load(); m != nil && m.revision == revision {
+		return m.bytes, nil
+	}
+	message, err := d.at(revision)
+	if err == nil {
+		d.stored.Store(&storedMessage{revision, message})
+	}
+	return message, err
+}
+
+func (d *Draft) at(revision int64) ([]byte, error) {
 	if d.text != nil {
 		return textAt(d.text, revision)
 	}
@@ -154,14 +173,14 @@ func (d *Draft) Message(revision int64) ([]byte, error) {
 // Same tells whether the draft is what canonical bytes at a revision hold already.
 func (d *Draft) Same(raw []byte, revision int64) bool {
 	if d.text != nil {
-		message, err := d.Message(revision)
+		message, err := d.at(revision)
 		return err == nil && bytes.Equal(message, raw)
 	}
 	// The resourceVersion adds its digits, and perhaps a byte to the length of the metadata.
 	if diff := len(raw) - len(d.message); diff < 0 || diff > 32 {
 		return false
 	}
-	message, err := d.Message(revision)
+	message, err := d.at(revision)
 	return err == nil && bytes.Equal(message, raw)
 }
 
