@@ -20,6 +20,49 @@ const (
 	memoryRest = 30 * time.Second
 )
 
+const (
+	loadLook = time.Second
+	// loadBytes is what is allocated between two looks at least while there is a load.
+	loadBytes = 16 << 20
+	// loadHeadroom is how much more garbage may lie about during a load.
+	loadHeadroom = 64 << 20
+)
+
+// spendMemory lets a load have more memory, and so less often stop for collections, until ctx ends: a small heap would be collected
+// many times a second. When the load is over the heap is as small as before.
+func spendMemory(ctx context.Context) {
+	usual := debug.SetGCPercent(100)
+	if debug.SetGCPercent(usual); usual != 100 {
+		return // somebody has decided otherwise
+	}
+	defer debug.SetGCPercent(usual)
+	look := time.NewTicker(loadLook)
+	defer look.Stop()
+	former, percent := readMemory(), usual
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			use := readMemory()
+			if wanted := use.gcPercent(former); wanted != percent {
+				debug.SetGCPercent(wanted)
+				percent = wanted
+			}
+			former = use
+		}
+	}
+}
+
+// gcPercent is how much garbage there may be for what is in use.
+func (m memoryUse) gcPercent(former memoryUse) int {
+	if m.allocated-former.allocated < loadBytes || m.live == 0 {
+		return 100
+	}
+	// In steps, since each change stops the world for a moment.
+	return 100 + int(min(100, loadHeadroom*100/m.live)/20*20)
+}
+
 // memoryUse is what the runtime holds.
 type memoryUse struct {
 	allocated uint64 // ever

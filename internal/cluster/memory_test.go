@@ -21,3 +21,21 @@ func TestMemoryIsReturnedWhenALoadIsOver(t *testing.T) {
 		}
 	}
 }
+
+func TestALoadMayHaveMoreMemory(t *testing.T) {
+	const mb = 1 << 20
+	for name, test := range map[string]struct {
+		allocated, live uint64
+		want            int
+	}{
+		"idle":                  {2 * mb, 60 * mb, 100},
+		"a load on a small one": {200 * mb, 60 * mb, 200},
+		"a load on a large one": {200 * mb, 150 * mb, 140},
+		"a load on a huge one":  {200 * mb, 4000 * mb, 100},
+		"before any collection": {200 * mb, 0, 100},
+	} {
+		if got := (memoryUse{allocated: 500*mb + test.allocated, live: test.live}).gcPercent(memoryUse{allocated: 500 * mb}); got != test.want {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
