@@ -15,7 +15,7 @@ import (
 )
 
 // clusterName is the measured cluster's: a run disturbs no other.
-const clusterName = "bench"
+var clusterName = "bench"
 
 // side is a cluster, or a control plane, that runs.
 type side struct {

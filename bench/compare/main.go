@@ -36,6 +36,7 @@ func main() {
 	flag.StringVar(&o.clipper, "clipper", "bin/clipper", "the program to measure")
 	flag.StringVar(&o.scratch, "scratch", "out/bench", "folder for upstream's programs, for data and for the results")
 	flag.StringVar(&o.demo, "demo", "internal/demo/image/demo.tar", "archive of the demonstration image")
+	flag.StringVar(&clusterName, "name", clusterName, "the name of Clipper's measured cluster")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to watch an idle cluster")
 	flag.IntVar(&o.objects, "objects", 5000, "how many ConfigMaps lists have")
 	clipperOnly := flag.Bool("clipper-only", false, "measure Clipper alone")
