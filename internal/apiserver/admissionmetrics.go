@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -11,57 +12,93 @@ import (
 
 // admissionMetrics tell how long admission takes, under upstream's names.
 type admissionMetrics struct {
-	steps       *prometheus.HistogramVec
-	summaries   *prometheus.SummaryVec
-	controllers *prometheus.HistogramVec
+	admit, validate stepTimes
+	controllers     *prometheus.HistogramVec
 }
+
+// stepTimes are those of a whole step.
+type stepTimes struct{ histogram, summary *outcomes }
 
 func newAdmissionMetrics(reg prometheus.Registerer) *admissionMetrics {
 	buckets := []float64{0.005, 0.025, 0.1, 0.5, 1, 2.5}
+	steps := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "apiserver_admission_step_admission_duration_seconds",
+		Help:    "Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit).",
+		Buckets: buckets,
+	}, []string{"operation", "rejected", "type"})
+	summaries := prometheus.NewSummaryVec(prometheus.SummaryOpts{
+		Name:   "apiserver_admission_step_admission_duration_seconds_summary",
+		Help:   "Admission sub-step latency summary in seconds, broken out for each operation and API resource and step type (validate or admit).",
+		MaxAge: 5 * time.Hour,
+	}, []string{"operation", "rejected", "type"})
+	times := func(kind string) stepTimes { return stepTimes{outcomesOf(steps, kind), outcomesOf(summaries, kind)} }
 	m := &admissionMetrics{
-		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "apiserver_admission_step_admission_duration_seconds",
-			Help:    "Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit).",
-			Buckets: buckets,
-		}, []string{"operation", "rejected", "type"}),
-		summaries: prometheus.NewSummaryVec(prometheus.SummaryOpts{
-			Name:   "apiserver_admission_step_admission_duration_seconds_summary",
-			Help:   "Admission sub-step latency summary in seconds, broken out for each operation and API resource and step type (validate or admit).",
-			MaxAge: 5 * time.Hour,
-		}, []string{"operation", "rejected", "type"}),
+		admit: times("admit"), validate: times("validate"),
 		controllers: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "apiserver_admission_controller_admission_duration_seconds",
 			Help:    "Admission controller latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit).",
 			Buckets: buckets,
 		}, []string{"name", "operation", "rejected", "type"}),
 	}
-	reg.MustRegister(m.steps, m.summaries, m.controllers)
+	reg.MustRegister(steps, summaries, m.controllers)
 	return m
 }
 
-// step counts a whole step: "admit" or "validate".
-func (m *admissionMetrics) step(kind string, op admission.Operation, took time.Duration, rejected bool) {
-	r := strconv.FormatBool(rejected)
-	m.steps.WithLabelValues(string(op), r, kind).Observe(took.Seconds())
-	m.summaries.WithLabelValues(string(op), r, kind).Observe(took.Seconds())
+// observe counts a run of the step.
+func (s stepTimes) observe(op admission.Operation, took time.Duration, rejected bool) {
+	seconds := took.Seconds()
+	s.histogram.of(op, rejected).Observe(seconds)
+	s.summary.of(op, rejected).Observe(seconds)
+}
+
+// outcomes are observers by operation and whether the request was refused.
+type outcomes struct {
+	vec    prometheus.ObserverVec
+	before []string // the values of the labels before those of an outcome
+	kind   string
+	found  [4][2]lazy[prometheus.Observer]
+}
+
+func outcomesOf(vec prometheus.ObserverVec, kind string, before ...string) *outcomes {
+	return &outcomes{vec: vec, kind: kind, before: before}
+}
+
+func (o *outcomes) of(op admission.Operation, rejected bool) prometheus.Observer {
+	place := &o.found[operationIndex(op)]
+	at := &place[0]
+	if rejected {
+		at = &place[1]
+	}
+	return at.get(func() prometheus.Observer {
+		return o.vec.WithLabelValues(slices.Concat(o.before, []string{string(op), strconv.FormatBool(rejected), o.kind})...)
+	})
+}
+
+func operationIndex(op admission.Operation) int {
+	switch op {
+	case admission.Create:
+		return 0
+	case admission.Update:
+		return 1
+	case admission.Delete:
+		return 2
+	}
+	return 3 // CONNECT
 }
 
 // A timedPlugin is a plugin with what its times are counted in.
 type timedPlugin[P admission.Plugin] struct {
 	plugin P
-	// times are by operation and whether the request was refused. They come with their first use, as upstream's do.
-	times func(op admission.Operation, rejected bool) prometheus.Observer
+	times  *outcomes
 }
 
 func timed[P admission.Plugin](m *admissionMetrics, plugin P, kind string) timedPlugin[P] {
-	return timedPlugin[P]{plugin, func(op admission.Operation, rejected bool) prometheus.Observer {
-		return m.controllers.WithLabelValues(plugin.Name(), string(op), strconv.FormatBool(rejected), kind)
-	}}
+	return timedPlugin[P]{plugin, outcomesOf(m.controllers, kind, plugin.Name())}
 }
 
 // observe counts a run of the plugin that began at a time, and returns when it ended.
 func (t *timedPlugin[P]) observe(op admission.Operation, began time.Time, err error) time.Time {
 	now := time.Now()
-	t.times(op, err != nil).Observe(now.Sub(began).Seconds())
+	t.times.of(op, err != nil).Observe(now.Sub(began).Seconds())
 	return now
 }

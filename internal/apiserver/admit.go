@@ -38,7 +38,7 @@ func (s *Server) mutate(ctx context.Context, r *admission.Request) (err error) {
 	defer collect(ctx, r)
 	began := time.Now()
 	at := began
-	defer func() { s.metrics.admission.step("admit", r.Operation, at.Sub(began), err != nil) }()
+	defer func() { s.metrics.admission.admit.observe(r.Operation, at.Sub(began), err != nil) }()
 	mutators := s.security.Load().mutators
 	for {
 		for i := range mutators {
@@ -60,7 +60,7 @@ func (s *Server) validate(ctx context.Context, r *admission.Request) (finish fun
 	defer collect(ctx, r)
 	began := time.Now()
 	at := began
-	defer func() { s.metrics.admission.step("validate", r.Operation, at.Sub(began), err != nil) }()
+	defer func() { s.metrics.admission.validate.observe(r.Operation, at.Sub(began), err != nil) }()
 	var passed []admission.Finisher
 	finish = func(committed bool) {
 		for _, p := range slices.Backward(passed) {

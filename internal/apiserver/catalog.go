@@ -34,6 +34,8 @@ type version struct {
 	gvr      schema.GroupVersionResource
 	gvk      schema.GroupVersionKind
 	listKind string
+
+	transactions [storageOperations]lazy[storageSeries]
 }
 
 // gr names the resource in errors.

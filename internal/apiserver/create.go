@@ -161,7 +161,7 @@ func (s *Server) insert(ctx context.Context, t target, obj api.Object, dry bool)
 	t.v.kind.Remember(draft)
 	began := time.Now()
 	revision, err := t.v.table.Create(ctx, key, draft.Value, store.WriteOptions{TTL: ttlOf(t.v.row, obj)})
-	s.metrics.storage(ctx, t.v, "create", began, err)
+	s.metrics.storage(ctx, t.v, storedCreate, began, err)
 	if errors.Is(err, store.ErrExists) {
 		return nil, s.alreadyExists(ctx, t, key)
 	}

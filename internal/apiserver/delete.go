@@ -103,7 +103,7 @@ func (s *Server) removeEntry(ctx context.Context, t target, obj api.Object, entr
 	}
 	began := time.Now()
 	revision, err := t.v.table.Delete(ctx, entry.Key(), entry.Revision())
-	s.metrics.storage(ctx, t.v, "delete", began, err)
+	s.metrics.storage(ctx, t.v, storedDelete, began, err)
 	if err != nil {
 		return nil, fmt.Errorf("delete %s %q: %w", t.v.row.Name, entry.Key(), err)
 	}
@@ -130,7 +130,7 @@ func (s *Server) overwriteMarked(ctx context.Context, t target, obj api.Object, 
 	t.v.kind.Remember(draft)
 	began := time.Now()
 	revision, err := t.v.table.Update(ctx, entry.Key(), draft.Value, entry.Revision(), store.WriteOptions{TTL: ttlOf(t.v.row, obj)})
-	s.metrics.storage(ctx, t.v, "update", began, err)
+	s.metrics.storage(ctx, t.v, storedUpdate, began, err)
 	if err != nil {
 		return nil, fmt.Errorf("mark %s %q for deletion: %w", t.v.row.Name, entry.Key(), err)
 	}

@@ -119,15 +119,10 @@ func (s *Server) authenticate(r *http.Request) (user.Info, error) {
 		if err != nil {
 			s.cfg.Logger.Debug("authentication failed", "uri", r.RequestURI, "error", err)
 		}
-		result := "failure"
-		if err != nil {
-			result = "error"
-		}
-		s.metrics.authentication(result, took)
+		s.metrics.unauthenticated(err, took)
 		return nil, apierrors.NewUnauthorized("Unauthorized")
 	}
-	s.metrics.authentication("success", took)
-	s.metrics.users.WithLabelValues(userLabel(answer.User.GetName())).Inc()
+	s.metrics.authenticated(answer.User.GetName(), took)
 	// Tokens go no further: proxies pass headers on.
 	r.Header.Del("Authorization")
 	return answer.User, nil

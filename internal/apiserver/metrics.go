@@ -25,7 +25,9 @@ type metrics struct {
 
 	attempts     *prometheus.CounterVec // of authentication
 	attemptTimes *prometheus.HistogramVec
+	succeeded    lazy[attemptSeries]
 	users        *prometheus.CounterVec
+	usersFound   [len(users)]lazy[prometheus.Counter]
 	decisions    [4]prometheus.Counter // of authorization, by outcome
 	decisionTime [4]prometheus.Observer
 	filters      [layers]prometheus.Observer // nil where upstream has no filter of that name
@@ -120,10 +122,35 @@ func (m *metrics) deprecatedUse(v *version, sub string) {
 	m.deprecated.WithLabelValues(v.gvr.Group, removedRelease(v.api.Deprecated), v.gvr.Resource, sub, v.gvr.Version).Set(1)
 }
 
-// authentication counts an attempt to find out who asks.
-func (m *metrics) authentication(result string, took time.Duration) {
-	m.attempts.WithLabelValues(result).Inc()
-	m.attemptTimes.WithLabelValues(result).Observe(took.Seconds())
+// attemptSeries are where attempts to find out who asks are counted that had the same result.
+type attemptSeries struct {
+	count prometheus.Counter
+	times prometheus.Observer
+}
+
+func (m *metrics) attemptsWith(result string) attemptSeries {
+	return attemptSeries{m.attempts.WithLabelValues(result), m.attemptTimes.WithLabelValues(result)}
+}
+
+func (s attemptSeries) add(took time.Duration) {
+	s.count.Inc()
+	s.times.Observe(took.Seconds())
+}
+
+// authenticated counts a request of somebody who was recognized.
+func (m *metrics) authenticated(name string, took time.Duration) {
+	m.succeeded.get(func() attemptSeries { return m.attemptsWith("success") }).add(took)
+	i := userSort(name)
+	m.usersFound[i].get(func() prometheus.Counter { return m.users.WithLabelValues(users[i]) }).Inc()
+}
+
+// unauthenticated counts one of a stranger.
+func (m *metrics) unauthenticated(err error, took time.Duration) {
+	result := "failure"
+	if err != nil {
+		result = "error"
+	}
+	m.attemptsWith(result).add(took)
 }
 
 // authorization counts a decision.

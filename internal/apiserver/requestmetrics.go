@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,7 +21,8 @@ type requestMetrics struct {
 	sizes      *prometheus.HistogramVec
 	bodies     *prometheus.HistogramVec
 	validation *prometheus.HistogramVec
-	ended      *prometheus.CounterVec // terminations
+	checked    *[3]lazy[prometheus.Observer] // of validation, in the order of directives
+	ended      *prometheus.CounterVec        // terminations
 	aborts     *prometheus.CounterVec
 
 	series *sync.Map // requestSort → *requestSeries
@@ -33,13 +35,14 @@ type requestSort struct{ verb, dry, group, version, resource, sub, scope string 
 type requestSeries struct {
 	duration, sli prometheus.Observer
 	size          prometheus.Observer // nil for other verbs than GET and LIST
-	codes         sync.Map            // int → prometheus.Counter
+	body          lazy[prometheus.Observer]
+	codes         sync.Map // int → prometheus.Counter
 }
 
 func newRequestMetrics(reg *prometheus.Registry) requestMetrics {
 	long := []float64{0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}
 	m := requestMetrics{
-		series: &sync.Map{},
+		series: &sync.Map{}, checked: &[3]lazy[prometheus.Observer]{},
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_request_total",
 			Help: "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
@@ -104,7 +107,7 @@ func (m *metrics) request(info *request.Info, known bool, query string, w *respo
 		s.size.Observe(float64(w.bytes))
 	}
 	if known {
-		m.requests.body(info, query, w.call.received, took)
+		m.requests.body(s, info, query, w.call.received, took)
 	}
 }
 
@@ -147,32 +150,33 @@ func (s *requestSeries) code(m *requestMetrics, sort requestSort, code int) prom
 }
 
 // body counts what a request brought, and how long it took by how its fields were checked.
-func (m *requestMetrics) body(info *request.Info, query string, size int, took time.Duration) {
+func (m *requestMetrics) body(s *requestSeries, info *request.Info, query string, size int, took time.Duration) {
 	switch info.Verb {
 	case "create", "update", "patch", "delete", "deletecollection":
 	default:
 		return
 	}
 	if size > 0 {
-		m.bodies.WithLabelValues(info.Group, info.Resource, info.Verb).Observe(float64(size))
+		s.body.get(func() prometheus.Observer { return m.bodies.WithLabelValues(info.Group, info.Resource, info.Verb) }).Observe(float64(size))
 	}
 	if info.Verb == "delete" || info.Verb == "deletecollection" {
 		return
 	}
-	m.validation.WithLabelValues(fieldValidation(query)).Observe(took.Seconds())
+	i := fieldValidation(query)
+	m.checked[i].get(func() prometheus.Observer { return m.validation.WithLabelValues(directives[i]) }).Observe(took.Seconds())
 }
 
-// fieldValidation is how a request's fields are checked: as it asks, or as is the default.
-func fieldValidation(query string) string {
+// directives are the ways in which a request's fields are checked; the first one is the default.
+var directives = [3]string{"Warn", "Ignore", "Strict"}
+
+// fieldValidation is the directive that a request asks for.
+func fieldValidation(query string) int {
 	if strings.Contains(query, "fieldValidation=") {
 		if values, err := url.ParseQuery(query); err == nil {
-			switch v := values.Get("fieldValidation"); v {
-			case "Ignore", "Warn", "Strict":
-				return v
-			}
+			return max(0, slices.Index(directives[:], values.Get("fieldValidation")))
 		}
 	}
-	return "Warn"
+	return 0
 }
 
 // verbLabel is upstream's name of a verb in metrics.
@@ -207,15 +211,18 @@ func scopeLabel(info *request.Info) string {
 	return ""
 }
 
-// userLabel sorts users, so that their names don't become series.
-func userLabel(name string) string {
-	switch {
-	case name == "admin", name == "client", name == "kube_proxy", name == "kubelet", name == "system:serviceaccount:kube-system:default":
-		return name
-	case strings.Contains(name, "@"):
-		return "email_id"
+// users are the sorts of users that are told apart, so that their names don't become series.
+var users = [...]string{"other", "email_id", "admin", "client", "kube_proxy", "kubelet", "system:serviceaccount:kube-system:default"}
+
+// userSort is a user's place among them.
+func userSort(name string) int {
+	if i := slices.Index(users[2:], name); i >= 0 {
+		return i + 2
 	}
-	return "other"
+	if strings.Contains(name, "@") {
+		return 1
+	}
+	return 0
 }
 
 // knows tells whether the catalog serves what a request names.

@@ -15,14 +15,38 @@ import (
 	"clipper.dev/clipper/internal/store"
 )
 
+// A storageOperation is a sort of transaction.
+type storageOperation int
+
+const (
+	storedCreate storageOperation = iota
+	storedUpdate
+	storedDelete
+	storageOperations
+)
+
+func (o storageOperation) String() string {
+	return [storageOperations]string{"create", "update", "delete"}[o]
+}
+
+// storageSeries are where one kind's transactions of a sort are counted.
+type storageSeries struct {
+	count prometheus.Counter
+	times prometheus.Observer
+}
+
 // storage counts a transaction that a request has made.
-func (m *metrics) storage(ctx context.Context, v *version, operation string, began time.Time, err error) {
+func (m *metrics) storage(ctx context.Context, v *version, operation storageOperation, began time.Time, err error) {
 	took := time.Since(began)
 	callOf(ctx).spent.add(inStorage, took)
-	m.storeTimes.WithLabelValues(v.gvr.Group, operation, v.gvr.Resource).Observe(took.Seconds())
-	m.stored.WithLabelValues(v.gvr.Group, operation, v.gvr.Resource).Inc()
+	series := v.transactions[operation].get(func() storageSeries {
+		group, name, resource := v.gvr.Group, operation.String(), v.gvr.Resource
+		return storageSeries{m.stored.WithLabelValues(group, name, resource), m.storeTimes.WithLabelValues(group, name, resource)}
+	})
+	series.count.Inc()
+	series.times.Observe(took.Seconds())
 	if err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrNotFound) { // what etcd answers is no failure of it
-		m.failures.WithLabelValues(v.gvr.Group, operation, v.gvr.Resource).Inc()
+		m.failures.WithLabelValues(v.gvr.Group, operation.String(), v.gvr.Resource).Inc()
 	}
 }
 
