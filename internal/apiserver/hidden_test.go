@@ -56,6 +56,9 @@ func TestWhatCannotBeDecryptedFailsTheRequestsItConcerns(t *testing.T) {
 	l.open.Store(true)
 	create("/api/v1/namespaces/elsewhere/secrets", `{"metadata":{"name":"plain"}}`)
 	create(path, `{"metadata":{"name":"before"}}`)
+	if _, err := s.Sync(t.Context()); err != nil { // it has been read
+		t.Fatal(err)
+	}
 	l.open.Store(false)
 	create(path, `{"metadata":{"name":"x"}}`)
 
