@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"reflect"
 	"strings"
 
@@ -36,6 +37,9 @@ func (s *Server) readBody(r *http.Request) ([]byte, error) {
 		capacity = 512
 	}
 	body, err := readAll(io.LimitReader(r.Body, limit+1), int(capacity))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
+	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}

@@ -38,6 +38,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := &response{ResponseWriter: rw, received: time.Now()}
 	info := request.Of(r)
 	defer s.finish(w, r, info)
+	s.bound(w, r, info)
 	w.auditID = r.Header.Get("Audit-Id")
 	if w.auditID == "" || len(w.auditID) > 64 {
 		w.auditID = newAuditID()
@@ -186,6 +187,7 @@ type response struct {
 	wrote      bool
 	hijacked   bool
 	terminated bool // given up to protect the server
+	rolling    deadliner
 	auditID    string
 	attributes authorizer.AttributesRecord
 	call       *call
@@ -222,6 +224,7 @@ func (w *response) Write(b []byte) (int, error) {
 }
 
 func (w *response) timedWrite(b []byte) (int, error) {
+	w.roll()
 	if w.record == nil {
 		return w.ResponseWriter.Write(b)
 	}
@@ -234,7 +237,10 @@ func (w *response) timedWrite(b []byte) (int, error) {
 func (w *response) Flush() { _ = w.FlushError() }
 
 // FlushError serves http.ResponseController.
-func (w *response) FlushError() error { return http.NewResponseController(w.ResponseWriter).Flush() }
+func (w *response) FlushError() error {
+	w.roll()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
 
 // Hijack implements http.Hijacker.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {

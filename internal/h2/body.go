@@ -3,7 +3,9 @@ package h2
 import (
 	"io"
 	"net/http"
+	"os"
 	"sync"
+	"time"
 )
 
 // A body is a request's body: the reader of the connection puts bytes in, the handler takes them out. What is taken is credited
@@ -19,6 +21,7 @@ type body struct {
 	trailer http.Header // becomes the request's at the end
 	expects bool        // the client waits to be told to go on
 	closed  bool
+	until   time.Time // when everything must have come; zero is no time
 }
 
 // maxHintBytes bounds the memory that a client gets for declaring a length.
@@ -58,6 +61,26 @@ func (b *body) end(err error) {
 	}
 }
 
+func (b *body) setDeadline(t time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until = t
+}
+
+// await waits until there is something to say to a reader who has room for n bytes. The caller holds b.mu.
+func (b *body) await(n int) {
+	var late *time.Timer
+	for b.at == len(b.data) && b.err == nil && !b.closed && n > 0 {
+		if late == nil && !b.until.IsZero() {
+			late = time.AfterFunc(time.Until(b.until), func() { b.end(os.ErrDeadlineExceeded) })
+		}
+		b.more.Wait()
+	}
+	if late != nil {
+		late.Stop()
+	}
+}
+
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
@@ -69,9 +92,7 @@ func (b *body) Read(p []byte) (int, error) {
 			b.mu.Lock()
 		}
 	}
-	for b.at == len(b.data) && b.err == nil && !b.closed && len(p) > 0 {
-		b.more.Wait()
-	}
+	b.await(len(p))
 	if b.closed {
 		b.mu.Unlock()
 		return 0, http.ErrBodyReadAfterClose

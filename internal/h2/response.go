@@ -192,6 +192,20 @@ func (w *response) FlushError() error {
 // EnableFullDuplex serves http.ResponseController: it is never otherwise.
 func (w *response) EnableFullDuplex() error { return nil }
 
+// SetWriteDeadline bounds how long the client may take to read the response; zero does not. It serves http.ResponseController.
+func (w *response) SetWriteDeadline(t time.Time) error {
+	w.stream.writeBy = t
+	return nil
+}
+
+// SetReadDeadline bounds how long the client may take to send the request's body; zero does not. It serves http.ResponseController.
+func (w *response) SetReadDeadline(t time.Time) error {
+	if b := w.stream.body; b != nil {
+		b.setDeadline(t)
+	}
+	return nil
+}
+
 // put puts down the headers, if that has not been done, what was gathered, and p. flush sends it in any case; what is long is
 // sent anyway.
 func (w *response) put(p []byte, end, flush bool) error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2"
@@ -24,6 +25,7 @@ type stream struct {
 	cancel   context.CancelFunc
 	tooLarge bool // the headers were
 
+	writeBy    time.Time // when the client must have read the response; the handler's
 	sendWindow int64
 	recvWindow int64
 	uncredited int64

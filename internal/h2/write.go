@@ -105,7 +105,7 @@ func (c *conn) putData(s *stream, p []byte, end bool) error {
 				return nil
 			}
 			if stall != nil && len(p) < before {
-				stall.Reset(c.server.StallTimeout)
+				stall.Reset(c.patience(s))
 			}
 		}
 		if len(c.out) > 0 && !c.writing {
@@ -116,13 +116,21 @@ func (c *conn) putData(s *stream, p []byte, end bool) error {
 			continue
 		}
 		if stall == nil {
-			stall = time.AfterFunc(c.server.StallTimeout, func() { c.giveUp(s) })
+			stall = time.AfterFunc(c.patience(s), func() { c.giveUp(s) })
 		}
 		c.changed.Wait()
 	}
 }
 
-// giveUp ends a stream whose client opens no window.
+// patience is how long a response may wait for a window to open.
+func (c *conn) patience(s *stream) time.Duration {
+	if s.writeBy.IsZero() {
+		return c.server.StallTimeout
+	}
+	return min(c.server.StallTimeout, max(0, time.Until(s.writeBy)))
+}
+
+// giveUp ends a stream whose client opens no window, or too slowly.
 func (c *conn) giveUp(s *stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
