@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: cgroup2 critest e2e-containerd stress build up test unit lint conformance differential bench h2spec clean FORCE
+.PHONY: cgroup2 critest e2e-containerd e2e-docker stress build up test unit lint conformance differential bench h2spec clean FORCE
 
 build: bin/clipper
 
@@ -50,6 +50,18 @@ CONTAINERD = github.com/containerd/containerd/v2/cmd
 e2e-containerd: build
 	GOBIN=$(abspath $(OUT))/containerd CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" $(CONTAINERD)/containerd@v2.4.2 $(CONTAINERD)/containerd-shim-runc-v2@v2.4.2 $(CONTAINERD)/ctr@v2.4.2
 	go test ./test/e2e -count 1 -v -timeout 20m -name e2e-containerd -containerd $(abspath $(OUT))/containerd
+
+# The same with a Docker engine behind cri-dockerd: make e2e-docker [CRI_DOCKERD=a built one]. It needs Debian's archive, containerd, runc and containernetworking-plugins.
+e2e-docker: build
+	rm -rf $(OUT)/docker && mkdir -p $(OUT)/docker
+	cd $(OUT)/docker && apt-get download docker.io && dpkg -x docker.io_*.deb . && mv usr/sbin/dockerd usr/bin/docker usr/bin/docker-init . && rm -rf usr *.deb
+ifdef CRI_DOCKERD
+	cp $(CRI_DOCKERD) $(OUT)/docker/cri-dockerd
+else
+	git clone --quiet --depth 1 --branch v0.4.3 https://github.com/Mirantis/cri-dockerd $(OUT)/docker/source
+	cd $(OUT)/docker/source && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../cri-dockerd .
+endif
+	go test ./test/e2e -count 1 -v -timeout 40m -name e2e-docker -docker $(abspath $(OUT))/docker
 
 # The validation suite of cri-tools against the built-in runtime. It needs Debian's archive, for a busybox.
 critest:

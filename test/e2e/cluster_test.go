@@ -49,13 +49,18 @@ func run(m *testing.M) int {
 		}
 		*clipper = path
 	}
+	if rival = newRival(); rival != nil {
+		*nodes = 1
+		if err := rival.clear(); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+	}
 	if err := errors.Join(purge(clusterName), purge(badName), purge(pinnedName), purgeDisk(), stranger.start()); err != nil {
 		fmt.Println(errors.Join(err, stranger.end()))
 		return 1
 	}
-	if *containerdDir != "" {
-		*nodes = 1
-		rival = newContainerd()
+	if rival != nil {
 		if err := rival.start(); err != nil {
 			fmt.Println(errors.Join(err, rival.clear(), stranger.end()))
 			return 1
@@ -78,7 +83,7 @@ func run(m *testing.M) int {
 	}
 	if rival != nil {
 		if err := errors.Join(rival.untouched(), rival.end()); err != nil {
-			fmt.Println("containerd:", err)
+			fmt.Println("the other runtime:", err)
 			code = 1
 		}
 	}

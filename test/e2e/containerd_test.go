@@ -8,19 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
-	"testing"
 	"time"
 
-	ocitag "github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -28,26 +19,17 @@ var containerdDir = flag.String("containerd", "", "folder with containerd, its s
 
 // containerd is a runtime that the tests bring, with containers in it that Clipper did not start.
 type containerd struct {
-	dir, state string
-	bridge     string
-	cmd        *exec.Cmd
-	conn       *grpc.ClientConn
-	foreign    []string // containers in the kubelet's namespace that others started, by their IDs
-	otherPID   string   // of a container in another namespace
+	place
+	conn     *grpc.ClientConn
+	foreign  []string // containers in the kubelet's namespace that others started, by their IDs
+	otherPID string   // of a container in another namespace
 }
 
-// rival is there if the flag asks for it.
-var rival *containerd
-
-func newContainerd() *containerd {
-	return &containerd{dir: filepath.Join(os.TempDir(), *name+"-containerd"), state: "/run/" + *name + "-containerd", bridge: "e2e-" + strconv.Itoa(os.Getuid()) + "cni"}
-}
+func newContainerd() *containerd { return &containerd{place: newPlace("containerd")} }
 
 func (c *containerd) endpoint() string { return "unix://" + c.state + "/containerd.sock" }
 
 const (
-	cniPlugins     = "/usr/lib/cni"
-	pauseImage     = "clipper.dev/pause:e2e"
 	containerdConf = `version = 3
 root = "%[1]s/root"
 state = "%[2]s"
@@ -57,6 +39,10 @@ state = "%[2]s"
   sandbox = "` + pauseImage + `"
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = true
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+  Root = "%[2]s/runc"
 [plugins.'io.containerd.cri.v1.runtime'.cni]
   bin_dirs = ["` + cniPlugins + `"]
   conf_dir = "%[1]s/cni"
@@ -68,11 +54,8 @@ state = "%[2]s"
 {"type":"portmap","capabilities":{"portMappings":true}}]}`
 )
 
-// start runs containerd with the demonstration images, and containers of somebody else's.
+// start runs containerd with the demonstration images, and containers of somebody else's. What a former run left was cleared.
 func (c *containerd) start() error {
-	if err := c.clear(); err != nil {
-		return err
-	}
 	if err := errors.Join(os.MkdirAll(c.dir+"/cni", 0o755), os.MkdirAll(c.state, 0o711)); err != nil {
 		return err
 	}
@@ -81,27 +64,12 @@ func (c *containerd) start() error {
 	if err != nil {
 		return err
 	}
-	log, err := os.Create(c.dir + "/log")
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	c.cmd = exec.Command(filepath.Join(*containerdDir, "containerd"), "-c", c.dir+"/config.toml", "-l", "warn")
-	c.cmd.Env = append(os.Environ(), "PATH="+*containerdDir+":"+os.Getenv("PATH")) // where the shim is
-	c.cmd.Stdout, c.cmd.Stderr = log, log
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := c.cmd.Start(); err != nil {
-		return err
-	}
-	if err := os.WriteFile(c.dir+"/pid", []byte(strconv.Itoa(c.cmd.Process.Pid)), 0o644); err != nil {
-		return err
-	}
-	if c.conn, err = grpc.NewClient(c.endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+	if err := c.run(*containerdDir, "containerd", "-c", c.dir+"/config.toml", "-l", "warn"); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if _, err := runtimeapi.NewRuntimeServiceClient(c.conn).Version(ctx, &runtimeapi.VersionRequest{}, grpc.WaitForReady(true)); err != nil {
+	if c.conn, err = dialRuntime(ctx, c.endpoint()); err != nil {
 		return fmt.Errorf("containerd does not answer: %w", err)
 	}
 	if err := c.importImages(); err != nil {
@@ -112,32 +80,8 @@ func (c *containerd) start() error {
 
 // importImages brings the demonstration images, and one of them as what containerd holds sandboxes with.
 func (c *containerd) importImages() error {
-	demo, err := filepath.Abs("../../internal/demo/image/demo.tar")
+	demo, pause, err := c.archives()
 	if err != nil {
-		return err
-	}
-	tag, err := ocitag.NewTag("clipper.dev/demo:v1")
-	if err != nil {
-		return err
-	}
-	img, err := tarball.ImageFromPath(demo, &tag)
-	if err != nil {
-		return err
-	}
-	file, err := img.ConfigFile()
-	if err != nil {
-		return err
-	}
-	config := file.Config
-	config.Entrypoint, config.Cmd = []string{"/demo", "sleep", "99999h"}, nil
-	if img, err = mutate.Config(img, config); err != nil {
-		return err
-	}
-	pause := c.dir + "/pause.tar"
-	if tag, err = ocitag.NewTag(pauseImage); err != nil {
-		return err
-	}
-	if err := tarball.WriteToFile(pause, tag, img); err != nil {
 		return err
 	}
 	for _, archive := range []string{demo, pause} {
@@ -147,8 +91,6 @@ func (c *containerd) importImages() error {
 	}
 	return nil
 }
-
-func foreignCgroup() string { return "/not-clippers-" + *name + "-pod" }
 
 // ctr calls containerd past the kubelet's interface, in one of its namespaces.
 func (c *containerd) ctr(namespace string, args ...string) (string, error) {
@@ -177,14 +119,10 @@ func (c *containerd) startForeign(ctx context.Context) error {
 		}
 		c.foreign = append(c.foreign, id)
 	}
-	demo, err := filepath.Abs("../../internal/demo/image/demo.tar")
-	if err != nil {
+	if _, err := c.ctr(otherNamespace, "image", "import", "--local", demoArchive); err != nil {
 		return err
 	}
-	if _, err := c.ctr(otherNamespace, "image", "import", "--local", demo); err != nil {
-		return err
-	}
-	_, err = c.ctr(otherNamespace, "run", "--detach", "--net-host", "--cgroup", foreignCgroup()+"/ctr", "clipper.dev/demo:v1", otherContainer, "/demo", "sleep", "99999h")
+	_, err := c.ctr(otherNamespace, "run", "--runc-root", c.state+"/runc", "--detach", "--net-host", "--cgroup", foreignCgroup()+"/ctr", "clipper.dev/demo:v1", otherContainer, "/demo", "sleep", "99999h")
 	if err != nil {
 		return err
 	}
@@ -254,60 +192,10 @@ func (c *containerd) untouched() error {
 func (c *containerd) end() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	client := runtimeapi.NewRuntimeServiceClient(c.conn)
-	pods, err := client.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
-	if err != nil {
-		return errors.Join(err, c.clear())
-	}
-	var errs []error
-	for _, p := range pods.Items {
-		_, stopErr := client.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: p.Id})
-		_, err := client.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: p.Id})
-		errs = append(errs, stopErr, err)
-	}
-	c.conn.Close()
+	errs := []error{removePods(ctx, c.conn), c.conn.Close()}
 	if c.otherPID != "" {
 		_, err := c.ctr(otherNamespace, "task", "delete", "--force", otherContainer)
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, c.clear())...)
-}
-
-// clear ends a containerd that is there, also one of a run that was cut off, with its shims, and removes its folders.
-func (c *containerd) clear() error {
-	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
-	for _, dir := range dirs {
-		words, _ := os.ReadFile(dir + "/cmdline") // it may have ended
-		cgroups, _ := os.ReadFile(dir + "/cgroup")
-		if !strings.Contains(string(words), c.state) && !strings.Contains(string(words), c.dir+"/config.toml") && !strings.Contains(string(cgroups), foreignCgroup()) {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && pid != os.Getpid() {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
-		}
-	}
-	if c.cmd != nil {
-		_ = c.cmd.Wait() // it was killed
-	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if at := strings.Fields(line)[1]; strings.HasPrefix(at, c.state+"/") || strings.HasPrefix(at, c.dir+"/") {
-			_ = unix.Unmount(at, unix.MNT_DETACH) // removing what is below fails else
-		}
-	}
-	if link, err := netlink.LinkByName(c.bridge); err == nil {
-		_ = netlink.LinkDel(link) // what is left of it, the next run removes
-	}
-	return errors.Join(os.RemoveAll(c.state), os.RemoveAll(c.dir))
-}
-
-// builtInOnly leaves out a test of what only the built-in runtime does, or of more than one node.
-func builtInOnly(t *testing.T) {
-	t.Helper()
-	if rival != nil {
-		t.Skip("it is about the built-in runtime, or more than one node")
-	}
 }

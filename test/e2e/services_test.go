@@ -108,12 +108,11 @@ func TestServiceAnswers(t *testing.T) {
 		eventually(t, 10*time.Second, func() error { _, err := askUDP(ip + ":80"); return err })
 	})
 	t.Run("at_its_node_port_on_every_node", func(t *testing.T) {
-		builtInOnly(t)
-		nodes := nodeAddresses(t)
-		if len(nodes) != 2 {
-			t.Fatalf("there are %d nodes", len(nodes))
+		addresses := nodeAddresses(t)
+		if len(addresses) != *nodes {
+			t.Fatalf("there are %d nodes", len(addresses))
 		}
-		for _, node := range nodes {
+		for _, node := range addresses {
 			eventually(t, 10*time.Second, func() error { _, err := get("http://" + net.JoinHostPort(node, ports[0]) + "/version"); return err })
 			eventually(t, 10*time.Second, func() error { _, err := askUDP(net.JoinHostPort(node, ports[1])); return err })
 		}
@@ -134,7 +133,6 @@ func TestServiceAnswers(t *testing.T) {
 }
 
 func TestRollingUpdate(t *testing.T) {
-	builtInOnly(t)
 	ns := namespace(t)
 	deployWeb(t, ns, 3)
 	web, err := clientset(t).CoreV1().Services(ns).Get(t.Context(), "web", metav1.GetOptions{})
@@ -142,7 +140,8 @@ func TestRollingUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	byAddress := "http://" + web.Spec.ClusterIP + "/version"
-	byPort := "http://" + net.JoinHostPort(nodeAddresses(t)[1], strconv.Itoa(int(web.Spec.Ports[0].NodePort))) + "/version"
+	addresses := nodeAddresses(t)
+	byPort := "http://" + net.JoinHostPort(addresses[len(addresses)-1], strconv.Itoa(int(web.Spec.Ports[0].NodePort))) + "/version"
 	for _, url := range []string{byAddress, byPort} {
 		eventually(t, 10*time.Second, func() error { _, err := get(url); return err })
 	}

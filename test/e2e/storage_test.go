@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// TestAClaimBindsOnAFreshCluster follows a volume of the default class on a node that is not the server's: it is there for the pod, outlives pod and
+// TestAClaimBindsOnAFreshCluster follows a volume of the default class on a node that is not the server's, if there is one: it is there for the pod, outlives pod and
 // server, grows, and is removed from its node with its claim.
 func TestAClaimBindsOnAFreshCluster(t *testing.T) {
 	ns := namespace(t)
-	node := strings.Fields(kubectl(t, "get", "nodes", "-o", `jsonpath={.items[*].metadata.name}`))[1]
+	nodes := strings.Fields(kubectl(t, "get", "nodes", "-o", `jsonpath={.items[*].metadata.name}`))
+	node := nodes[len(nodes)-1]
 	apply(t, ns, `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`)
 	pod := func(name string) string {
 		return fmt.Sprintf(`

@@ -32,7 +32,7 @@ func (f *foreigner) start() error {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
 		f.cgroup = "/sys/fs/cgroup/pids/" + f.name
 	}
-	if err := os.MkdirAll(f.cgroup, 0o755); err != nil {
+	if err := errors.Join(f.clear(), os.MkdirAll(f.cgroup, 0o755)); err != nil {
 		return err
 	}
 	f.cmd = exec.Command(filepath.Join(filepath.Dir(*clipper), "demo"), "sleep", "1h")
@@ -53,6 +53,28 @@ func (f *foreigner) start() error {
 	c := nftables.Conn{}
 	f.table = c.AddTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})
 	return c.Flush()
+}
+
+// clear takes away what a run that was cut off left: its process and its mount. The table is made anew.
+func (f *foreigner) clear() error {
+	procs, _ := os.ReadFile(filepath.Join(f.cgroup, "cgroup.procs")) // there is none as a rule
+	for _, word := range strings.Fields(string(procs)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); fields[0] == f.name {
+			if err := errors.Join(unix.Unmount(fields[1], 0), os.Remove(fields[1])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // untouched tells what is no longer as it was.

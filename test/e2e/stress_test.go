@@ -150,7 +150,7 @@ func TestStress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(*stress)*5*time.Second+2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience(time.Duration(*stress)*5*time.Second+2*time.Minute))
 	defer cancel()
 	kills := r.churn(ctx, seed, l)
 	for err := range r.errs {
@@ -201,7 +201,7 @@ func (r *stressRun) killAtRandom(random *rand.Rand, l cluster.Layout, finished <
 		select {
 		case <-finished:
 			return kills
-		case <-time.After(time.Duration(500+random.IntN(3000)) * time.Millisecond):
+		case <-time.After(patience(time.Duration(500+random.IntN(3000)) * time.Millisecond)): // a kill cuts off the calls that another runtime is busy with
 		}
 		pidFile := l.PIDFile()
 		if random.IntN(3) == 0 && len(r.nodes) > 1 {

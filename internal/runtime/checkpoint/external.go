@@ -34,10 +34,13 @@ func (c *Container) external() ([]string, error) {
 	return append(list, files...), err
 }
 
+// externalKeys are what runc, which may restore the container, calls the namespaces.
+var externalKeys = map[string]string{"net": "extRootNetNS", "pid": "extRootPidNS"}
+
 // externalNamespaces are those that other containers of the pod are in too, which a restored one finds made.
 func (c *Container) externalNamespaces() ([]string, error) {
 	var list []string
-	for kind, key := range map[string]string{"net": "extRootNetNS", "pid": "extRootPidNS"} {
+	for _, kind := range []string{"net", "pid"} {
 		theirs, err := inode(fmt.Sprintf("/proc/%d/ns/%s", c.PID, kind))
 		if err != nil {
 			return nil, err
@@ -47,7 +50,7 @@ func (c *Container) externalNamespaces() ([]string, error) {
 			return nil, err
 		}
 		if theirs != ours && (kind == "net" || c.SharedProcesses) {
-			list = append(list, fmt.Sprintf("%s[%d]:%s", kind, theirs, key))
+			list = append(list, fmt.Sprintf("%s[%d]:%s", kind, theirs, externalKeys[kind]))
 		}
 	}
 	return list, nil

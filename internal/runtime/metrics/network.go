@@ -50,12 +50,14 @@ func parseInterfaces(text string) []Interface {
 // AddInterfaces tells what went through a pod's interfaces.
 func (s *Set) AddInterfaces(list []Interface) {
 	for _, face := range list {
-		for direction, traffic := range map[string]Traffic{"receive": face.Receive, "transmit": face.Transmit} {
-			prefix := "container_network_" + direction
-			s.add(prefix+"_bytes_total", traffic.Bytes, face.Name)
-			s.add(prefix+"_packets_total", traffic.Packets, face.Name)
-			s.add(prefix+"_packets_dropped_total", traffic.Dropped, face.Name)
-			s.add(prefix+"_errors_total", traffic.Errors, face.Name)
-		}
+		s.addTraffic("container_network_receive", face.Name, face.Receive)
+		s.addTraffic("container_network_transmit", face.Name, face.Transmit)
 	}
+}
+
+func (s *Set) addTraffic(prefix, face string, t Traffic) {
+	s.add(prefix+"_bytes_total", t.Bytes, face)
+	s.add(prefix+"_packets_total", t.Packets, face)
+	s.add(prefix+"_packets_dropped_total", t.Dropped, face)
+	s.add(prefix+"_errors_total", t.Errors, face)
 }
