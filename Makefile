@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: cgroup2 critest e2e-containerd e2e-docker stress build up test unit lint conformance differential bench h2spec clean FORCE
+.PHONY: cgroup2 clients critest e2e-containerd e2e-docker idle samedatabase stress build up test unit lint conformance differential bench h2spec clean FORCE
 
 build: bin/clipper
 
@@ -39,6 +39,18 @@ lint:
 e2e-stock: build
 	cd test/conformance && CGO_ENABLED=0 go build -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/kubectl k8s.io/kubernetes/cmd/kubectl
 	go test -count 1 -timeout 20m ./test/e2e -kubectl $(abspath $(OUT))/kubectl
+
+# The end-to-end tests with the stock kubectl of other versions, and a program with client-go of the same.
+CLIENTS = $(OUT)/clients
+clients: build
+	cd test/clients && CGO_ENABLED=0 go build -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v1.34.13" -o ../../$(CLIENTS)/v1.34/ ./kubectl ./program
+	cd test/clients && CGO_ENABLED=0 go build -modfile v1.37.mod -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2" -o ../../$(CLIENTS)/v1.37/ ./kubectl ./program
+	for v in v1.34 v1.37; do \
+		go test ./test/e2e -count 1 -timeout 40m -name clients -kubectl $(abspath $(CLIENTS))/$$v/kubectl -client-program $(abspath $(CLIENTS))/$$v/program || exit 1; done
+
+# 10,000 connections that do nothing, and clients of every sort of slowness.
+idle: build
+	go test ./test/server -count 1 -v -timeout 20m -run 'TestIdle|TestSlow' -name idle -idle 10000
 
 # 500 random pods start and stop while Clipper is killed at random: make stress [STRESS="-stress 2000 -stress-seed 7"]
 STRESS ?= -stress 500
