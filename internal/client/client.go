@@ -55,6 +55,8 @@ type Selection struct {
 	Labels    labels.Selector // nil is all
 	// Field and Value select by one indexed field, as spec.nodeName.
 	Field, Value string
+	// Trim takes out of an object what is not needed, before a view that has objects of its own keeps it; nil leaves all.
+	Trim func(Object)
 }
 
 // View is a live, read-only set of the objects of one kind. All methods may be called concurrently.

@@ -187,7 +187,7 @@ func (n *node) run(ctx context.Context, c client.Client) error {
 
 // followPeers keeps the overlay's routes to the other nodes.
 func (n *node) followPeers(ctx context.Context, c client.Client) error {
-	nodes, err := client.Nodes.View(ctx, c, client.Selection{})
+	nodes, err := client.Nodes.View(ctx, c, client.Selection{Trim: peerAlone})
 	if err != nil {
 		return fmt.Errorf("view nodes: %w", err)
 	}
@@ -227,6 +227,14 @@ func ignoreEnd(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
+}
+
+// peerAlone leaves of a Node what the way to it needs: each node keeps all of them.
+func peerAlone(o client.Object) {
+	n := o.(*corev1.Node)
+	n.Labels, n.Annotations = nil, nil
+	n.Spec = corev1.NodeSpec{PodCIDRs: n.Spec.PodCIDRs}
+	n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses}
 }
 
 func samePeer(a, b *corev1.Node) bool {

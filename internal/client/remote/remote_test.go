@@ -116,6 +116,20 @@ func TestAViewFollowsTheServer(t *testing.T) {
 	}
 }
 
+func TestAViewKeepsOnlyWhatItsReaderNeeds(t *testing.T) {
+	api, c := newFakeAPI(t)
+	ctx := testContext(t)
+	api.put("first", "1")
+	view, err := client.ConfigMaps.View(ctx, c, client.Selection{Trim: func(o client.Object) { o.(*corev1.ConfigMap).Data = nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := subscribe(t, ctx, view)
+	seen.expect("+first=")
+	api.put("later", "1")
+	seen.expect("+later=")
+}
+
 func TestABrokenStreamResumes(t *testing.T) {
 	api, c := newFakeAPI(t)
 	ctx := testContext(t)

@@ -167,6 +167,9 @@ func (f *follower) handle(kind watch.EventType, data []byte, contentType string)
 		return f.bookmark(o, revision)
 	}
 	o.SetManagedFields(nil) // nobody here reads them, and a write without them leaves the server's alone
+	if f.sel.Trim != nil {
+		f.sel.Trim(o)
+	}
 	if f.fresh != nil {
 		f.initial(kind, o)
 		return nil
