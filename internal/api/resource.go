@@ -61,6 +61,8 @@ type Resource struct {
 	Validate func(Object) field.ErrorList
 	// ValidateUpdate checks an update of the main resource; it includes what Validate checks where upstream does so, with its ratcheting.
 	ValidateUpdate func(new, old Object) field.ErrorList
+	// Renew brings what an old release has stored into today's form, beyond Default; it is asked when a value comes from etcd.
+	Renew func(Object)
 	// Restore sets in an object that has been decoded from protobuf what that encoding doesn't carry; rarely needed.
 	Restore func(Object)
 	// Canonicalize normalizes an accepted object just before storage (after validation); rarely needed.

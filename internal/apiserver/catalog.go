@@ -246,7 +246,7 @@ func newResource(row *api.Resource, rows []*api.Resource, kinds map[string]*stor
 	k := kinds[row.Prefix]
 	if k == nil {
 		k = &stored.Kind{
-			GVK: r.hub, New: r.newHub, Default: row.Default, Restore: row.Restore,
+			GVK: r.hub, New: r.newHub, Default: row.Default, Renew: row.Renew, Restore: row.Restore,
 			Fields: map[string]func(api.Object) string{}, Versions: map[schema.GroupVersionKind]stored.Version{r.hub: {New: r.newHub}},
 			Text: isText(r.newHub()), Stored: row.Stored,
 		}

@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validate/content"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -127,13 +128,17 @@ func (e *Errors) Port(path *field.Path, port int32) {
 }
 
 // IP requires an IP address; old values that are looser than today's rule are tolerated.
-func (e *Errors) IP(path *field.Path, ip string, old []string) {
-	e.Add(validation.IsValidIPForLegacyField(path, ip, true, old)...)
+func (e *Errors) IP(path *field.Path, ip string, old sets.Set[string]) {
+	if !old.Has(ip) {
+		e.Add(validation.IsValidIPForLegacyField(path, ip, true, nil)...)
+	}
 }
 
 // CIDR requires an address block; old values that are looser than today's rule are tolerated.
-func (e *Errors) CIDR(path *field.Path, cidr string, old []string) {
-	e.Add(validation.IsValidCIDRForLegacyField(path, cidr, true, old)...)
+func (e *Errors) CIDR(path *field.Path, cidr string, old sets.Set[string]) {
+	if !old.Has(cidr) {
+		e.Add(validation.IsValidCIDRForLegacyField(path, cidr, true, nil)...)
+	}
 }
 
 // OneOf adds an error unless the value is among the supported ones, which are named in the order given.

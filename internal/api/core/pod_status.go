@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 
@@ -280,8 +281,9 @@ func validatePodIPs(pod, old *corev1.Pod, path *field.Path) (e check.Errors) {
 }
 
 func validateIPPair(ips, old []string, value any, path *field.Path) (e check.Errors) {
+	before := sets.New(old...)
 	for i, ip := range ips {
-		e.IP(path.Index(i), ip, old)
+		e.IP(path.Index(i), ip, before)
 	}
 	if len(ips) < 2 {
 		return e

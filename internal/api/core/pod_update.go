@@ -158,16 +158,13 @@ func validateDeadlineUpdate(e *check.Errors, now, before *int64, path *field.Pat
 
 // validateAddedTolerations lets tolerations be added, and their seconds be changed.
 func validateAddedTolerations(now, before []corev1.Toleration, path *field.Path, opts *podOptions) (e check.Errors) {
-	kept := func(old corev1.Toleration) bool {
-		for _, t := range now {
-			if t.Key == old.Key && t.Operator == old.Operator && t.Value == old.Value && t.Effect == old.Effect {
-				return true
-			}
-		}
-		return false
+	lasting := func(t corev1.Toleration) corev1.Toleration { t.TolerationSeconds = nil; return t }
+	kept := map[corev1.Toleration]bool{}
+	for _, t := range now {
+		kept[lasting(t)] = true
 	}
 	for _, old := range before {
-		if !kept(old) {
+		if !kept[lasting(old)] {
 			e.Forbidden(path, "existing toleration can not be modified except its tolerationSeconds")
 			return e
 		}

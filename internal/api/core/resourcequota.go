@@ -76,11 +76,12 @@ func validateQuotaSpec(s *corev1.ResourceQuotaSpec) (e check.Errors) {
 	path := field.NewPath("spec")
 	e.Add(validateQuotaList(s.Hard, path.Child("hard"))...)
 	scopes := path.Child("scopes")
+	faults := scopeFaults{}
 	for _, scope := range s.Scopes {
 		if !slices.Contains(quotaScopes, scope) {
 			e.Invalid(scopes, s.Scopes, "unsupported scope")
 		}
-		e.Add(validateScopeApplies(scope, s, scopes, s.Scopes)...)
+		e.Add(faults.of(scope, s, scopes, s.Scopes)...)
 	}
 	if conflicting(s.Scopes) {
 		e.Invalid(scopes, s.Scopes, "conflicting scopes")
@@ -101,8 +102,33 @@ var scopedCompute = []corev1.ResourceName{
 	corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory,
 }
 
+// scopeFaults remembers what is wrong with scopes: one that is given often is looked at once, and refused a few times.
+type scopeFaults map[corev1.ResourceQuotaScope]*scopeFault
+
+type scopeFault struct {
+	errs  check.Errors
+	times int
+}
+
+const maxSameScope = 100
+
+func (f scopeFaults) of(scope corev1.ResourceQuotaScope, s *corev1.ResourceQuotaSpec, path *field.Path, value any) check.Errors {
+	found := f[scope]
+	if found == nil {
+		found = &scopeFault{errs: validateScopeApplies(scope, s, path, value)}
+		f[scope] = found
+	}
+	if found.times++; found.times > maxSameScope {
+		return nil
+	}
+	return found.errs
+}
+
 // validateScopeApplies refuses limits on resources that the scope does not have.
 func validateScopeApplies(scope corev1.ResourceQuotaScope, s *corev1.ResourceQuotaSpec, path *field.Path, value any) (e check.Errors) {
+	if !slices.Contains(quotaScopes, scope) {
+		return nil
+	}
 	for _, name := range sortedNames(s.Hard) {
 		applies := true
 		switch scope {
@@ -129,12 +155,13 @@ func conflicting(scopes []corev1.ResourceQuotaScope) bool {
 
 func validateScopeSelector(s *corev1.ResourceQuotaSpec, path *field.Path) (e check.Errors) {
 	var scopes []corev1.ResourceQuotaScope
+	faults := scopeFaults{}
 	for _, r := range s.ScopeSelector.MatchExpressions {
 		scopes = append(scopes, r.ScopeName)
 		if !slices.Contains(quotaScopes, r.ScopeName) {
 			e.Invalid(path.Child("scopeName"), r.ScopeName, "unsupported scope")
 		}
-		e.Add(validateScopeApplies(r.ScopeName, s, path, s.ScopeSelector)...)
+		e.Add(faults.of(r.ScopeName, s, path, s.ScopeSelector)...)
 		switch r.ScopeName {
 		case corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort, corev1.ResourceQuotaScopeTerminating,
 			corev1.ResourceQuotaScopeNotTerminating, corev1.ResourceQuotaScopeCrossNamespacePodAffinity:

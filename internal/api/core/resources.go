@@ -145,14 +145,14 @@ func (c requirementsCheck) validate(r *corev1.ResourceRequirements, path *field.
 
 // validateClaimReferences checks a container's references to the pod's resource claims.
 func validateClaimReferences(claims []corev1.ResourceClaim, podClaims sets.Set[string], path *field.Path) (e check.Errors) {
-	seen := sets.New[string]()
+	seen, requests := sets.New[string](), map[string]int{}
 	for i, claim := range claims {
 		at := path.Index(i)
 		if claim.Name == "" {
 			e.Required(at, "")
 			continue
 		}
-		e.Add(validateClaimUnique(claim, seen, at)...)
+		e.Add(validateClaimUnique(claim, seen, requests, at)...)
 		if !podClaims.Has(claim.Name) {
 			missing := field.NotFound(at, claim.Name)
 			missing.Detail = "must be one of the names in pod.spec.resourceClaims"
@@ -168,7 +168,8 @@ func validateClaimReferences(claims []corev1.ResourceClaim, podClaims sets.Set[s
 }
 
 // validateClaimUnique refuses a claim of which the whole, or the same request, is used already.
-func validateClaimUnique(claim corev1.ResourceClaim, seen sets.Set[string], path *field.Path) (e check.Errors) {
+// requests counts those of each claim that are used by themselves.
+func validateClaimUnique(claim corev1.ResourceClaim, seen sets.Set[string], requests map[string]int, path *field.Path) (e check.Errors) {
 	if seen.Has(claim.Name) {
 		e.Duplicate(path, claim.Name)
 		return e
@@ -178,14 +179,15 @@ func validateClaimUnique(claim corev1.ResourceClaim, seen sets.Set[string], path
 		e.Label(path.Child("request"), claim.Request)
 		key += "/" + claim.Request
 	}
-	if seen.Has(key) {
+	switch {
+	case seen.Has(key):
 		e.Duplicate(path, key)
-	} else if claim.Request == "" {
-		for other := range seen {
-			if strings.HasPrefix(other, claim.Name+"/") {
-				e.Duplicate(path, claim.Name)
-			}
+	case claim.Request == "":
+		for range requests[claim.Name] {
+			e.Duplicate(path, claim.Name)
 		}
+	default:
+		requests[claim.Name]++
 	}
 	seen.Insert(key)
 	return e

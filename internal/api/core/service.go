@@ -27,6 +27,7 @@ var Services = api.Register(&api.Resource{
 	Prefix:     "services/specs",
 
 	Default:                  api.On(defaultService),
+	Renew:                    api.On(listClusterIP),
 	PrepareCreate:            api.On(func(s *corev1.Service) { s.Status = corev1.ServiceStatus{}; KeepAllocated(s, nil) }),
 	PrepareUpdate:            api.OnUpdate(prepareServiceUpdate),
 	Validate:                 api.Check(validateServiceCreate),
@@ -138,13 +139,18 @@ func sameClusterIPs(a, b *corev1.Service) bool {
 	return slices.Equal(a.Spec.ClusterIPs, b.Spec.ClusterIPs)
 }
 
+// listClusterIP gives services from before there were several addresses their list.
+func listClusterIP(s *corev1.Service) {
+	if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
+		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
+	}
+}
+
 // KeepAllocated copies to an update what was allocated for the service before and the client left out, so that the manifest from which
 // a service was created can be put again. It runs before anything is allocated for the update, or for a new service, when old is nil.
 func KeepAllocated(s, old *corev1.Service) {
 	if old == nil {
-		if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
-			s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
-		}
+		listClusterIP(s)
 		return
 	}
 	if needsClusterIP(old) && needsClusterIP(s) {

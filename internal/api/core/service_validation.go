@@ -51,13 +51,13 @@ func validateService(s, old *corev1.Service) (e check.Errors) {
 	}
 	e.Add(validateSessionAffinity(&s.Spec, spec)...)
 	e.Add(ValidateClusterIPs(s, old)...)
-	var oldExternal []string
+	before := sets.New[string]()
 	if old != nil {
-		oldExternal = old.Spec.ExternalIPs
+		before.Insert(old.Spec.ExternalIPs...)
 	}
 	for i, ip := range s.Spec.ExternalIPs {
 		at := spec.Child("externalIPs").Index(i)
-		if errs := validation.IsValidIPForLegacyField(at, ip, true, oldExternal); len(errs) > 0 {
+		if errs := validation.IsValidIPForLegacyField(at, ip, true, nil); len(errs) > 0 && !before.Has(ip) {
 			e.Add(errs...)
 		} else {
 			e.Add(ValidateEndpointIP(ip, at)...)
@@ -273,9 +273,9 @@ func validateSourceRanges(s, old *corev1.Service, spec *field.Path) (e check.Err
 		if !allowed {
 			e.Forbidden(at, onlyForLoadBalancers)
 		}
-		var before []string
+		before := sets.New[string]()
 		if old != nil {
-			before = trimmed(old.Spec.LoadBalancerSourceRanges)
+			before.Insert(trimmed(old.Spec.LoadBalancerSourceRanges)...)
 		}
 		for i, r := range trimmed(s.Spec.LoadBalancerSourceRanges) {
 			e.CIDR(at.Index(i), r, before)
@@ -411,10 +411,10 @@ func validateServiceStatus(s, old *corev1.Service) (e check.Errors) {
 		e.Forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'")
 		return e
 	}
-	var before []string
+	before := sets.New[string]()
 	for _, i := range old.Status.LoadBalancer.Ingress {
 		if i.IP != "" {
-			before = append(before, i.IP)
+			before.Insert(i.IP)
 		}
 	}
 	for i, ingress := range now {

@@ -11,6 +11,7 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
@@ -285,9 +286,9 @@ func validateReference(r *corev1.TypedLocalObjectReference, at *field.Path) (e c
 }
 
 func validateIngressStatus(i, old *networkingv1.Ingress) (e check.Errors) {
-	var before []string
+	before := sets.New[string]()
 	for _, p := range old.Status.LoadBalancer.Ingress {
-		before = append(before, p.IP)
+		before.Insert(p.IP)
 	}
 	for k, p := range i.Status.LoadBalancer.Ingress {
 		at := field.NewPath("status", "loadBalancer", "ingress").Index(k)

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -79,16 +80,16 @@ func defaultNetworkPolicy(n *networkingv1.NetworkPolicy) {
 // policyOptions say where the validation of an update bends for what the object has already.
 type policyOptions struct {
 	selectors metav1validation.LabelSelectorValidationOptions
-	cidrs     []string
+	cidrs     sets.Set[string]
 }
 
 func validateNetworkPolicyUpdate(n, old *networkingv1.NetworkPolicy) check.Errors {
-	var opts policyOptions
+	opts := policyOptions{cidrs: sets.New[string]()}
 	opts.selectors.AllowInvalidLabelValueInSelector = len(metav1validation.ValidateLabelSelector(&old.Spec.PodSelector, opts.selectors, nil)) > 0
 	eachRule(&old.Spec, func(_ []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer, _, _ *field.Path) {
 		for _, p := range peers {
 			if p.IPBlock != nil {
-				opts.cidrs = append(append(opts.cidrs, p.IPBlock.CIDR), p.IPBlock.Except...)
+				opts.cidrs.Insert(p.IPBlock.CIDR).Insert(p.IPBlock.Except...)
 			}
 		}
 	})

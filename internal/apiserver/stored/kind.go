@@ -29,6 +29,7 @@ type Kind struct {
 	GVK      schema.GroupVersionKind // of the hub, which is what is written unless WrittenAs says otherwise
 	New      func() api.Object       // an empty hub object
 	Default  func(api.Object)        // nil when there is nothing to default
+	Renew    func(api.Object)        // what is done to values from etcd after Default, or nil
 	Restore  func(api.Object)        // nil when protobuf carries everything
 	Fields   map[string]func(api.Object) string
 	Versions map[schema.GroupVersionKind]Version // all that can be read, the hub among them
@@ -197,6 +198,10 @@ func (k *Kind) Open(value []byte, revision int64) ([]byte, store.Record, error) 
 	}
 	if k.Default != nil {
 		k.Default(obj)
+		canonical = nil
+	}
+	if k.Renew != nil {
+		k.Renew(obj)
 		canonical = nil
 	}
 	if k.Text {
