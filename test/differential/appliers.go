@@ -81,7 +81,7 @@ func (g *generator) appliers() {
 		name := fmt.Sprintf("applied-%d", i)
 		mine := putAt(whole, []string{"metadata", "name"}, name)
 		bare := identity(mine)
-		g.changes = append(g.changes, script{resource: r.id(), field: field{path: l.path}.String(), name: "two appliers", steps: g.contest(name, mine, bare, l)})
+		g.contests = append(g.contests, script{resource: r.id(), field: field{path: l.path}.String(), name: "two appliers", steps: g.contest(name, mine, bare, l)})
 	}
 }
 

@@ -41,7 +41,7 @@ func custom(ctx context.Context, o options, b *sides) ([]script, error) {
 			g.changeOld(old, f, v)
 		}
 	}
-	return append(g.creates, g.changes...), nil
+	return append(g.creates, g.changes...), nil // no contests: they write
 }
 
 // changeOld changes a field of what is stored, in both of its parts.

@@ -22,6 +22,7 @@ type generator struct {
 	random   *rand.Rand
 
 	creates, changes []script
+	contests         []script // these come last: they make objects, which lists would show
 }
 
 func (g *generator) generate() {

@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// prepare makes the phases of a run: what is tried before anything is stored, the storing of the fixtures, what is tried on them.
+// prepare makes the phases of a run: what is tried before anything is stored, the storing of the fixtures, what is tried on them, and what
+// makes further objects.
 func prepare(ctx context.Context, o options, b *sides, resources []*resource) ([][]script, error) {
 	for _, s := range b.each {
 		for _, ns := range namespaces(resources) {
@@ -16,14 +17,14 @@ func prepare(ctx context.Context, o options, b *sides, resources []*resource) ([
 			}
 		}
 	}
-	var creates, stores, changes []script
+	var creates, stores, changes, contests []script
 	for _, r := range resources {
 		if !o.kinds.MatchString(r.id()) || len(r.objects) == 0 {
 			continue
 		}
 		g := &generator{options: o, resource: r, random: rand.New(rand.NewPCG(o.seed, hash(r.id())))}
 		g.generate()
-		creates, changes = append(creates, g.creates...), append(changes, g.changes...)
+		creates, changes, contests = append(creates, g.creates...), append(changes, g.changes...), append(contests, g.contests...)
 		if r.Verbs.has("get") {
 			stores = append(stores, g.storing())
 		}
@@ -32,8 +33,8 @@ func prepare(ctx context.Context, o options, b *sides, resources []*resource) ([
 	if o.kinds.MatchString("documents") {
 		creates = append(creates, documents(resources, random)...)
 	}
-	creates, changes = chosen(creates, o, random), chosen(changes, o, random)
-	return [][]script{creates, stores, changes}, nil
+	creates, changes, contests = chosen(creates, o, random), chosen(changes, o, random), chosen(contests, o, random)
+	return [][]script{creates, stores, changes, contests}, nil
 }
 
 // chosen filters scripts by name and takes a sample if there are more than asked for.

@@ -31,7 +31,7 @@ func (f *findings) add(requests, differing int, d []difference) {
 // runPhases runs scripts, phase after phase: a phase finds what the former ones have left.
 func (f *findings) runPhases(ctx context.Context, b *sides, phases [][]script, clients int) error {
 	for i, scripts := range phases {
-		if i == len(phases)-1 {
+		if i > 0 {
 			if err := sleep(ctx, settled); err != nil {
 				return err
 			}
