@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -124,12 +125,22 @@ func (n normalizer) field(key string, v any, path string) any {
 		if f, ok := v.(float64); ok && f >= 30000 && !strings.Contains(n.sent, number(f)) {
 			return "<port>"
 		}
+	case key == "managedFields":
+		if list, ok := v.([]any); ok { // servers order them by the second of their writes
+			slices.SortStableFunc(list, func(a, b any) int { return strings.Compare(managerOf(a), managerOf(b)) })
+		}
 	case key == "token" && isText && len(text) > 100:
 		return "<token>"
 	case key == "name" && isText && strings.HasSuffix(path, "metadata.name") && generated(n.sent, text):
 		return "<generated>"
 	}
 	return n.tree(v, path)
+}
+
+// managerOf tells the entries of managedFields apart.
+func managerOf(entry any) string {
+	m, _ := entry.(map[string]any)
+	return fmt.Sprint(m["manager"], " ", m["operation"], " ", m["apiVersion"], " ", m["subresource"])
 }
 
 // rows normalizes each of several values.
