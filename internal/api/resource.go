@@ -76,7 +76,7 @@ type Resource struct {
 	// AnyFinalizer accepts finalizers that are neither Kubernetes' own nor qualified by a domain.
 	AnyFinalizer bool
 	// MetaOnUpdate says how often, and in which order, the validation of updates looks at metadata beyond what it does for all kinds:
-	// U as at a change, N as at a new object. Faults are reported as often. "" is "U".
+	// U as at a change, N as at a new object. Faults are reported as often. "" is "U", "-" is not at all.
 	MetaOnUpdate string
 	// AllowCreateOnUpdate makes a PUT to an absent name create it.
 	AllowCreateOnUpdate bool

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"slices"
 	"strings"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/api/check"
@@ -105,11 +105,12 @@ func validateChangedMeta(row *api.Resource, obj, live api.Object, looks string) 
 		return errs
 	}
 	for _, look := range cmp.Or(looks, "U") {
-		if look == 'N' {
+		switch look {
+		case 'N':
 			errs = append(errs, validateNewMeta(row, obj)...)
-			continue
+		case 'U':
+			errs = append(append(errs, changes...), validateFinalizers(row, obj)...)
 		}
-		errs = append(append(errs, changes...), validateFinalizers(row, obj)...)
 	}
 	return errs
 }
@@ -122,6 +123,13 @@ func validateSegment(row *api.Resource, obj api.Object) field.ErrorList {
 	return apivalidation.ValidateObjectMetaAccessor(obj, row.Namespaced, path.ValidatePathSegmentName, metadataPath)
 }
 
+// ownerID is an owner reference that can be compared.
+type ownerID struct {
+	apiVersion, kind, name                     string
+	uid                                        types.UID
+	controller, anyController, block, anyBlock bool
+}
+
 // dedupOwners removes owner references that are there twice, with upstream's warning.
 func dedupOwners(c *call, obj api.Object, afterAdmission bool) {
 	owners := obj.GetOwnerReferences()
@@ -130,11 +138,14 @@ func dedupOwners(c *call, obj api.Object, afterAdmission bool) {
 	}
 	var kept []metav1.OwnerReference
 	var twice []string
+	seen := map[ownerID]bool{}
 	for _, o := range owners {
-		if slices.ContainsFunc(kept, func(k metav1.OwnerReference) bool { return k.UID == o.UID && apiequality.Semantic.DeepEqual(k, o) }) {
+		id := ownerID{o.APIVersion, o.Kind, o.Name, o.UID, ptr.Deref(o.Controller, false), o.Controller == nil, ptr.Deref(o.BlockOwnerDeletion, false), o.BlockOwnerDeletion == nil}
+		if seen[id] {
 			twice = append(twice, string(o.UID))
 			continue
 		}
+		seen[id] = true
 		kept = append(kept, o)
 	}
 	if len(twice) == 0 {

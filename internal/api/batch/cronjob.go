@@ -84,6 +84,7 @@ var CronJobs = api.Register(&api.Resource{
 	Status: &api.Status{
 		PrepareUpdate:  api.OnUpdate(func(n, o *batchv1.CronJob) { n.Spec = o.Spec }),
 		ValidateUpdate: api.CheckUpdate(func(_, _ *batchv1.CronJob) check.Errors { return nil }),
+		MetaOnUpdate:   "-",
 	},
 })
 
