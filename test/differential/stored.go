@@ -48,7 +48,6 @@ func readStored(ctx context.Context, d database) (map[identified]storedObject, e
 
 var protobufMagic = []byte("k8s\x00")
 
-
 // unplaced are kinds of which no second object with another name can be, or that a server would act by at once.
 var unplaced = []string{"apiservices", "flowschemas", "prioritylevelconfigurations", "customresourcedefinitions", "events"}
 
