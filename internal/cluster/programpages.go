@@ -3,6 +3,7 @@ package cluster
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -17,42 +18,49 @@ func forgetProgram() error {
 	if err != nil {
 		return fmt.Errorf("find the program: %w", err)
 	}
-	maps, err := os.Open("/proc/self/maps")
+	smaps, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return fmt.Errorf("read the memory map: %w", err)
 	}
-	defer maps.Close()
-	for lines := bufio.NewScanner(maps); ; {
-		if !lines.Scan() {
-			return lines.Err()
-		}
-		start, end, ok := constantPart(lines.Text(), exe)
-		if !ok {
-			continue
-		}
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, start, end-start, unix.MADV_DONTNEED); errno != 0 {
+	defer smaps.Close()
+	parts, err := constantParts(smaps, exe)
+	if err != nil {
+		return fmt.Errorf("read the memory map: %w", err)
+	}
+	for _, p := range parts {
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, p.start, p.end-p.start, unix.MADV_DONTNEED); errno != 0 {
 			return fmt.Errorf("let go of the program's pages: %w", errno)
 		}
 	}
+	return nil
 }
 
-// constantPart returns the addresses of a line of /proc/self/maps if it is a part of the program that is never written to: such
-// pages hold what the file holds.
-func constantPart(line, exe string) (start, end uintptr, ok bool) {
-	fields := strings.Fields(line)
-	if len(fields) < 6 || strings.Contains(fields[1], "w") || strings.Join(fields[5:], " ") != exe {
-		return 0, 0, false
+// part is a piece of a process' memory, by its addresses.
+type part struct{ start, end uintptr }
+
+// constantParts finds in a /proc/…/smaps the parts of the program that are never written to, and hold what the file holds. What a loader has
+// relocated, and closed to writing then, is not among them: it has pages that are the process' own.
+func constantParts(smaps io.Reader, exe string) ([]part, error) {
+	var found []part
+	var at part // that the lines tell about; zero if it is none that is looked for
+	for lines := bufio.NewScanner(smaps); ; {
+		if !lines.Scan() {
+			return found, lines.Err()
+		}
+		fields := strings.Fields(lines.Text())
+		switch {
+		case len(fields) == 0:
+		case !strings.HasSuffix(fields[0], ":"):
+			at = part{}
+			if len(fields) > 5 && !strings.Contains(fields[1], "w") && strings.Join(fields[5:], " ") == exe {
+				if _, err := fmt.Sscanf(fields[0], "%x-%x", &at.start, &at.end); err != nil {
+					return nil, fmt.Errorf("%q: %w", lines.Text(), err)
+				}
+			}
+		case at != part{} && len(fields) > 1 && fields[0] == "Anonymous:" && fields[1] == "0":
+			found = append(found, at)
+		}
 	}
-	from, to, _ := strings.Cut(fields[0], "-")
-	first, err := strconv.ParseUint(from, 16, 64)
-	if err != nil {
-		return 0, 0, false
-	}
-	last, err := strconv.ParseUint(to, 16, 64)
-	if err != nil {
-		return 0, 0, false
-	}
-	return uintptr(first), uintptr(last), true
 }
 
 // mappedFiles is how many bytes of files are mapped into this process' memory.
