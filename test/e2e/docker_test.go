@@ -35,6 +35,17 @@ const dockerCNI = `{"cniVersion":"1.0.0","name":"e2e","plugins":[
  "ipam":{"type":"host-local","dataDir":"%s/ipam","routes":[{"dst":"0.0.0.0/0"}]}},
 {"type":"portmap","capabilities":{"portMappings":true}}]}`
 
+// clampedRunc is runc for a machine where nobody may lower OOM scores, as cri-dockerd wants for sandboxes; containerd has a setting for it.
+const clampedRunc = `#!/bin/sh
+for word; do
+	if [ "$before" = --bundle ]; then
+		sed -i -E 's/"oomScoreAdj":-[0-9]+/"oomScoreAdj":0/' "$word/config.json"
+	fi
+	before=$word
+done
+exec runc "$@"
+`
+
 // foreignName is the name of the container that Clipper did not start.
 const foreignName = "foreign"
 
@@ -47,7 +58,10 @@ func (d *docker) start() error {
 	if err := os.WriteFile(d.dir+"/cni/e2e.conflist", fmt.Appendf(nil, dockerCNI, d.bridge, d.state), 0o644); err != nil {
 		return err
 	}
-	err := d.run(*dockerDir, "dockerd", "--data-root", d.dir+"/data", "--exec-root", d.state+"/exec", "--pidfile", d.state+"/docker.pid", "--host", d.socket(),
+	if err := os.WriteFile(d.dir+"/clamped-runc", []byte(clampedRunc), 0o755); err != nil {
+		return err
+	}
+	err := d.run(*dockerDir, "dockerd", "--add-runtime", "clamped="+d.dir+"/clamped-runc", "--default-runtime", "clamped", "--data-root", d.dir+"/data", "--exec-root", d.state+"/exec", "--pidfile", d.state+"/docker.pid", "--host", d.socket(),
 		"--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
 		"--storage-driver", "overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs", "--log-level", "warn")
 	if err != nil {

@@ -118,6 +118,9 @@ func (s *server) location(w http.ResponseWriter, location string, err error) (*u
 		http.Error(w, fmt.Sprintf("the runtime gave an address that doesn't parse: %v", err), http.StatusInternalServerError)
 		return nil, false
 	}
+	if to.Scheme == "" { // as cri-dockerd's
+		to.Scheme = "http"
+	}
 	return to, true
 }
 
