@@ -31,7 +31,7 @@ func newUp() *cobra.Command {
 			// Whoever reads the steps may leave early, as "| head" does: the start goes on without.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			err = cluster.Up(c.Context(), cluster.UpOptions{
-				Layout: l, Nodes: nodes, ServerArgs: changedFlags(c, except("nodes", "name")), NodeArgs: changedFlags(c, only(append(cluster.ResourceFlags(), "registry-config", "max-pods", "pod-max-pids", "eviction-hard", "log-level")...)),
+				Layout: l, Nodes: nodes, ServerArgs: changedFlags(c, except("nodes", "name")), NodeArgs: changedFlags(c, only(append(cluster.KubeletFlags(), "registry-config", "log-level")...)),
 				Report: func(s cluster.Step) { fmt.Fprintf(out, "%7s  %s\n", milliseconds(s.After), s.Text) },
 			})
 			if err != nil {

@@ -33,10 +33,11 @@ func RunAgent(ctx context.Context, o AgentOptions) error {
 		return err
 	}
 	defer held.file.Close()
-	ip, err := o.complete(max(o.Node, 1))
+	ip, err := o.complete(&o.Layout, max(o.Node, 1))
 	if err != nil {
 		return err
 	}
+	l = o.Layout
 	credentials, err := openCredentials(ctx, &o, ip)
 	if err != nil {
 		return err

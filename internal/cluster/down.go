@@ -48,7 +48,7 @@ func Down(ctx context.Context, l Layout, purge bool) error {
 	}
 	var teardown errgroup.Group
 	for n := 1; n <= nodes; n++ {
-		teardown.Go(func() error { return teardownNode(ctx, l, n) })
+		teardown.Go(func() error { return teardownNode(ctx, l, n, purge) })
 	}
 	err = teardown.Wait()
 	for n := 2; n <= nodes; n++ {
@@ -70,8 +70,13 @@ func (l Layout) nodeLayout(n int) Layout {
 }
 
 // teardownNode stops a node's containers and takes away its network, mounts and cgroups.
-func teardownNode(ctx context.Context, l Layout, n int) error {
+func teardownNode(ctx context.Context, l Layout, n int, purge bool) error {
 	own := l.nodeLayout(n)
+	where, err := own.places()
+	if err != nil {
+		return err
+	}
+	own.RootDir = where.RootDir
 	ctx, cancel := context.WithTimeout(ctx, containerPatience)
 	defer cancel()
 	stop := runtime.Config{StateDir: own.RuntimeDir(), RunDir: filepath.Join(own.RunDir, "runtime"), CgroupRoot: own.CgroupRoot[1:]}
@@ -89,7 +94,10 @@ func teardownNode(ctx context.Context, l Layout, n int) error {
 		}
 	}
 	// Of the data directory only what the kubelet mounts there: a disk of its own for the database, say, is the administrator's.
-	return errors.Join(runtime.UnmountBelow(own.KubeletDir()), runtime.UnmountBelow(own.RunDir))
+	if err := errors.Join(runtime.UnmountBelow(own.KubeletDir()), runtime.UnmountBelow(own.RunDir)); err != nil {
+		return err
+	}
+	return own.leave(purge)
 }
 
 func purgeNetwork(l Layout) error {

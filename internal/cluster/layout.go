@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -38,6 +39,7 @@ type Layout struct {
 	DNSDevice  string // carries the DNS service's address
 	NFTables   string // the tables' name, and the prefix of further ones
 	CgroupRoot string // "/clipper" in every hierarchy
+	RootDir    string // of the kubelet; "" is in DataDir
 }
 
 var validName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$`)
@@ -126,7 +128,7 @@ func (l Layout) PKIDir() string { return filepath.Join(l.DataDir, "pki") }
 func (l Layout) EtcdDir() string { return filepath.Join(l.DataDir, "etcd") }
 
 // KubeletDir holds the pods' volumes.
-func (l Layout) KubeletDir() string { return filepath.Join(l.DataDir, "kubelet") }
+func (l Layout) KubeletDir() string { return cmp.Or(l.RootDir, filepath.Join(l.DataDir, "kubelet")) }
 
 // VolumesDir holds the volumes that the built-in provisioner makes.
 func (l Layout) VolumesDir() string { return filepath.Join(l.DataDir, "volumes") }

@@ -201,7 +201,7 @@ func serveForTest(t *testing.T, name string) (*server, *rest.Config) {
 	if err := claim(l); err != nil {
 		t.Fatal(err)
 	}
-	ip, err := o.complete(1)
+	ip, err := o.complete(&o.Layout, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"clipper.dev/clipper/internal/apiserver/audit"
 	"clipper.dev/clipper/internal/controller/legacytokencleaner"
 	"k8s.io/apimachinery/pkg/util/validation"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 )
 
 // ServerOptions say how a server runs.
@@ -52,19 +53,14 @@ type NodeOptions struct {
 	NodeName        string
 	NodeIP          string
 	NodeLabels      map[string]string
-	NodeTaints      []string
 	RuntimeEndpoint string   // another CRI runtime's socket; "" is the built-in one
 	CNIConfDir      string   // CNI configurations that replace the built-in pod network; "" is the built-in one
 	CNIBinDirs      []string // where their plugins are
 	RegistryConfig  string   // registries' mirrors and credentials
-	StaticPodPath   string
-	MaxPods         int32
-	PodMaxPIDs      int64
-	EvictionHard    []string // signal<value; none is upstream's defaults
 	LogLevel        string
 
-	ResourceOptions
-	Shutdown ShutdownOptions
+	KubeletOptions
+	kubelet *kubeletconfig.KubeletConfiguration // as it is in effect, once complete
 }
 
 // AgentOptions say how a node joins and runs.
@@ -120,17 +116,11 @@ func (o *NodeOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.NodeName, "node-name", "", "name of the node (default: the host's)")
 	f.StringVar(&o.NodeIP, "node-ip", "", "address of the node (default: that of the default route)")
 	f.StringToStringVar(&o.NodeLabels, "node-labels", nil, "labels of the node at registration")
-	f.StringSliceVar(&o.NodeTaints, "node-taints", nil, "taints of the node at registration: key=value:Effect")
 	f.StringVar(&o.RuntimeEndpoint, "container-runtime-endpoint", "", "socket of another CRI runtime (default: the built-in one)")
 	f.StringVar(&o.CNIConfDir, "cni-conf-dir", "", "folder of CNI configurations to use instead of the built-in pod network")
 	f.StringSliceVar(&o.CNIBinDirs, "cni-bin-dir", []string{"/opt/cni/bin"}, "folders of CNI plugins")
 	f.StringVar(&o.RegistryConfig, "registry-config", "", "file with registries' mirrors and credentials")
-	f.StringVar(&o.StaticPodPath, "pod-manifest-path", "", "folder of static pods")
-	f.Int32Var(&o.MaxPods, "max-pods", 110, "how many pods the node takes")
-	f.StringSliceVar(&o.EvictionHard, "eviction-hard", nil, "from when on the node evicts pods: signal<value, as memory.available<100Mi or imagefs.available<15% (default: Kubernetes')")
-	f.Int64Var(&o.PodMaxPIDs, "pod-max-pids", -1, "how many processes a pod may have; -1 is no bound")
-	o.ResourceOptions.addFlags(f)
-	o.Shutdown.addFlags(f)
+	o.KubeletOptions.addFlags(f)
 	f.StringVar(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -147,12 +137,18 @@ func NodeName(n int) string {
 	return host
 }
 
-// complete fills in what follows from the machine.
-func (o *NodeOptions) complete(n int) (netip.Addr, error) {
+// complete fills in what follows from the machine and from files, into the layout too.
+func (o *NodeOptions) complete(l *Layout, n int) (_ netip.Addr, err error) {
 	if o.NodeName == "" {
 		o.NodeName = NodeName(n)
 	}
+	if o.kubelet, err = o.settings(*l); err != nil {
+		return netip.Addr{}, err
+	}
 	if err := o.check(); err != nil {
+		return netip.Addr{}, err
+	}
+	if err := l.place(o.RootDir, o.kubelet); err != nil {
 		return netip.Addr{}, err
 	}
 	if o.NodeIP == "" {
@@ -167,9 +163,6 @@ func (o *NodeOptions) complete(n int) (netip.Addr, error) {
 
 // check refuses what the API would refuse when the node registers.
 func (o *NodeOptions) check() error {
-	if o.MaxPods < 1 {
-		return fmt.Errorf("--max-pods %d: use a number from 1", o.MaxPods)
-	}
 	if problems := validation.IsDNS1123Subdomain(o.NodeName); len(problems) > 0 {
 		return fmt.Errorf("--node-name %q: %s", o.NodeName, problems[0])
 	}

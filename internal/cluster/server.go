@@ -41,10 +41,11 @@ func RunServer(ctx context.Context, o ServerOptions) error {
 		return err
 	}
 	defer held.file.Close()
-	nodeIP, err := o.complete(1)
+	nodeIP, err := o.complete(&o.Layout, 1)
 	if err != nil {
 		return err
 	}
+	l = o.Layout
 	listener, err := net.Listen("tcp", ":"+strconv.Itoa(l.APIPort))
 	if err != nil {
 		return fmt.Errorf("listen for the API: %w", err)

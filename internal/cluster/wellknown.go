@@ -16,6 +16,9 @@ var wellKnownFolders = []string{"device-plugins", "pod-resources"}
 
 // offerFolders lets plugins find a kubelet at the well-known place, unless another kubelet is there: that one keeps it.
 func offerFolders(kubeletDir, at string) error {
+	if kubeletDir == at {
+		return nil
+	}
 	if err := os.MkdirAll(at, 0o750); err != nil {
 		return fmt.Errorf("offer the kubelet's folders: %w", err)
 	}

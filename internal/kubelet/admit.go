@@ -61,7 +61,7 @@ func (k *Kubelet) admit(ctx context.Context, pod *corev1.Pod, running bool) *adm
 			return k.resources.Allocatable(pod, k.allocatable), refusal
 		},
 		MemoryPressure: p.Memory, DiskPressure: p.Disk, PIDPressure: p.PID,
-		UnsafeSysctls: k.cfg.AllowedUnsafeSysctls, AppArmor: appArmor(), GroupsPolicy: k.knowsGroupsPolicy(),
+		UnsafeSysctls: k.cfg.Settings.AllowedUnsafeSysctls, AppArmor: appArmor(), GroupsPolicy: k.knowsGroupsPolicy(),
 	}
 	refusal := admission.Check(in)
 	if refusal != nil && refusal.Reason == "NodeAffinity" {

@@ -1,6 +1,6 @@
 // Package kubelet runs the pods that are bound to a node.
 //
-//	k, err := kubelet.New(kubelet.Config{NodeName: "n1", Client: c, RuntimeEndpoint: "unix:///run/clipper/runtime.sock", …})
+//	k, err := kubelet.New(kubelet.Config{NodeName: "n1", Client: c, Settings: settings, …})
 //	err = k.Run(ctx)
 //
 // What flows in: the API's pods with this node's name and the static pods of a folder; what the runtime reports; what probes find. What flows out: calls to the

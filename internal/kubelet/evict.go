@@ -16,30 +16,19 @@ import (
 	"clipper.dev/clipper/internal/kubelet/volumes"
 )
 
-const (
-	evictionInterval = 10 * time.Second
-	// pressureStays is how long a condition is shown after its cause is gone, so that it doesn't flap.
-	pressureStays = 5 * time.Minute
-)
+const evictionInterval = 10 * time.Second
 
 // evictor keeps the node from running out of what cannot be shared.
 type evictor struct {
-	k          *Kubelet
-	thresholds []eviction.Threshold
-	since      map[eviction.Threshold]time.Time
-	lastMet    map[eviction.Signal]time.Time
-	imagePath  string
+	k         *Kubelet
+	since     map[eviction.Threshold]time.Time
+	lastMet   map[eviction.Signal]time.Time
+	due       []eviction.Crossing // at the last look
+	imagePath string
 }
 
 func newEvictor(k *Kubelet) *evictor {
-	e := &evictor{k: k, since: map[eviction.Threshold]time.Time{}, lastMet: map[eviction.Signal]time.Time{}}
-	for signal, value := range k.cfg.EvictionHard {
-		e.thresholds = append(e.thresholds, eviction.Threshold{Signal: signal, Value: value})
-	}
-	for signal, value := range k.cfg.EvictionSoft {
-		e.thresholds = append(e.thresholds, eviction.Threshold{Signal: signal, Value: value, Grace: k.cfg.EvictionSoftGrace[signal]})
-	}
-	return e
+	return &evictor{k: k, since: map[eviction.Threshold]time.Time{}, lastMet: map[eviction.Signal]time.Time{}}
 }
 
 // run looks at the node at intervals until ctx ends.
@@ -60,7 +49,8 @@ func (e *evictor) look(ctx context.Context) {
 	e.enforceLimits(ctx)
 	now := time.Now()
 	seen := e.observe(ctx)
-	all, due := eviction.Crossed(e.thresholds, seen, e.since, now)
+	all, due := eviction.Crossed(e.k.cfg.parsed.thresholds, seen, e.since, e.due, now)
+	e.due = due
 	for _, c := range all {
 		e.lastMet[c.Signal] = now
 	}
@@ -72,10 +62,11 @@ func (e *evictor) look(ctx context.Context) {
 	}
 	crossing := due[0]
 	e.k.logger.Warn("an eviction threshold is crossed", "signal", crossing.Signal, "available", crossing.Observed.Available)
+	e.k.events.Eventf(node.Reference(e.k.cfg.NodeName), corev1.EventTypeWarning, "EvictionThresholdMet", "Attempting to reclaim %s", crossing.Signal.Resource())
 	if crossing.Signal.Disk() && e.reclaimed(ctx, crossing) {
 		return
 	}
-	victim := eviction.Choose(crossing, e.usages(ctx, func(*corev1.Pod) bool { return true }), 0)
+	victim := eviction.Choose(crossing, e.usages(ctx, func(*corev1.Pod) bool { return true }), int64(e.k.cfg.Settings.EvictionMaxPodGracePeriod))
 	if victim == nil {
 		e.k.logger.Error("no pod can be evicted", "signal", crossing.Signal)
 		return
@@ -98,14 +89,14 @@ func (e *evictor) evict(pod *corev1.Pod, signal, message string, grace int64) {
 func (e *evictor) conditions(now time.Time) node.Pressure {
 	recent := func(signals ...eviction.Signal) bool {
 		for _, s := range signals {
-			if at, ok := e.lastMet[s]; ok && now.Sub(at) < pressureStays {
+			if at, ok := e.lastMet[s]; ok && now.Sub(at) < e.k.cfg.Settings.EvictionPressureTransitionPeriod.Duration {
 				return true
 			}
 		}
 		return false
 	}
 	return node.Pressure{
-		Memory: recent(eviction.MemoryAvailable), PID: recent(eviction.PIDAvailable),
+		Memory: recent(eviction.MemoryAvailable, eviction.AllocatableMemoryAvailable), PID: recent(eviction.PIDAvailable),
 		Disk: recent(eviction.NodeFSAvailable, eviction.NodeFSInodesFree, eviction.ImageFSAvailable, eviction.ImageFSInodesFree),
 	}
 }
@@ -116,7 +107,7 @@ func (e *evictor) reclaimed(ctx context.Context, c eviction.Crossing) bool {
 		e.k.logger.Warn("images not removed", "error", err)
 	}
 	o, ok := e.observe(ctx)[c.Signal]
-	return ok && o.Available >= c.Value.Of(o.Capacity)
+	return ok && o.Available >= c.Value.Of(o.Capacity)+c.Reclaim.Of(o.Capacity)
 }
 
 // observe measures the node.
@@ -125,6 +116,11 @@ func (e *evictor) observe(ctx context.Context) map[eviction.Signal]eviction.Obse
 	memory := e.k.machine.Capacity[corev1.ResourceMemory]
 	if u, err := e.k.tree.NodeUsage(); err == nil {
 		out[eviction.MemoryAvailable] = eviction.Observation{Available: memory.Value() - int64(u.WorkingSetBytes), Capacity: memory.Value()}
+	}
+	if u, err := e.k.tree.PodsUsage(); err == nil {
+		bound := allocatable(e.k.capacity, e.k.cfg.reserved(e.k.capacity, false))
+		mine := bound.Memory().Value()
+		out[eviction.AllocatableMemoryAvailable] = eviction.Observation{Available: mine - int64(u.WorkingSetBytes), Capacity: mine}
 	}
 	disk := func(path string, space, inodes eviction.Signal) {
 		var st unix.Statfs_t

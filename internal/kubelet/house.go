@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -13,14 +14,13 @@ import (
 )
 
 const (
-	rotateInterval = 10 * time.Second
 	imageInterval  = 5 * time.Minute
 	orphanInterval = 2 * time.Minute
 )
 
 // keepHouse rotates logs, removes unused images and looks for what was left behind, until ctx ends.
 func (k *Kubelet) keepHouse(ctx context.Context) error {
-	rotate, collect, orphans := time.NewTicker(rotateInterval), time.NewTicker(imageInterval), time.NewTicker(orphanInterval)
+	rotate, collect, orphans := time.NewTicker(k.cfg.Settings.ContainerLogMonitorInterval.Duration), time.NewTicker(imageInterval), time.NewTicker(orphanInterval)
 	defer rotate.Stop()
 	defer collect.Stop()
 	defer orphans.Stop()
@@ -47,12 +47,14 @@ func (k *Kubelet) keepHouse(ctx context.Context) error {
 // rotateLogs keeps the logs of running containers within bounds.
 func (k *Kubelet) rotateLogs(ctx context.Context) {
 	r := logs.Rotator{
-		MaxSize: k.cfg.ContainerLogMaxSize, MaxFiles: k.cfg.ContainerLogMaxFiles, Now: time.Now,
+		MaxSize: k.cfg.parsed.logMaxSize, MaxFiles: int(*k.cfg.Settings.ContainerLogMaxFiles), Now: time.Now,
 		Reopen: func(ctx context.Context, id string) error {
 			_, err := k.cri.ReopenContainerLog(ctx, &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
 			return err
 		},
 	}
+	var g errgroup.Group
+	g.SetLimit(int(*k.cfg.Settings.ContainerLogMaxWorkers))
 	for _, pod := range k.pods.list() {
 		if pod.Observed == nil || pod.Stopped {
 			continue
@@ -62,9 +64,13 @@ func (k *Kubelet) rotateLogs(ctx context.Context) {
 			if c.State != lifecycle.Running || c.LogPath == "" {
 				continue
 			}
-			if err := r.Rotate(ctx, c.ID, c.LogPath); err != nil && ctx.Err() == nil {
-				k.logger.Warn("log not rotated", "pod", pod.Pod.Namespace+"/"+pod.Pod.Name, "container", c.Name, "error", err)
-			}
+			g.Go(func() error {
+				if err := r.Rotate(ctx, c.ID, c.LogPath); err != nil && ctx.Err() == nil {
+					k.logger.Warn("log not rotated", "pod", pod.Pod.Namespace+"/"+pod.Pod.Name, "container", c.Name, "error", err)
+				}
+				return nil
+			})
 		}
 	}
+	_ = g.Wait() // each has told of its error
 }

@@ -2,10 +2,9 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/events"
 	"clipper.dev/clipper/internal/kubelet/cgroups"
+	"clipper.dev/clipper/internal/kubelet/configuration"
 	"clipper.dev/clipper/internal/kubelet/cri"
 	"clipper.dev/clipper/internal/kubelet/criconfig"
 	"clipper.dev/clipper/internal/kubelet/dra"
@@ -80,13 +80,13 @@ func New(cfg Config) (*Kubelet, error) {
 		return nil, err
 	}
 	k := &Kubelet{cfg: cfg, logger: cfg.Logger, hostIPs: cfg.hostIPs(), metrics: newMetrics(), started: time.Now()}
-	k.static.Store(cfg.StaticPodPath == "")
+	k.static.Store(cfg.Settings.StaticPodPath == "")
 	var err error
 	if k.machine, err = node.Inspect(cfg.RootDir); err != nil {
 		return nil, err
 	}
 	k.capacity = k.machine.Capacity.DeepCopy()
-	k.capacity[corev1.ResourcePods] = *resource.NewQuantity(int64(cfg.MaxPods), resource.DecimalSI)
+	k.capacity[corev1.ResourcePods] = *resource.NewQuantity(int64(cfg.parsed.maxPods), resource.DecimalSI)
 	k.allocatable = allocatable(k.capacity, cfg.reserved(k.capacity, true))
 	if err := k.setupCgroups(); err != nil {
 		return nil, err
@@ -96,18 +96,12 @@ func New(cfg Config) (*Kubelet, error) {
 	}
 	k.events = events.New(events.Config{Client: cfg.Client, Component: "kubelet", Host: cfg.NodeName, Logger: cfg.Logger})
 	k.translate = k.translation()
-	records, err := images.OpenRecords(cfg.RootDir, cfg.Logger)
-	if err != nil {
+	if err := k.openImages(); err != nil {
 		return nil, err
 	}
-	k.images = images.NewPuller(images.PullerConfig{Images: k.cri.Images, Events: k.events, Records: records, Parallel: cfg.MaxParallelImagePulls, Now: time.Now})
-	k.collector = images.NewCollector(images.CollectorConfig{
-		Runtime: k.cri, Images: k.cri.Images, Events: k.events, About: node.Reference(cfg.NodeName),
-		High: cfg.ImageGCHigh, Low: cfg.ImageGCLow, MinAge: 2 * time.Minute, Now: time.Now, Logger: cfg.Logger, Records: records,
-	})
 	k.tokens = newTokens(cfg.Client)
 	k.shutdown = k.newShutdown()
-	k.logLinks = &logLinks{dir: cfg.LogLinkDir, target: cfg.LogDir, logger: cfg.Logger}
+	k.logLinks = &logLinks{dir: cfg.LogLinkDir, target: cfg.Settings.PodLogsDir, logger: cfg.Logger}
 	if err := k.openVolumes(); err != nil {
 		return nil, err
 	}
@@ -118,26 +112,65 @@ func New(cfg Config) (*Kubelet, error) {
 		return nil, err
 	}
 	k.local = newLocalVolumes(cfg)
-	k.users = newUsers(k.volumes.PodDir, cfg.MaxPods)
+	if k.users, err = newUsers(k.volumes.PodDir, cfg.parsed.maxPods, cfg.Settings.UserNamespaces); err != nil {
+		return nil, err
+	}
 	return k, nil
 }
 
 func (k *Kubelet) setupCgroups() (err error) {
-	if k.tree, err = cgroups.New(k.cfg.CgroupRoot); err != nil {
+	s := k.cfg.Settings
+	if k.tree, err = cgroups.New(s.CgroupRoot); err != nil {
 		return err
 	}
-	k.tree.PodPIDs = k.cfg.PodPIDsLimit
-	return k.tree.Setup(allocatable(k.capacity, k.cfg.reserved(k.capacity, false)))
+	if !k.tree.V2() && *s.FailCgroupV1 {
+		return errors.New("failCgroupV1: kubelet is configured to not run on a host using cgroup v1")
+	}
+	k.tree.PodPIDs = max(*s.PodPidsLimit, 0)
+	k.tree.QuotaPeriod, k.tree.NoQuota = s.CPUCFSQuotaPeriod.Duration, !*s.CPUCFSQuota
+	var bound corev1.ResourceList // what all pods together may use; nil is no bound
+	if k.cfg.enforces(configuration.EnforcePods) {
+		bound = allocatable(k.capacity, k.cfg.reserved(k.capacity, false))
+	}
+	if err := k.tree.Setup(allocatable(k.capacity, k.cfg.reserved(k.capacity, false)), bound); err != nil {
+		return err
+	}
+	return k.boundReserved()
+}
+
+// boundReserved bounds what the system and Kubernetes themselves use, in groups that are there already, by what is kept for them.
+func (k *Kubelet) boundReserved() error {
+	s := k.cfg.Settings
+	for _, r := range []struct {
+		whole, compressible, field, group string
+		list                              corev1.ResourceList
+	}{
+		{configuration.EnforceSystemReserved, configuration.EnforceSystemReservedCompressible, "systemReservedCgroup", s.SystemReservedCgroup, k.cfg.parsed.systemReserved},
+		{configuration.EnforceKubeReserved, configuration.EnforceKubeReservedCompressible, "kubeReservedCgroup", s.KubeReservedCgroup, k.cfg.parsed.kubeReserved},
+	} {
+		list := r.list
+		switch {
+		case k.cfg.enforces(r.compressible):
+			list = corev1.ResourceList{corev1.ResourceCPU: list[corev1.ResourceCPU]}
+		case !k.cfg.enforces(r.whole):
+			continue
+		}
+		if err := k.tree.Bound(r.group, list); err != nil {
+			return fmt.Errorf("%s %s: %w", r.field, r.group, err)
+		}
+	}
+	return nil
 }
 
 func (k *Kubelet) translation() *criconfig.Node {
-	memory := k.machine.Capacity[corev1.ResourceMemory]
+	s, memory := k.cfg.Settings, k.machine.Capacity[corev1.ResourceMemory]
 	return &criconfig.Node{
-		Owner: k.cfg.owner(), LogDir: k.cfg.LogDir, SeccompDir: k.cfg.SeccompDir,
-		ClusterDNS: k.cfg.ClusterDNS, ClusterDomain: k.cfg.ClusterDomain, ResolvConf: k.cfg.ResolvConf,
+		Owner: k.cfg.owner(), LogDir: s.PodLogsDir, SeccompDir: k.cfg.parsed.seccompDir,
+		ClusterDNS: s.ClusterDNS, ClusterDomain: s.ClusterDomain, ResolvConf: *s.ResolverConfig,
 		MemoryCapacity: memory.Value(), PageSizes: k.machine.PageSizes,
 		CgroupV2: k.tree.V2(), SwapAccounting: k.tree.SwapAccounting(),
-		CPUCFSQuota: !k.cfg.NoCPUCFSQuota, SeccompDefault: k.cfg.SeccompDefault, MaskedPaths: k.machine.ThermalPaths,
+		CPUCFSQuota: *s.CPUCFSQuota, QuotaPeriod: s.CPUCFSQuotaPeriod.Duration, SingleOOMKill: s.SingleProcessOOMKill != nil && *s.SingleProcessOOMKill,
+		SeccompDefault: *s.SeccompDefault, MaskedPaths: k.machine.ThermalPaths,
 	}
 }
 
@@ -175,9 +208,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	if k.shutdown != nil {
 		g.Go(func() error { return k.shutdown.Run(ctx) })
 	}
-	if k.cfg.Listen != "" {
-		g.Go(func() error { return k.serve(ctx) })
-	}
+	g.Go(func() error { return k.serve(ctx) })
 	err = g.Wait()
 	k.pods.wg.Wait()
 	k.objects.Wait()
@@ -186,25 +217,14 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	return err
 }
 
-// port is announced in the Node's status.
-func (k *Kubelet) port() int32 {
-	if k.cfg.Port != 0 {
-		return k.cfg.Port
-	}
-	if _, text, err := net.SplitHostPort(k.cfg.Listen); err == nil {
-		if n, err := strconv.ParseInt(text, 10, 32); err == nil && n > 0 {
-			return int32(n)
-		}
-	}
-	return defaultPort
-}
-
 func (k *Kubelet) newNode() *node.Manager {
+	s := k.cfg.Settings
 	return node.New(node.Config{
 		Client: k.cfg.Client, Events: k.events, Name: k.cfg.NodeName, Addresses: k.hostIPs,
-		Labels: k.cfg.Labels, Annotations: k.local.annotations(), Taints: k.cfg.Taints, ProviderID: k.cfg.ProviderID, Port: k.port(), Version: k.cfg.Version,
+		Labels: k.cfg.Labels, Annotations: k.local.annotations(), Taints: s.RegisterWithTaints, ProviderID: s.ProviderID, Port: s.Port, Version: k.cfg.Version,
 		Machine: k.machine, Capacity: k.capacity, Allocatable: k.allocatable, Plugins: k.resources.Capacity, Fresh: k.resources.Fresh(),
 		Health: k.checkHealth, Pressure: k.pressure.get, Images: k.listImages, InUse: k.csi.InUse, Changed: k.nodeChanged, Logger: k.logger,
+		CheckInterval: s.NodeStatusUpdateFrequency.Duration, ReportInterval: s.NodeStatusReportFrequency.Duration, LeaseDuration: time.Duration(s.NodeLeaseDurationSeconds) * time.Second,
 	})
 }
 

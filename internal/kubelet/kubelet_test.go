@@ -19,10 +19,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/clienttest"
 	"clipper.dev/clipper/internal/kubelet/cgroups"
+	"clipper.dev/clipper/internal/kubelet/configuration"
 	"clipper.dev/clipper/internal/kubelet/kubelettest"
 	"clipper.dev/clipper/internal/kubelet/volumes"
 )
@@ -53,10 +55,15 @@ func newRig(t *testing.T, objects ...client.Object) *rig {
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}},
 		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes", Namespace: "default"}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1", Ports: []corev1.ServicePort{{Name: "https", Port: 443, TargetPort: intstr.FromInt(6443)}}}},
 	)...)}
+	settings, err := configuration.Given{}.Complete(kubeletconfig.KubeletConfiguration{
+		ContainerRuntimeEndpoint: rt.Endpoint, PodLogsDir: filepath.Join(dir, "logs"), CgroupRoot: group, Port: 10250, ClusterDNS: []string{"10.96.0.10"}, ClusterDomain: "cluster.local",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.cfg = Config{
 		Cluster: "test", NodeName: testNode, NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Client: r.api,
-		RuntimeEndpoint: rt.Endpoint, RootDir: filepath.Join(dir, "kubelet"), LogDir: filepath.Join(dir, "logs"), CgroupRoot: group,
-		ClusterDNS: []string{"10.96.0.10"}, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+		RootDir: filepath.Join(dir, "kubelet"), Settings: settings, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	t.Cleanup(func() {
 		r.stop()

@@ -13,11 +13,11 @@ import (
 
 // newShutdown makes what waits for the machine's shutdown; nil if pods get no time then.
 func (k *Kubelet) newShutdown() *shutdown.Manager {
-	if len(k.cfg.ShutdownPeriods) == 0 {
+	if len(k.cfg.parsed.shutdownPeriods) == 0 {
 		return nil
 	}
 	return shutdown.New(shutdown.Config{
-		Periods: k.cfg.ShutdownPeriods, Pods: k.podsThatRun, End: k.endForShutdown, Changed: func() { k.node.Check() }, Logger: k.logger,
+		Periods: k.cfg.parsed.shutdownPeriods, Pods: k.podsThatRun, End: k.endForShutdown, Changed: func() { k.node.Check() }, Logger: k.logger,
 		Event: func(message string) {
 			k.events.Event(node.Reference(k.cfg.NodeName), corev1.EventTypeNormal, shutdown.EventReason, message)
 		},

@@ -152,7 +152,7 @@ func (k *Kubelet) admitResize(ctx context.Context, pod *corev1.Pod) (reason, mes
 	}
 	k.pods.admission.Lock()
 	defer k.pods.admission.Unlock()
-	in := admission.Input{Pod: pod, Others: k.pods.holding(pod.UID), Allocatable: k.allocatable, UnsafeSysctls: k.cfg.AllowedUnsafeSysctls, AppArmor: appArmor(), GroupsPolicy: k.knowsGroupsPolicy()}
+	in := admission.Input{Pod: pod, Others: k.pods.holding(pod.UID), Allocatable: k.allocatable, UnsafeSysctls: k.cfg.Settings.AllowedUnsafeSysctls, AppArmor: appArmor(), GroupsPolicy: k.knowsGroupsPolicy()}
 	if refusal := admission.Check(in); refusal != nil {
 		return corev1.PodReasonDeferred, refusal.Message
 	}
@@ -190,7 +190,7 @@ func resizeMessage(prefix string, pod *corev1.Pod, problem string) string {
 
 // resize carries out a granted change: the pod's own bounds give way first and follow last, so that at no time a container has more than its pod.
 func (r *syncRun) resize(ctx context.Context) error {
-	if limit := cgroups.PodLimits(r.pod).Memory; limit > 0 {
+	if limit := cgroups.PodLimits(r.pod, 0).Memory; limit > 0 {
 		if used, err := r.k.tree.PodUsage(r.pod); err == nil && used.MemoryBytes > uint64(limit) {
 			return fmt.Errorf("attempting to set pod memory limit (%d) below current usage (%d)", limit, used.MemoryBytes)
 		}

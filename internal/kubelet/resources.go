@@ -23,7 +23,7 @@ const sysDir = "/sys"
 // openResources makes what gives pods CPUs, memory and devices.
 func (k *Kubelet) openResources() (err error) {
 	k.resources, err = resources.New(resources.Config{
-		Policies: k.cfg.Resources, Root: k.cfg.RootDir, Sys: sysDir, Reserved: k.cfg.reserved(k.capacity, true),
+		Policies: k.cfg.parsed.resources, Root: k.cfg.RootDir, Sys: sysDir, Reserved: k.cfg.reserved(k.capacity, true),
 		Active: k.holdingPods, Find: k.findPod, Running: k.containerRuns, Containers: k.runningContainers, SetCPUs: k.setCPUs, Dynamic: k.dra.Resources,
 		Changed: k.checkNode, Sick: k.touchPods, Registry: k.metrics.registry, Logger: k.logger,
 	})
@@ -36,17 +36,17 @@ func (k *Kubelet) openResources() (err error) {
 
 // reserveNamed makes the CPUs that are reserved by their numbers the node's whole reservation.
 func (c *Config) reserveNamed() error {
-	named, err := c.Resources.Reserved()
+	named, err := c.parsed.resources.Reserved()
 	if err != nil || named.IsEmpty() {
 		return err
 	}
-	kube, system := maps.Clone(c.KubeReserved), maps.Clone(c.SystemReserved)
+	kube, system := maps.Clone(c.parsed.kubeReserved), maps.Clone(c.parsed.systemReserved)
 	delete(kube, corev1.ResourceCPU)
 	if system == nil {
 		system = corev1.ResourceList{}
 	}
 	system[corev1.ResourceCPU] = *resource.NewQuantity(int64(named.Size()), resource.DecimalSI)
-	c.KubeReserved, c.SystemReserved = kube, system
+	c.parsed.kubeReserved, c.parsed.systemReserved = kube, system
 	return nil
 }
 

@@ -196,7 +196,6 @@ func (k *Kubelet) Exec(ctx context.Context, containerID string, cmd []string, ti
 }
 
 const (
-	maxImages     = 50
 	maxImageNames = 5
 )
 
@@ -208,7 +207,10 @@ func (k *Kubelet) listImages(ctx context.Context) ([]corev1.ContainerImage, erro
 	}
 	slices.SortFunc(resp.Images, func(a, b *runtimeapi.Image) int { return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Id, b.Id)) })
 	var out []corev1.ContainerImage
-	for _, image := range resp.Images[:min(len(resp.Images), maxImages)] {
+	for _, image := range resp.Images {
+		if most := int(*k.cfg.Settings.NodeStatusMaxImages); most >= 0 && len(out) == most {
+			break
+		}
 		names := slices.Concat(image.RepoDigests, image.RepoTags)
 		if len(names) == 0 {
 			continue

@@ -2,8 +2,16 @@ package kubelet
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/types"
+	cliflag "k8s.io/component-base/cli/flag"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"clipper.dev/clipper/internal/kubelet/server"
 )
@@ -36,23 +44,77 @@ func (k served) FindPod(namespace, name string, uid types.UID) (server.Pod, bool
 // WatchPod implements server.Backend.
 func (k served) WatchPod(uid types.UID) (<-chan struct{}, func()) { return k.pods.watch(uid) }
 
-// settings are the parts of the configuration that people look for at /configz.
-func (k *Kubelet) settings() map[string]any {
-	return map[string]any{
-		"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
-		"clusterDNS": k.cfg.ClusterDNS, "clusterDomain": k.cfg.ClusterDomain, "maxPods": k.cfg.MaxPods, "cgroupRoot": k.cfg.CgroupRoot, "cgroupDriver": "cgroupfs",
-		"containerRuntimeEndpoint": k.cfg.RuntimeEndpoint, "staticPodPath": k.cfg.StaticPodPath, "port": k.port(),
-		"containerLogMaxSize": k.cfg.ContainerLogMaxSize, "containerLogMaxFiles": k.cfg.ContainerLogMaxFiles,
-		"imageGCHighThresholdPercent": k.cfg.ImageGCHigh, "imageGCLowThresholdPercent": k.cfg.ImageGCLow,
-		"allowedUnsafeSysctls": k.cfg.AllowedUnsafeSysctls, "seccompDefault": k.cfg.SeccompDefault, "cpuCFSQuota": !k.cfg.NoCPUCFSQuota,
-		"kubeReserved": k.cfg.KubeReserved, "systemReserved": k.cfg.SystemReserved, "resolvConf": k.cfg.ResolvConf, "podPidsLimit": k.cfg.PodPIDsLimit,
+func (k *Kubelet) serve(ctx context.Context) error {
+	s := k.cfg.Settings
+	cfg := server.Config{
+		TLS: k.cfg.TLS, Client: k.cfg.Client, NodeName: k.cfg.NodeName, Backend: served{k}, Runtime: k.cri, Tree: k.tree,
+		RootDir: k.cfg.RootDir, Capacity: k.capacity, Metrics: k.metrics.registry, Probes: k.metrics.probes, Volumes: k.volumeStats,
+		Settings: s, NoDebugging: !*s.EnableDebuggingHandlers, NoProfiling: !*s.EnableProfilingHandler, Logger: k.logger,
+		Access: server.Access{
+			Anonymous: *s.Authentication.Anonymous.Enabled, NoTokens: !*s.Authentication.Webhook.Enabled, All: s.Authorization.Mode == kubeletconfig.KubeletAuthorizationModeAlwaysAllow,
+			TokenTTL: s.Authentication.Webhook.CacheTTL.Duration, AllowedTTL: s.Authorization.Webhook.CacheAuthorizedTTL.Duration, DeniedTTL: s.Authorization.Webhook.CacheUnauthorizedTTL.Duration,
+		},
 	}
+	if *s.EnableSystemLogHandler {
+		cfg.NodeLogDir = k.cfg.NodeLogDir
+	}
+	if *s.EnableServer && k.cfg.TLS != nil {
+		cfg.Address = address(s.Address, s.Port)
+	}
+	if port := *s.HealthzPort; port > 0 {
+		cfg.Healthz = address(s.HealthzBindAddress, port)
+	}
+	if s.ReadOnlyPort > 0 {
+		cfg.ReadOnly = address(s.Address, s.ReadOnlyPort)
+	}
+	return server.Run(ctx, cfg)
 }
 
-func (k *Kubelet) serve(ctx context.Context) error {
-	return server.Run(ctx, server.Config{
-		Address: k.cfg.Listen, TLS: k.cfg.TLS, Client: k.cfg.Client, NodeName: k.cfg.NodeName, Backend: served{k}, Runtime: k.cri, Tree: k.tree,
-		RootDir: k.cfg.RootDir, NodeLogDir: k.cfg.NodeLogDir, Capacity: k.capacity, Metrics: k.metrics.registry, Probes: k.metrics.probes, Volumes: k.volumeStats,
-		Settings: k.settings(), Logger: k.logger,
-	})
+// address returns where to listen; all addresses are those of both families.
+func address(host string, port int32) string {
+	if host == "0.0.0.0" {
+		host = ""
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
+
+// serverTLS returns how the API is served: as the cluster has it, but for what the settings name.
+func (c *Config) serverTLS() (*tls.Config, error) {
+	s, out := c.Settings, c.TLS.Clone()
+	if (s.TLSCertFile == "") != (s.TLSPrivateKeyFile == "") {
+		return nil, errors.New("kubelet configuration: tlsCertFile and tlsPrivateKeyFile belong together")
+	}
+	if s.TLSCertFile != "" {
+		pair, err := tls.LoadX509KeyPair(s.TLSCertFile, s.TLSPrivateKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("kubelet configuration: tlsCertFile: %w", err)
+		}
+		out.GetCertificate, out.Certificates = nil, []tls.Certificate{pair}
+	}
+	if file := s.Authentication.X509.ClientCAFile; file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("kubelet configuration: authentication.x509.clientCAFile: %w", err)
+		}
+		out.ClientCAs = out.ClientCAs.Clone() // the API server's certificates stay good
+		if !out.ClientCAs.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("kubelet configuration: authentication.x509.clientCAFile: no certificate is in %s", file)
+		}
+	}
+	var err error
+	if out.CipherSuites, err = cliflag.TLSCipherSuites(s.TLSCipherSuites); err != nil {
+		return nil, fmt.Errorf("kubelet configuration: tlsCipherSuites: %w", err)
+	}
+	if s.TLSMinVersion != "" {
+		if out.MinVersion, err = cliflag.TLSVersion(s.TLSMinVersion); err != nil {
+			return nil, fmt.Errorf("kubelet configuration: tlsMinVersion: %w", err)
+		}
+		if out.MinVersion < tls.VersionTLS12 {
+			return nil, fmt.Errorf("kubelet configuration: tlsMinVersion %s: use VersionTLS12 or VersionTLS13", s.TLSMinVersion)
+		}
+	}
+	for _, curve := range s.TLSCurvePreferences {
+		out.CurvePreferences = append(out.CurvePreferences, tls.CurveID(curve))
+	}
+	return out, nil
 }

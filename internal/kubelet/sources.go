@@ -118,7 +118,7 @@ func (k *Kubelet) adoptOrphans(ctx context.Context) {
 // leftovers are the pods of which there are logs, directories or control groups. Only the logs know their names.
 func (k *Kubelet) leftovers() map[types.UID]*corev1.Pod {
 	pods := map[types.UID]*corev1.Pod{}
-	logs, err := os.ReadDir(k.cfg.LogDir)
+	logs, err := os.ReadDir(k.cfg.Settings.PodLogsDir)
 	if err != nil {
 		k.logger.Warn("logs of pods that are gone not looked for", "error", err)
 	}

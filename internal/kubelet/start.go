@@ -123,7 +123,7 @@ func (r *syncRun) checkCrash(c *corev1.Container, seen *lifecycle.Container) *wa
 			Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", crash.Wait, c.Name, criconfig.PodName(r.pod)),
 		}, until}
 	}
-	crash.Restart(seen.FinishedAt, now)
+	crash.Restart(seen.FinishedAt, now, r.k.cfg.parsed.crashWaits)
 	r.out.crashes[c.Name] = &crash
 	return nil
 }

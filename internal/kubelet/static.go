@@ -22,15 +22,12 @@ import (
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
 )
 
-// staticRelist is how often the folder is read although no event has come.
-const staticRelist = 20 * time.Second
-
 // followStatic takes in the manifests of the static pods' folder until ctx ends.
 func (k *Kubelet) followStatic(ctx context.Context) error {
-	if k.cfg.StaticPodPath == "" {
+	if k.cfg.Settings.StaticPodPath == "" {
 		return nil
 	}
-	events, stop, err := watchDir(k.cfg.StaticPodPath, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE)
+	events, stop, err := watchDir(k.cfg.Settings.StaticPodPath, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE)
 	if err != nil {
 		return err
 	}
@@ -39,7 +36,7 @@ func (k *Kubelet) followStatic(ctx context.Context) error {
 	for {
 		k.readStatic(known)
 		k.mirrorStatic(ctx, known)
-		timer := time.NewTimer(staticRelist)
+		timer := time.NewTimer(k.cfg.Settings.FileCheckFrequency.Duration)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -54,16 +51,16 @@ func (k *Kubelet) followStatic(ctx context.Context) error {
 // readStatic compares the folder with what is known, which it changes.
 func (k *Kubelet) readStatic(known map[types.UID]*corev1.Pod) {
 	found := map[types.UID]*corev1.Pod{}
-	entries, err := os.ReadDir(k.cfg.StaticPodPath)
+	entries, err := os.ReadDir(k.cfg.Settings.StaticPodPath)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		k.logger.Error("static pods not read", "path", k.cfg.StaticPodPath, "error", err)
+		k.logger.Error("static pods not read", "path", k.cfg.Settings.StaticPodPath, "error", err)
 		return
 	}
 	for _, e := range entries {
 		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		path := filepath.Join(k.cfg.StaticPodPath, e.Name())
+		path := filepath.Join(k.cfg.Settings.StaticPodPath, e.Name())
 		pod, err := k.parseStatic(path)
 		if err != nil {
 			k.logger.Error("static pod not accepted", "path", path, "error", err)

@@ -12,26 +12,35 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 )
 
-// idsPerPod is how many user IDs a pod with a user namespace gets, and the first ID of the first pod.
-const idsPerPod = 65536
+// defaultIDsPerPod is how many user IDs a pod with a user namespace gets, and the first ID of the first pod.
+const defaultIDsPerPod = 65536
 
 // usersFile notes a pod's range in its directory, so that it's the same after a restart.
 const usersFile = "userns"
 
 // users gives pods with a user namespace ranges of the node's user IDs.
 type users struct {
-	dir func(types.UID) string
-	max int
+	dir     func(types.UID) string
+	max     int
+	idsEach uint32
 
 	mu    sync.Mutex
 	taken map[int]types.UID
 	read  bool
 }
 
-func newUsers(dir func(types.UID) string, maxPods int) *users {
-	return &users{dir: dir, max: maxPods, taken: map[int]types.UID{}}
+func newUsers(dir func(types.UID) string, maxPods int, c *kubeletconfig.UserNamespaces) (*users, error) {
+	ids := int64(defaultIDsPerPod)
+	if c != nil && c.IDsPerPod != nil {
+		ids = *c.IDsPerPod
+	}
+	if ids < defaultIDsPerPod || ids%defaultIDsPerPod != 0 || ids*int64(maxPods+1) > 1<<32-1 {
+		return nil, fmt.Errorf("userNamespaces.idsPerPod %d: use a multiple of %d, of which %d pods leave room in 32 bits", ids, defaultIDsPerPod, maxPods)
+	}
+	return &users{dir: dir, max: maxPods, idsEach: uint32(ids), taken: map[int]types.UID{}}, nil
 }
 
 // mappings returns how the pod's user IDs map to the node's; nil for a pod that shares the node's.
@@ -45,7 +54,7 @@ func (u *users) mappings(pod *corev1.Pod) (*runtimeapi.UserNamespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("user namespace of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
-	ids := []*runtimeapi.IDMapping{{ContainerId: 0, HostId: uint32((slot + 1) * idsPerPod), Length: idsPerPod}}
+	ids := []*runtimeapi.IDMapping{{ContainerId: 0, HostId: uint32(slot+1) * u.idsEach, Length: u.idsEach}}
 	return &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD, Uids: ids, Gids: ids}, nil
 }
 

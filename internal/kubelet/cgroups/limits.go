@@ -1,11 +1,13 @@
 package cgroups
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
@@ -14,14 +16,15 @@ import (
 const (
 	minShares     = 2
 	maxShares     = 262144
-	defaultPeriod = 100000
+	defaultPeriod = 100 * time.Millisecond
 	minQuota      = 1000
 )
 
 // Limits are what one group may use. Zero values set no limit.
 type Limits struct {
 	CPUShares int64
-	CPUQuota  int64 // microseconds per 100 ms
+	CPUQuota  int64 // microseconds in each CPUPeriod
+	CPUPeriod time.Duration
 	Memory    int64 // bytes
 	PIDs      int64
 }
@@ -30,8 +33,8 @@ func sharesOf(milli int64) int64 {
 	return min(max(milli*1024/1000, minShares), maxShares)
 }
 
-// PodLimits returns what the pod as a whole may use. A limit holds for the pod only if every container has one.
-func PodLimits(pod *corev1.Pod) Limits {
+// PodLimits returns what the pod as a whole may use; period is over what time CPU limits hold, 0 is 100 ms. A limit holds for the pod only if every container has one.
+func PodLimits(pod *corev1.Pod, period time.Duration) Limits {
 	cpuBound, memoryBound := true, true
 	declared := func(res corev1.ResourceList) {
 		cpuBound = cpuBound && !res.Cpu().IsZero()
@@ -53,9 +56,9 @@ func PodLimits(pod *corev1.Pod) Limits {
 	if milli == 0 && cpuBound {
 		milli = limits.Cpu().MilliValue()
 	}
-	out := Limits{CPUShares: sharesOf(milli)}
+	out := Limits{CPUShares: sharesOf(milli), CPUPeriod: period}
 	if cpuBound {
-		out.CPUQuota = max(limits.Cpu().MilliValue()*defaultPeriod/1000, minQuota)
+		out.CPUQuota = max(limits.Cpu().MilliValue()*cmp.Or(period, defaultPeriod).Microseconds()/1000, minQuota)
 	}
 	if memoryBound {
 		out.Memory = limits.Memory().Value()
@@ -82,7 +85,7 @@ func (t *Tree) applyV1(path string, l Limits) error {
 	}
 	return errors.Join(
 		set(filepath.Join(cpu, "cpu.shares"), strconv.FormatInt(max(l.CPUShares, minShares), 10)),
-		ifPresent(set(filepath.Join(cpu, "cpu.cfs_period_us"), strconv.Itoa(defaultPeriod))),
+		ifPresent(set(filepath.Join(cpu, "cpu.cfs_period_us"), strconv.FormatInt(cmp.Or(l.CPUPeriod, defaultPeriod).Microseconds(), 10))),
 		ifPresent(set(filepath.Join(cpu, "cpu.cfs_quota_us"), strconv.FormatInt(quota, 10))),
 		set(filepath.Join(t.of["memory"], path, "memory.limit_in_bytes"), strconv.FormatInt(memory, 10)),
 		t.applyPIDs(path, l.PIDs),
@@ -102,7 +105,7 @@ func (t *Tree) applyV2(dir string, l Limits) error {
 	errs := []error{}
 	if t.of["cpu"] != "" {
 		errs = append(errs, set(filepath.Join(dir, "cpu.weight"), strconv.FormatInt(weight, 10)),
-			set(filepath.Join(dir, "cpu.max"), fmt.Sprintf("%s %d", quota, defaultPeriod)))
+			set(filepath.Join(dir, "cpu.max"), fmt.Sprintf("%s %d", quota, cmp.Or(l.CPUPeriod, defaultPeriod).Microseconds())))
 	}
 	if t.of["memory"] != "" {
 		errs = append(errs, set(filepath.Join(dir, "memory.max"), memory))

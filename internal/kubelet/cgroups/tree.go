@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -39,6 +40,9 @@ type Tree struct {
 	Unbounded func(*corev1.Pod) bool
 	// PodPIDs bounds the processes of each pod; 0 is no bound.
 	PodPIDs int64
+	// QuotaPeriod is over what time CPU limits hold; 0 is 100 ms. NoQuota leaves them unenforced.
+	QuotaPeriod time.Duration
+	NoQuota     bool
 }
 
 // New looks at the machine's control groups. root is the group below which everything is made, as "/clipper".
@@ -110,9 +114,9 @@ func (t *Tree) SwapAccounting() bool {
 	return err == nil
 }
 
-// Setup makes the groups above the pods and bounds them all by what the node gives to pods.
-func (t *Tree) Setup(allocatable corev1.ResourceList) error {
-	limits := Limits{CPUShares: sharesOf(allocatable.Cpu().MilliValue()), Memory: allocatable.Memory().Value()}
+// Setup makes the groups above the pods. They weigh what the node gives to pods, and are bounded, if bound isn't nil, by its memory and process IDs.
+func (t *Tree) Setup(allocatable, bound corev1.ResourceList) error {
+	limits := Limits{CPUShares: sharesOf(allocatable.Cpu().MilliValue()), Memory: bound.Memory().Value(), PIDs: pidsOf(bound)}
 	for _, g := range []struct {
 		path   string
 		limits Limits
@@ -129,6 +133,20 @@ func (t *Tree) Setup(allocatable corev1.ResourceList) error {
 		}
 	}
 	return nil
+}
+
+// Bound bounds a group that is there already.
+func (t *Tree) Bound(group string, by corev1.ResourceList) error {
+	group = filepath.Join(t.root, group)
+	if _, err := os.Stat(filepath.Join(t.of["cpu"], group)); err != nil {
+		return fmt.Errorf("the control group is not there: %w", err)
+	}
+	return t.apply(group, Limits{CPUShares: sharesOf(by.Cpu().MilliValue()), Memory: by.Memory().Value(), PIDs: pidsOf(by)})
+}
+
+func pidsOf(list corev1.ResourceList) int64 {
+	pids := list["pid"]
+	return pids.Value()
 }
 
 func (t *Tree) pods() string { return filepath.Join(t.root, podsGroup) }
@@ -154,9 +172,9 @@ func (t *Tree) EnsurePod(pod *corev1.Pod) (string, error) {
 }
 
 func (t *Tree) limits(pod *corev1.Pod) Limits {
-	l := PodLimits(pod)
+	l := PodLimits(pod, t.QuotaPeriod)
 	l.PIDs = t.PodPIDs
-	if t.Unbounded != nil && t.Unbounded(pod) {
+	if t.NoQuota || t.Unbounded != nil && t.Unbounded(pod) {
 		l.CPUQuota = 0
 	}
 	return l
@@ -167,7 +185,7 @@ func (t *Tree) UpdatePod(pod *corev1.Pod) error { return t.apply(t.PodPath(pod),
 
 // LoosenPod takes the pod's own bounds off while its containers' bounds change; UpdatePod sets them again.
 func (t *Tree) LoosenPod(pod *corev1.Pod) error {
-	l := PodLimits(pod)
+	l := PodLimits(pod, t.QuotaPeriod)
 	l.CPUQuota, l.Memory = 0, 0
 	return t.apply(t.PodPath(pod), l)
 }
@@ -309,11 +327,14 @@ func killAll(dir string) {
 	}
 }
 
-// RemoveAll removes the kubelet's whole part of the tree; for purging a cluster.
+// RemoveAll removes the kubelet's whole part of the tree, and the group above it if nothing else is in there; for purging a cluster.
 func (t *Tree) RemoveAll() error {
 	var errs []error
 	for _, mount := range t.mounts {
 		errs = append(errs, removeTree(filepath.Join(mount, t.pods())))
+		if t.root != "/" {
+			_ = os.Remove(filepath.Join(mount, t.root)) // one that others use stays
+		}
 	}
 	return errors.Join(errs...)
 }

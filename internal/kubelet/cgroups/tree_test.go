@@ -45,7 +45,7 @@ func TestPodLimits(t *testing.T) {
 		{"one container without a limit leaves the pod without", pod("", full, corev1.ResourceRequirements{}), Limits{CPUShares: 512}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := PodLimits(tc.pod); got != tc.want {
+			if got := PodLimits(tc.pod, 0); got != tc.want {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}
 		})
@@ -70,7 +70,7 @@ func TestTreeIsMadeUsedAndRemoved(t *testing.T) {
 			os.Remove(filepath.Join(m, name))
 		}
 	})
-	if err := tree.Setup(list("1", "1Gi")); err != nil {
+	if err := tree.Setup(list("1", "1Gi"), list("1", "1Gi")); err != nil {
 		t.Fatal(err)
 	}
 	p := pod("y", corev1.ResourceRequirements{Requests: list("250m", "32Mi"), Limits: list("500m", "64Mi")})

@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	// CallTimeout bounds every call that doesn't pull, stop or stream.
-	CallTimeout    = 2 * time.Minute
 	maxMessageSize = 16 << 20
 	maxRedialDelay = 3 * time.Second
 	connectTimeout = 10 * time.Second // a busy machine's runtime may be slow to greet; without it the first back-off is the limit
@@ -32,9 +30,10 @@ type Client struct {
 	runtimeapi.RuntimeServiceClient
 	Images runtimeapi.ImageServiceClient
 
-	close  func() error
-	owner  string
-	logger *slog.Logger
+	close    func() error
+	owner    string
+	patience time.Duration
+	logger   *slog.Logger
 
 	mu     sync.Mutex
 	name   string
@@ -42,8 +41,8 @@ type Client struct {
 }
 
 // Dial prepares a connection to the runtime at a unix socket, given as a path or as unix:// URL. It's made with the first call and made anew when it breaks.
-// owner is the label's value of what belongs to this kubelet.
-func Dial(endpoint, owner string, logger *slog.Logger) (*Client, error) {
+// owner is the label's value of what belongs to this kubelet; patience bounds every call that doesn't pull, stop or stream.
+func Dial(endpoint, owner string, patience time.Duration, logger *slog.Logger) (*Client, error) {
 	target := "unix://" + strings.TrimPrefix(endpoint, "unix://")
 	retry := backoff.DefaultConfig
 	retry.BaseDelay, retry.MaxDelay = 20*time.Millisecond, maxRedialDelay
@@ -54,50 +53,48 @@ func Dial(endpoint, owner string, logger *slog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the container runtime at %s: %w", endpoint, err)
 	}
-	c := New(conn, owner, logger)
+	c := New(conn, owner, patience, logger)
 	c.close = conn.Close
 	return c, nil
 }
 
 // New uses a connection that is there already, as one to a runtime in the same process.
-func New(conn grpc.ClientConnInterface, owner string, logger *slog.Logger) *Client {
-	conn = bounded{conn}
+func New(conn grpc.ClientConnInterface, owner string, patience time.Duration, logger *slog.Logger) *Client {
+	conn = bounded{conn, patience}
 	return &Client{
 		RuntimeServiceClient: runtimeapi.NewRuntimeServiceClient(conn),
 		Images:               runtimeapi.NewImageServiceClient(conn),
 		close:                func() error { return nil },
-		owner:                owner, logger: logger,
+		owner:                owner, patience: patience, logger: logger,
 		exited: map[string]lifecycle.Container{},
 	}
 }
 
 // bounded gives calls without a deadline one, except those that take as long as they take.
-type bounded struct{ grpc.ClientConnInterface }
+type bounded struct {
+	grpc.ClientConnInterface
+	patience time.Duration
+}
 
 // Invoke makes a call.
 func (b bounded) Invoke(ctx context.Context, method string, req, reply any, opts ...grpc.CallOption) error {
-	_, bounded := ctx.Deadline()
-	switch method {
-	case runtimeapi.ImageService_PullImage_FullMethodName:
-	case runtimeapi.RuntimeService_StopContainer_FullMethodName:
-		if !bounded {
-			grace := time.Duration(req.(*runtimeapi.StopContainerRequest).Timeout) * time.Second
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, grace+CallTimeout)
-			defer cancel()
-		}
-	default:
-		if !bounded {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, CallTimeout)
-			defer cancel()
-		}
+	if _, has := ctx.Deadline(); has || method == runtimeapi.ImageService_PullImage_FullMethodName {
+		return b.ClientConnInterface.Invoke(ctx, method, req, reply, opts...)
 	}
+	limit := b.patience
+	if method == runtimeapi.RuntimeService_StopContainer_FullMethodName {
+		limit += time.Duration(req.(*runtimeapi.StopContainerRequest).Timeout) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	return b.ClientConnInterface.Invoke(ctx, method, req, reply, opts...)
 }
 
 // Close ends the connection that Dial has made.
 func (c *Client) Close() error { return c.close() }
+
+// Patience is how long a call may take that doesn't pull, stop or stream.
+func (c *Client) Patience() time.Duration { return c.patience }
 
 // Owner returns the label's value of what belongs to this kubelet.
 func (c *Client) Owner() string { return c.owner }

@@ -2,6 +2,7 @@ package criconfig
 
 import (
 	"path/filepath"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -23,8 +24,11 @@ type Node struct {
 	PageSizes []string
 	// CgroupV2 and SwapAccounting tell what the node's cgroups can do.
 	CgroupV2, SwapAccounting bool
-	// CPUCFSQuota enforces CPU limits.
+	// CPUCFSQuota enforces CPU limits, over periods of QuotaPeriod.
 	CPUCFSQuota bool
+	QuotaPeriod time.Duration
+	// SingleOOMKill has the kernel kill a process alone that lacks memory, instead of the container.
+	SingleOOMKill bool
 	// SeccompDefault makes RuntimeDefault the profile of containers that name none.
 	SeccompDefault bool
 	// MaskedPaths beyond the usual ones, for this machine's processors.

@@ -3,6 +3,7 @@ package criconfig
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -18,7 +19,6 @@ const (
 	maxShares       = 262144
 	sharesPerCPU    = 1024
 	milliPerCPU     = 1000
-	QuotaPeriod     = 100000 // microseconds
 	minQuota        = 1000
 	oomGuaranteed   = -997
 	oomBestEffort   = 1000
@@ -34,11 +34,11 @@ func Shares(milliCPU int64) int64 {
 }
 
 // Quota converts thousandths of a CPU into microseconds per period; 0 is no limit.
-func Quota(milliCPU int64) int64 {
+func Quota(milliCPU int64, period time.Duration) int64 {
 	if milliCPU == 0 {
 		return 0
 	}
-	return max(milliCPU*QuotaPeriod/milliPerCPU, minQuota)
+	return max(milliCPU*period.Microseconds()/milliPerCPU, minQuota)
 }
 
 func (n *Node) linuxResources(request, limit *resource.Quantity, memoryLimit int64) *runtimeapi.LinuxContainerResources {
@@ -47,8 +47,8 @@ func (n *Node) linuxResources(request, limit *resource.Quantity, memoryLimit int
 	}
 	r := &runtimeapi.LinuxContainerResources{CpuShares: Shares(request.MilliValue()), MemoryLimitInBytes: memoryLimit}
 	if n.CPUCFSQuota {
-		r.CpuPeriod = QuotaPeriod
-		r.CpuQuota = Quota(limit.MilliValue())
+		r.CpuPeriod = n.QuotaPeriod.Microseconds()
+		r.CpuQuota = Quota(limit.MilliValue(), n.QuotaPeriod)
 	}
 	return r
 }
@@ -72,7 +72,10 @@ func Resources(n *Node, pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxC
 	r.OomScoreAdj = OOMScore(n, pod, c)
 	r.HugepageLimits = hugepages(n, c)
 	if n.CgroupV2 {
-		r.Unified = map[string]string{"memory.oom.group": "1"}
+		r.Unified = map[string]string{}
+		if !n.SingleOOMKill {
+			r.Unified["memory.oom.group"] = "1"
+		}
 	}
 	if n.SwapAccounting {
 		if n.CgroupV2 {

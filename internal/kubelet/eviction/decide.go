@@ -27,11 +27,13 @@ type Observation struct {
 	Available, Capacity int64
 }
 
-// Threshold is a bound on a signal; Grace is how long it may be crossed, 0 for not at all.
+// Threshold is a bound on a signal. A soft one may be crossed for Grace. Once it has been crossed it stays so until Reclaim more than its value is free.
 type Threshold struct {
-	Signal Signal
-	Value  Value
-	Grace  time.Duration
+	Signal  Signal
+	Value   Value
+	Reclaim Value
+	Soft    bool
+	Grace   time.Duration
 }
 
 // Usage is what one pod uses.
@@ -54,15 +56,19 @@ type Crossing struct {
 	Observed Observation
 }
 
-// Crossed returns the thresholds that are crossed now, of those whose grace is over, given since when each has been crossed. It
-// brings since up to date.
-func Crossed(thresholds []Threshold, seen map[Signal]Observation, since map[Threshold]time.Time, now time.Time) (all, due []Crossing) {
+// Crossed returns the thresholds that are crossed now, of those whose grace is over, given since when each has been crossed and which were due at the
+// last look. It brings since up to date.
+func Crossed(thresholds []Threshold, seen map[Signal]Observation, since map[Threshold]time.Time, last []Crossing, now time.Time) (all, due []Crossing) {
 	for _, t := range thresholds {
 		o, ok := seen[t.Signal]
 		if !ok {
 			continue
 		}
-		if o.Available >= t.Value.Of(o.Capacity) {
+		enough := t.Value.Of(o.Capacity)
+		if slices.ContainsFunc(last, func(c Crossing) bool { return c.Threshold == t }) {
+			enough += t.Reclaim.Of(o.Capacity)
+		}
+		if o.Available >= enough {
 			delete(since, t)
 			continue
 		}
@@ -81,7 +87,7 @@ func Crossed(thresholds []Threshold, seen map[Signal]Observation, since map[Thre
 }
 
 func order(s Signal) int {
-	if s == MemoryAvailable {
+	if s == MemoryAvailable || s == AllocatableMemoryAvailable {
 		return 0
 	}
 	return 1
@@ -90,7 +96,7 @@ func order(s Signal) int {
 // Resource names what a signal measures, in messages.
 func (s Signal) Resource() corev1.ResourceName {
 	switch s {
-	case MemoryAvailable:
+	case MemoryAvailable, AllocatableMemoryAvailable:
 		return corev1.ResourceMemory
 	case NodeFSAvailable, ImageFSAvailable:
 		return corev1.ResourceEphemeralStorage
@@ -101,7 +107,9 @@ func (s Signal) Resource() corev1.ResourceName {
 }
 
 // Disk tells whether removing images and dead containers can help.
-func (s Signal) Disk() bool { return s != MemoryAvailable && s != PIDAvailable }
+func (s Signal) Disk() bool {
+	return s.Resource() == corev1.ResourceEphemeralStorage || s.Resource() == "inodes"
+}
 
 // Victim is the pod to end and why.
 type Victim struct {
@@ -128,8 +136,11 @@ func Choose(c Crossing, pods []Usage, maxGrace int64) *Victim {
 	})
 	victim := &candidates[0]
 	grace := immediately
-	if c.Grace > 0 {
+	if c.Soft {
 		grace = maxGrace
+		if own := victim.Pod.Spec.TerminationGracePeriodSeconds; own != nil {
+			grace = min(grace, *own)
+		}
 	}
 	return &Victim{Pod: victim.Pod, Message: message(c, victim), GraceSeconds: grace}
 }
@@ -155,7 +166,7 @@ func priority(pod *corev1.Pod) int32 {
 func excess(s Signal, u *Usage) int64 {
 	requests := resourcehelper.PodRequests(u.Pod, resourcehelper.PodResourcesOptions{})
 	switch s {
-	case MemoryAvailable:
+	case MemoryAvailable, AllocatableMemoryAvailable:
 		return u.Memory - requests.Memory().Value()
 	case NodeFSAvailable, ImageFSAvailable:
 		return u.Disk - requests.StorageEphemeral().Value()

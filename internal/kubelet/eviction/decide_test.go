@@ -12,6 +12,8 @@ import (
 
 const mi = int64(1 << 20)
 
+var hundredMi = func() Value { q := resource.MustParse("100Mi"); return Value{Quantity: &q} }()
+
 func usage(name string, priority int32, request string, memory int64) Usage {
 	res := corev1.ResourceList{}
 	if request != "" {
@@ -23,7 +25,7 @@ func usage(name string, priority int32, request string, memory int64) Usage {
 }
 
 func TestChoose(t *testing.T) {
-	crossing := Crossing{Threshold{Signal: MemoryAvailable, Value: DefaultHard()[MemoryAvailable]}, Observation{Available: 50 * mi, Capacity: 1000 * mi}}
+	crossing := Crossing{Threshold{Signal: MemoryAvailable, Value: hundredMi}, Observation{Available: 50 * mi, Capacity: 1000 * mi}}
 	for _, tc := range []struct {
 		name string
 		pods []Usage
@@ -54,18 +56,64 @@ func TestChoose(t *testing.T) {
 
 func TestASoftThresholdWaits(t *testing.T) {
 	q := resource.MustParse("200Mi")
-	soft := Threshold{Signal: MemoryAvailable, Value: Value{Quantity: &q}, Grace: time.Minute}
+	soft := Threshold{Signal: MemoryAvailable, Value: Value{Quantity: &q}, Soft: true, Grace: time.Minute}
 	seen := map[Signal]Observation{MemoryAvailable: {Available: 150 * mi, Capacity: 1000 * mi}}
 	since, start := map[Threshold]time.Time{}, time.Unix(1000, 0)
-	if all, due := Crossed([]Threshold{soft}, seen, since, start); len(all) != 1 || len(due) != 0 {
+	if all, due := Crossed([]Threshold{soft}, seen, since, nil, start); len(all) != 1 || len(due) != 0 {
 		t.Fatalf("at once: all %v due %v", all, due)
 	}
-	if _, due := Crossed([]Threshold{soft}, seen, since, start.Add(time.Minute)); len(due) != 1 {
+	if _, due := Crossed([]Threshold{soft}, seen, since, nil, start.Add(time.Minute)); len(due) != 1 {
 		t.Error("not due after its grace")
 	}
 	seen[MemoryAvailable] = Observation{Available: 250 * mi, Capacity: 1000 * mi}
-	if all, _ := Crossed([]Threshold{soft}, seen, since, start.Add(2*time.Minute)); len(all) != 0 || len(since) != 0 {
+	if all, _ := Crossed([]Threshold{soft}, seen, since, nil, start.Add(2*time.Minute)); len(all) != 0 || len(since) != 0 {
 		t.Error("still crossed after recovery")
+	}
+}
+
+func TestACrossedThresholdStaysSoUntilItsReclaimIsFree(t *testing.T) {
+	reclaim := resource.MustParse("50Mi")
+	hard := Threshold{Signal: MemoryAvailable, Value: hundredMi, Reclaim: Value{Quantity: &reclaim}}
+	since, now := map[Threshold]time.Time{}, time.Unix(1000, 0)
+	look := func(available int64, last []Crossing) []Crossing {
+		_, due := Crossed([]Threshold{hard}, map[Signal]Observation{MemoryAvailable: {Available: available, Capacity: 1000 * mi}}, since, last, now)
+		return due
+	}
+	if due := look(120*mi, nil); len(due) != 0 {
+		t.Fatalf("above the threshold: %v", due)
+	}
+	last := look(90*mi, nil)
+	if len(last) != 1 {
+		t.Fatal("below the threshold it is not crossed")
+	}
+	if last = look(120*mi, last); len(last) != 1 {
+		t.Error("what shall be reclaimed is not waited for")
+	}
+	if due := look(150*mi, last); len(due) != 0 {
+		t.Errorf("reclaimed: %v", due)
+	}
+}
+
+func TestASoftThresholdGivesAPodItsOwnGraceAtMost(t *testing.T) {
+	crossing := Crossing{Threshold{Signal: MemoryAvailable, Value: hundredMi, Soft: true}, Observation{Available: 50 * mi, Capacity: 1000 * mi}}
+	u := usage("p", 0, "", 20*mi)
+	for own, want := range map[int64]int64{5: 5, 60: 30} {
+		u.Pod.Spec.TerminationGracePeriodSeconds = &own
+		if got := Choose(crossing, []Usage{u}, 30).GraceSeconds; got != want {
+			t.Errorf("with %d s of its own: %d s, want %d", own, got, want)
+		}
+	}
+}
+
+func TestParseThresholds(t *testing.T) {
+	got, err := ParseThresholds(map[string]string{"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "15%"})
+	if _, off := got[NodeFSAvailable]; err != nil || off || len(got) != 2 || got[ImageFSAvailable].Percentage != 0.15 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, bad := range []map[string]string{{"memory.free": "1Mi"}, {"memory.available": "0"}, {"memory.available": "-1"}, {"memory.available": "101%"}, {"allocatableMemory.available": "1Mi"}} {
+		if got, err := ParseThresholds(bad); err == nil {
+			t.Errorf("%v: accepted as %v", bad, got)
+		}
 	}
 }
 

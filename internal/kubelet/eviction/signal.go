@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -20,6 +21,8 @@ const (
 	ImageFSAvailable  Signal = "imagefs.available"
 	ImageFSInodesFree Signal = "imagefs.inodesFree"
 	PIDAvailable      Signal = "pid.available"
+	// AllocatableMemoryAvailable is what is left of the memory that pods may have together. Its threshold is that of MemoryAvailable.
+	AllocatableMemoryAvailable Signal = "allocatableMemory.available"
 )
 
 // Value is a threshold: a quantity, or a part of the capacity.
@@ -52,38 +55,74 @@ func (v Value) Of(capacity int64) int64 {
 	return int64(v.Percentage * float64(capacity))
 }
 
-// ParseThresholds reads "memory.available<100Mi", one for each signal.
-func ParseThresholds(all []string) (map[Signal]Value, error) {
+// ParseThresholds reads thresholds, as "100Mi" or "10%" for a signal. One of 0% or 100% is none.
+func ParseThresholds(all map[string]string) (map[Signal]Value, error) {
 	out := map[Signal]Value{}
-	for _, text := range all {
-		name, value, ok := strings.Cut(text, "<")
-		signal := Signal(name)
-		switch signal {
-		case MemoryAvailable, NodeFSAvailable, NodeFSInodesFree, ImageFSAvailable, ImageFSInodesFree, PIDAvailable:
-		default:
-			return nil, fmt.Errorf("eviction threshold %q: there is no signal %q", text, name)
+	for name, text := range all {
+		if text == "0%" || text == "100%" {
+			continue
 		}
-		if !ok {
-			return nil, fmt.Errorf("eviction threshold %q: write signal<value", text)
-		}
-		var err error
-		if out[signal], err = ParseValue(value); err != nil {
+		value, err := ParseValue(text)
+		switch {
+		case !Signal(name).settable():
+			return nil, unsupported(name)
+		case err != nil:
 			return nil, err
+		case value.Quantity != nil && value.Quantity.Sign() <= 0:
+			return nil, fmt.Errorf("eviction threshold %v must be positive: %s", name, value.Quantity)
 		}
+		out[Signal(name)] = value
 	}
 	return out, nil
 }
 
-// DefaultHard returns upstream's thresholds.
-func DefaultHard() map[Signal]Value {
-	memory := resource.MustParse("100Mi")
-	return map[Signal]Value{
-		MemoryAvailable:   {Quantity: &memory},
-		NodeFSAvailable:   {Percentage: 0.1},
-		NodeFSInodesFree:  {Percentage: 0.05},
-		ImageFSAvailable:  {Percentage: 0.15},
-		ImageFSInodesFree: {Percentage: 0.05},
+// ParseReclaims reads how much more than a threshold shall be free again.
+func ParseReclaims(all map[string]string) (map[Signal]Value, error) {
+	out := map[Signal]Value{}
+	for name, text := range all {
+		value, err := ParseValue(text)
+		switch {
+		case !Signal(name).settable():
+			return nil, unsupported(name)
+		case err != nil:
+			return nil, err
+		case value.Quantity != nil && value.Quantity.Sign() < 0:
+			return nil, fmt.Errorf("negative eviction minimum reclaim specified for %v", name)
+		}
+		out[Signal(name)] = value
 	}
+	return out, nil
+}
+
+// ParseGraces reads how long soft thresholds may be crossed.
+func ParseGraces(all map[string]string) (map[Signal]time.Duration, error) {
+	out := map[Signal]time.Duration{}
+	for name, text := range all {
+		grace, err := time.ParseDuration(text)
+		switch {
+		case !Signal(name).settable():
+			return nil, unsupported(name)
+		case err != nil:
+			return nil, err
+		case grace < 0:
+			return nil, fmt.Errorf("invalid eviction grace period specified: %v, must be a positive value", text)
+		}
+		out[Signal(name)] = grace
+	}
+	return out, nil
+}
+
+func unsupported(name string) error {
+	return fmt.Errorf("unsupported eviction signal %v", name)
+}
+
+// settable tells whether a threshold can be set for the signal.
+func (s Signal) settable() bool {
+	switch s {
+	case MemoryAvailable, NodeFSAvailable, NodeFSInodesFree, ImageFSAvailable, ImageFSInodesFree, PIDAvailable:
+		return true
+	}
+	return false
 }
 
 // Reservation returns what thresholds keep from pods of a capacity.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/util/flowcontrol"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"clipper.dev/clipper/internal/client/events"
@@ -45,6 +46,8 @@ type PullerConfig struct {
 	Records *Records
 	// Parallel bounds the pulls at a time; 0 is 5.
 	Parallel int
+	// Limiter tells whether one more pull may begin; nil is always.
+	Limiter flowcontrol.PassiveRateLimiter
 	// Now tells the time.
 	Now func() time.Time
 }
@@ -251,6 +254,10 @@ func (p *Puller) pullOnce(ctx context.Context, r *Request, spec *runtimeapi.Imag
 	}
 	var errs []error
 	for _, c := range credentials {
+		if p.cfg.Limiter != nil && !p.cfg.Limiter.TryAccept() {
+			errs = append(errs, errors.New("pull QPS exceeded"))
+			break
+		}
 		resp, err := p.cfg.Images.PullImage(ctx, &runtimeapi.PullImageRequest{Image: spec, Auth: c.Auth, SandboxConfig: r.Sandbox})
 		if err != nil {
 			errs = append(errs, err)

@@ -19,9 +19,10 @@ import (
 
 // Records remember with whose credentials images were pulled, so that a pod without any doesn't get an image from the node that its registry
 // would refuse it. They are files in Kubernetes' own form, below image_manager: pulling/ holds the pulls that have begun, pulled/ what came of
-// them. An image that nothing is recorded of was there before the kubelet, and anybody may use it: upstream's policy NeverVerifyPreloadedImages.
+// them. An image that nothing is recorded of was there before the kubelet.
 type Records struct {
 	pulling, pulled string // folders
+	verify          Policy
 	logger          *slog.Logger
 
 	mu        sync.Mutex
@@ -65,9 +66,9 @@ func (s pullSecret) same(other pullSecret) bool {
 }
 
 // OpenRecords opens the records below a kubelet's directory.
-func OpenRecords(dir string, logger *slog.Logger) (*Records, error) {
+func OpenRecords(dir string, verify Policy, logger *slog.Logger) (*Records, error) {
 	r := &Records{
-		pulling: filepath.Join(dir, "image_manager", "pulling"), pulled: filepath.Join(dir, "image_manager", "pulled"), logger: logger, under: map[string]int{},
+		pulling: filepath.Join(dir, "image_manager", "pulling"), pulled: filepath.Join(dir, "image_manager", "pulled"), verify: verify, logger: logger, under: map[string]int{},
 	}
 	for _, d := range []string{r.pulling, r.pulled} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -178,9 +179,12 @@ func (r *Records) usable(image, ref string, offered []pullSecret) bool {
 		r.logger.Error("Unable to access cache records about image pulls", "image", image, "error", err)
 		return false
 	}
-	if !known {
-		_, err := os.Stat(filepath.Join(r.pulling, fileName(image)))
-		return r.under[image] == 0 && errors.Is(err, os.ErrNotExist)
+	_, err = os.Stat(filepath.Join(r.pulling, fileName(image)))
+	switch {
+	case !r.verify(image, known || r.under[image] > 0 || !errors.Is(err, os.ErrNotExist)):
+		return true
+	case !known:
+		return false
 	}
 	name, err := bare(image)
 	if err != nil {

@@ -15,7 +15,7 @@ const (
 
 func openRecords(t *testing.T, dir string) *Records {
 	t.Helper()
-	r, err := OpenRecords(dir, slog.New(slog.DiscardHandler))
+	r, err := OpenRecords(dir, func(_ string, pulled bool) bool { return pulled }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -197,13 +197,13 @@ func TestCrashWaits(t *testing.T) {
 			waits = append(waits, until.Sub(now))
 			now = until
 		}
-		c.Restart(now, now)
+		c.Restart(now, now, CrashWaits{10 * time.Second, 5 * time.Minute})
 	}
 	want := []time.Duration{0, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 300 * time.Second, 300 * time.Second}
 	if !slices.Equal(waits, want) {
 		t.Errorf("waits = %v, want %v", waits, want)
 	}
-	later := now.Add(2*LongestCrashWait + time.Second)
+	later := now.Add(goodRun + time.Second)
 	if until := c.Until(later, later); !until.IsZero() {
 		t.Error("a container that ran for long still waits")
 	}

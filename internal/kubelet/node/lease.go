@@ -13,17 +13,12 @@ import (
 	"clipper.dev/clipper/internal/client"
 )
 
-const (
-	leaseSeconds  = 40
-	renewInterval = 10 * time.Second
-)
-
 // keepLease renews the node's lease, which tells the control plane that the node is alive.
 func (m *Manager) keepLease(ctx context.Context) {
 	var lease *coordinationv1.Lease
 	for {
 		next, err := m.renew(ctx, lease)
-		interval := renewInterval
+		interval := m.cfg.LeaseDuration / 4
 		if err != nil {
 			if ctx.Err() == nil {
 				m.cfg.Logger.Warn("lease not renewed", "error", err)
@@ -69,7 +64,7 @@ func (m *Manager) renew(ctx context.Context, last *coordinationv1.Lease) (*coord
 }
 
 func (m *Manager) fill(l *coordinationv1.Lease) {
-	seconds, now := int32(leaseSeconds), metav1.NowMicro()
+	seconds, now := int32(m.cfg.LeaseDuration/time.Second), metav1.NowMicro()
 	l.Spec.HolderIdentity, l.Spec.LeaseDurationSeconds, l.Spec.RenewTime = &m.cfg.Name, &seconds, &now
 	if node := m.Node(); node != nil && len(l.OwnerReferences) == 0 {
 		l.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}

@@ -20,9 +20,6 @@ import (
 )
 
 const (
-	// checkInterval is how often a settled node is looked at, reportInterval how often its status is written unchanged.
-	checkInterval  = 10 * time.Second
-	reportInterval = 5 * time.Minute
 	// unreadyInterval is how often a node that isn't ready is looked at: nobody shall wait for a poll.
 	unreadyInterval = 100 * time.Millisecond
 	unreadyFor      = 30 * time.Second
@@ -72,7 +69,11 @@ type Config struct {
 	InUse func() []corev1.UniqueVolumeName
 	// Changed is called when the Node object has changed, before its ranges count as in use.
 	Changed func(context.Context, *corev1.Node)
-	Logger  *slog.Logger
+	// CheckInterval is how often a settled node is looked at, ReportInterval how often its status is written unchanged.
+	CheckInterval, ReportInterval time.Duration
+	// LeaseDuration is how long the node counts as alive after each renewal of its lease, which comes four times as often.
+	LeaseDuration time.Duration
+	Logger        *slog.Logger
 }
 
 // Manager keeps the Node object.
@@ -158,7 +159,7 @@ func (m *Manager) observe(ctx context.Context, node *corev1.Node) {
 
 func (m *Manager) keepStatus(ctx context.Context) {
 	for {
-		interval := checkInterval
+		interval := m.cfg.CheckInterval
 		if err := m.report(ctx); err != nil && ctx.Err() == nil {
 			m.cfg.Logger.Warn("node status not written", "error", err)
 			interval = time.Second
@@ -196,7 +197,7 @@ func (m *Manager) report(ctx context.Context) error {
 		now := time.Now()
 		next := node.DeepCopy()
 		m.setStatus(&next.Status, health, images, now)
-		if equalStatus(&node.Status, &next.Status) && now.Sub(m.reported) < reportInterval {
+		if equalStatus(&node.Status, &next.Status) && now.Sub(m.reported) < m.cfg.ReportInterval {
 			return nil
 		}
 		written, err := client.Nodes.UpdateStatus(ctx, m.cfg.Client, next)

@@ -69,7 +69,7 @@ func (s *server) checkpoint(ctx context.Context, pod Pod, name string, timeout t
 	if err := os.MkdirAll(filepath.Dir(location), 0o700); err != nil {
 		return "", fmt.Errorf("create the folder of checkpoints: %w", err)
 	}
-	timeout = max(timeout, cri.CallTimeout)
+	timeout = max(timeout, s.Runtime.Patience())
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	request := &runtimeapi.CheckpointContainerRequest{ContainerId: c.ID, Location: location, Timeout: int64(timeout / time.Second)}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -45,8 +46,11 @@ type Backend interface {
 
 // Config is what a server needs.
 type Config struct {
-	Address  string
-	TLS      *tls.Config
+	// Address is that of the HTTPS API; "" is none. Healthz and ReadOnly are addresses at which anybody may ask how the kubelet is, and read what it knows.
+	Address, Healthz, ReadOnly string
+	TLS                        *tls.Config
+	// Access says who may do what.
+	Access   Access
 	Client   client.Client
 	NodeName string
 	Backend  Backend
@@ -61,7 +65,9 @@ type Config struct {
 	Volumes func(ctx context.Context, uid types.UID) []stats.VolumeStats
 	// Settings are shown at /configz.
 	Settings any
-	Logger   *slog.Logger
+	// NoDebugging leaves out what looks into containers, NoProfiling what looks into the process.
+	NoDebugging, NoProfiling bool
+	Logger                   *slog.Logger
 }
 
 // server serves one kubelet.
@@ -78,25 +84,53 @@ const (
 
 // Run serves until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
-	l, err := net.Listen("tcp", cfg.Address)
-	if err != nil {
-		return fmt.Errorf("listen for the kubelet's API at %s: %w", cfg.Address, err)
+	s := newServer(cfg)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, one := range []struct {
+		what, address string
+		tls           *tls.Config
+		handler       http.Handler
+	}{
+		{"the kubelet's API", cfg.Address, cfg.TLS, s.handler()},
+		{"the kubelet's health", cfg.Healthz, nil, s.healthHandler()},
+		{"the kubelet's read-only API", cfg.ReadOnly, nil, s.readOnlyHandler()},
+	} {
+		if one.address == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", one.address)
+		if err != nil {
+			err = fmt.Errorf("listen for %s at %s: %w", one.what, one.address, err)
+			g.Go(func() error { return err })
+			break
+		}
+		g.Go(func() error {
+			if err := s.serve(ctx, l, one.tls, one.handler); err != nil {
+				return fmt.Errorf("serve %s: %w", one.what, err)
+			}
+			return nil
+		})
 	}
-	return Serve(ctx, cfg, l)
+	return g.Wait()
 }
 
-// Serve is Run on a listener of the caller's, which it closes.
-func Serve(ctx context.Context, cfg Config, l net.Listener) error {
-	s := &server{Config: cfg, access: newAccess(cfg.Client, cfg.NodeName), meter: newMeter(cfg)}
-	conf := cfg.TLS.Clone()
-	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
-	if conf.ClientCAs != nil {
-		conf.ClientAuth = tls.VerifyClientCertIfGiven
-	}
+func newServer(cfg Config) *server {
+	return &server{Config: cfg, access: newAccess(cfg), meter: newMeter(cfg)}
+}
+
+// serve serves on a listener, which it closes, until ctx ends. Without a TLS configuration it's plain.
+func (s *server) serve(ctx context.Context, l net.Listener, conf *tls.Config, handler http.Handler) error {
 	h := &http.Server{
-		Handler: s.handler(), TLSConfig: conf, ReadHeaderTimeout: headerTimeout,
-		ErrorLog:    slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+		Handler: handler, ReadHeaderTimeout: headerTimeout,
+		ErrorLog:    slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	if conf != nil {
+		h.TLSConfig = conf.Clone()
+		h.TLSConfig.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
+		if conf.ClientCAs != nil {
+			h.TLSConfig.ClientAuth = tls.VerifyClientCertIfGiven
+		}
 	}
 	stopped := make(chan struct{})
 	go func() {
@@ -108,25 +142,77 @@ func Serve(ctx context.Context, cfg Config, l net.Listener) error {
 			h.Close()
 		}
 	}()
-	err := h.ServeTLS(l, "", "")
+	var err error
+	if conf != nil {
+		err = h.ServeTLS(l, "", "")
+	} else {
+		err = h.Serve(l)
+	}
 	if ctx.Err() == nil {
-		return fmt.Errorf("serve the kubelet's API: %w", err)
+		return err
 	}
 	<-stopped
 	if !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve the kubelet's API: %w", err)
+		return err
 	}
 	return nil
 }
 
+// handler serves everything to those who may.
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
-	healthy := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }
-	for _, path := range []string{"/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"} {
-		mux.HandleFunc("GET "+path, healthy)
+	addHealth(mux)
+	s.addNumbers(mux)
+	mux.HandleFunc("GET /configz", func(w http.ResponseWriter, _ *http.Request) {
+		s.writeJSON(w, map[string]any{"kubeletconfig": s.Settings})
+	})
+	mux.HandleFunc("POST /checkpoint/{namespace}/{pod}/{container}", s.serveCheckpoint)
+	if !s.NoDebugging {
+		s.addDebugging(mux)
 	}
+	if !s.NoDebugging && !s.NoProfiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return s.guard(mux)
+}
+
+func (s *server) healthHandler() http.Handler {
+	mux := http.NewServeMux()
+	addHealth(mux)
+	return mux
+}
+
+func (s *server) readOnlyHandler() http.Handler {
+	mux := http.NewServeMux()
+	addHealth(mux)
+	s.addNumbers(mux)
+	return mux
+}
+
+func addHealth(mux *http.ServeMux) {
+	for _, path := range []string{"/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	}
+}
+
+// addNumbers adds what tells of pods and what they use.
+func (s *server) addNumbers(mux *http.ServeMux) {
 	mux.HandleFunc("GET /pods", s.servePods)
 	mux.HandleFunc("GET /pods/{$}", s.servePods)
+	mux.HandleFunc("GET /stats/summary", s.serveSummary)
+	mux.HandleFunc("POST /stats/summary", s.serveSummary)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics/probes", promhttp.HandlerFor(s.Probes, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /metrics/resource", s.serveResourceMetrics)
+	mux.HandleFunc("GET /metrics/cadvisor", s.serveContainerMetrics)
+}
+
+// addDebugging adds what reaches into containers.
+func (s *server) addDebugging(mux *http.ServeMux) {
 	mux.HandleFunc("GET /runningpods/{$}", s.serveRunning)
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.serveLogs)
 	for _, method := range []string{"GET ", "POST "} {
@@ -139,25 +225,9 @@ func (s *server) handler() http.Handler {
 	}
 	mux.HandleFunc("POST /run/{namespace}/{pod}/{container}", s.serveRun)
 	mux.HandleFunc("POST /run/{namespace}/{pod}/{uid}/{container}", s.serveRun)
-	mux.HandleFunc("POST /checkpoint/{namespace}/{pod}/{container}", s.serveCheckpoint)
-	mux.HandleFunc("GET /stats/summary", s.serveSummary)
-	mux.HandleFunc("POST /stats/summary", s.serveSummary)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
-	mux.Handle("GET /metrics/probes", promhttp.HandlerFor(s.Probes, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /metrics/resource", s.serveResourceMetrics)
-	mux.HandleFunc("GET /metrics/cadvisor", s.serveContainerMetrics)
-	mux.HandleFunc("GET /configz", func(w http.ResponseWriter, _ *http.Request) {
-		s.writeJSON(w, map[string]any{"kubeletconfig": s.Settings})
-	})
 	if s.NodeLogDir != "" {
 		mux.Handle("GET /logs/", http.StripPrefix("/logs/", http.FileServer(http.Dir(s.NodeLogDir))))
 	}
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return s.guard(mux)
 }
 
 func (s *server) writeJSON(w http.ResponseWriter, v any) {

@@ -116,10 +116,11 @@ func TestTheAPI(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Serve(ctx, Config{
-			TLS: &tls.Config{Certificates: []tls.Certificate{serverCert}, ClientCAs: pool}, Client: api, NodeName: "n1", Backend: backend,
+		s := newServer(Config{
+			Access: Access{TokenTTL: time.Minute, AllowedTTL: time.Minute, DeniedTTL: time.Minute}, Client: api, NodeName: "n1", Backend: backend,
 			Metrics: prometheus.NewRegistry(), Probes: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
-		}, l)
+		})
+		ended <- s.serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{serverCert}, ClientCAs: pool}, s.handler())
 	}()
 	defer func() {
 		cancel()

@@ -1,0 +1,85 @@
+package configuration
+
+import (
+	_ "embed"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+)
+
+// The gates whose other setting has its effect.
+const (
+	gateQuotaPeriod      = "CustomCPUCFSQuotaPeriod"
+	gateCrashMax         = "KubeletCrashLoopBackOffMax"
+	gateCrashDecay       = "ReduceDefaultCrashLoopBackOffDecay"
+	gateShutdown         = "GracefulNodeShutdown"
+	gateShutdownPriority = "GracefulNodeShutdownBasedOnPodPriority"
+	gateMaxImageAge      = "ImageMaximumGCAge"
+	gateCPUOptions       = "CPUManagerPolicyOptions"
+	gateCPUBeta          = "CPUManagerPolicyBetaOptions"
+	gateCPUAlpha         = "CPUManagerPolicyAlphaOptions"
+	gateTopologyOptions  = "TopologyManagerPolicyOptions"
+	gateTopologyBeta     = "TopologyManagerPolicyBetaOptions"
+	gateTopologyAlpha    = "TopologyManagerPolicyAlphaOptions"
+)
+
+var switchable = []string{
+	gateQuotaPeriod, gateCrashMax, gateCrashDecay, gateShutdown, gateShutdownPriority, gateMaxImageAge,
+	gateCPUOptions, gateCPUBeta, gateCPUAlpha, gateTopologyOptions, gateTopologyBeta, gateTopologyAlpha,
+}
+
+// gateTable is made by test/conformance/gates from upstream's own.
+//
+//go:embed gates.txt
+var gateTable string
+
+// knownGates returns the gates that there are, with their defaults.
+var knownGates = sync.OnceValue(func() map[string]bool {
+	out := map[string]bool{}
+	for line := range strings.Lines(gateTable) {
+		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		out[name] = text == "true"
+	}
+	return out
+})
+
+// gate tells whether a gate is open.
+func gate(c *kubeletconfig.KubeletConfiguration, name string) bool {
+	if value, ok := c.FeatureGates[name]; ok {
+		return value
+	}
+	return knownGates()[name]
+}
+
+// CrashWaits returns the first wait before a container that has exited is started again, and the longest.
+func CrashWaits(c *kubeletconfig.KubeletConfiguration) (first, longest time.Duration) {
+	first, longest = 10*time.Second, 5*time.Minute
+	if gate(c, gateCrashDecay) {
+		first, longest = time.Second, time.Minute
+	}
+	if most := c.CrashLoopBackOff.MaxContainerRestartPeriod; most != nil && gate(c, gateCrashMax) {
+		longest = most.Duration
+	}
+	return min(first, longest), longest
+}
+
+// checkGates accepts a gate that is as it is by default, and one whose other setting has an effect.
+func checkGates(c *kubeletconfig.KubeletConfiguration) error {
+	known := knownGates()
+	for _, name := range slices.Sorted(maps.Keys(c.FeatureGates)) {
+		normal, ok := known[name]
+		switch {
+		case !ok:
+			return fmt.Errorf("unrecognized feature gate: %s", name)
+		case c.FeatureGates[name] != normal && !slices.Contains(switchable, name):
+			return fmt.Errorf("featureGates: %s can only be %s here", name, strconv.FormatBool(normal))
+		}
+	}
+	return nil
+}
