@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: cgroup2 clients critest e2e-containerd e2e-docker idle samedatabase stress build up test unit lint conformance differential bench h2spec clean FORCE
+.PHONY: cgroup2 clients critest e2e-containerd e2e-docker idle samedatabase stress build up test unit lint conformance differential bench h2spec clean FORCE conformance-node
 
 build: bin/clipper
 
@@ -104,6 +104,14 @@ conformance: build
 	cd test/conformance && go run ./images -out ../../$(OUT)/images
 	cd test/conformance && go run ./run -clipper ../../bin/clipper -out ../../$(OUT)/conformance -images ../../$(OUT)/images \
 		-suite ../../$(OUT)/e2e.test -ginkgo ../../$(OUT)/ginkgo -focus "$(FOCUS)" -skip "$(SKIP)" -parallel $(PARALLEL)
+
+# Upstream's node suite, for the specs that this kind of machine can run: make conformance-node [FOCUS=RE] [SKIP=RE]. It needs debootstrap.
+NODE_FOCUS = \[NodeConformance\]|Eviction|Device (Plugin|Manager)|(CPU|Memory|Topology) Manager|POD Resources API|PodPidsLimit
+conformance-node: build
+	cd test/conformance && go test -c -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/e2e_node.test k8s.io/kubernetes/test/e2e_node
+	cd test/conformance && go run ./images -out ../../$(OUT)/images
+	cd test/conformance && go run ./node/run -clipper ../../bin/clipper -out ../../$(OUT)/conformance-node -images ../../$(OUT)/images \
+		-suite ../../$(OUT)/e2e_node.test -focus "$(or $(FOCUS),$(NODE_FOCUS))" -skip "$(SKIP)"
 
 # Clipper and kube-apiserver on one etcd, in turns and at once.
 samedatabase: build

@@ -70,6 +70,8 @@ func images() []image {
 			{path: "consumer", program: source + "resource-consumer", mode: 0o755},
 			{path: "consume-cpu/consume-cpu", program: source + "resource-consumer/consume-cpu", mode: 0o755},
 		}, config: v1.Config{Entrypoint: []string{"/consumer"}}},
+		{names: []string{e2e + "sample-device-plugin:1.7"}, onBase: true, files: []file{{path: "sampledeviceplugin", program: source + "sample-device-plugin", mode: 0o755}},
+			config: v1.Config{Entrypoint: []string{"/sampledeviceplugin", "-alsologtostderr"}}},
 		{names: []string{e2e + "sample-apiserver:1.29.2"}, onBase: true, files: []file{{path: "sample-apiserver", program: "k8s.io/sample-apiserver", mode: 0o755}},
 			config: v1.Config{Entrypoint: []string{"/sample-apiserver"}}},
 		{names: []string{"registry.k8s.io/sig-storage/hostpathplugin:v1.17.1"}, onBase: true,

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// clusterName is the cluster's: a run disturbs no other.
+const clusterName = "node-suite"
+
+// node is the node under test: number 2 of a machine whose first node is off.
+type node struct {
+	Clipper, Dir string
+	Namespace    string // of the network in which clipper is called
+}
+
+// stateEnv names the file in which the programs that stand in for systemd's find the node.
+const stateEnv = "CLIPPER_NODE_SUITE_STATE"
+
+func (n *node) stateFile() string { return filepath.Join(n.Dir, "node.json") }
+func (n *node) netns() string     { return "/run/netns/clipper-" + clusterName + "-node2" }
+func (n *node) socket() string    { return "/run/clipper-" + clusterName + "/node2/cri.sock" }
+func (n *node) pidFile() string   { return "/run/clipper-" + clusterName + "/node2/clipper.pid" }
+
+func (n *node) remember() error {
+	data, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(n.stateFile(), data, 0o644)
+}
+
+func recall() (n node, err error) {
+	data, err := os.ReadFile(os.Getenv(stateEnv))
+	if err != nil {
+		return n, err
+	}
+	return n, json.Unmarshal(data, &n)
+}
+
+func (n *node) clipper(ctx context.Context, args ...string) error {
+	args = append([]string{"--net=" + n.Namespace, n.Clipper}, append(args, "--name", clusterName)...)
+	cmd := exec.CommandContext(ctx, "nsenter", args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("clipper %s: %w", args[2], err)
+	}
+	return nil
+}
+
+// start starts the control plane and the agent, or of them what doesn't run.
+func (n *node) start(ctx context.Context) error {
+	return n.clipper(ctx, "up", "--no-node", "--nodes", "2", "--root-dir", kubeletDir,
+		"--kubelet-config", filepath.Join(n.Dir, configFile), "--kubelet-config-dir", filepath.Join(n.Dir, "kubelet.conf.d"))
+}
+
+// endpoint is how the suite reaches the API.
+type endpoint struct{ host, token, node string }
+
+func (n *node) endpoint(ctx context.Context) (e endpoint, err error) {
+	kubectl := func(args ...string) (string, error) {
+		args = append([]string{"kubectl", "--kubeconfig", "/etc/clipper-" + clusterName + "/kubeconfig"}, args...)
+		out, err := exec.CommandContext(ctx, n.Clipper, args...).Output()
+		if err != nil {
+			return "", fmt.Errorf("kubectl %s: %w", args[3], err)
+		}
+		return strings.TrimSpace(string(out)), nil
+	}
+	for _, args := range [][]string{
+		{"create", "serviceaccount", "node-suite", "--namespace", "kube-system"},
+		{"create", "clusterrolebinding", "node-suite", "--clusterrole", "cluster-admin", "--serviceaccount", "kube-system:node-suite"},
+	} {
+		if _, err := kubectl(args...); err != nil {
+			return e, err
+		}
+	}
+	if e.token, err = kubectl("create", "token", "node-suite", "--namespace", "kube-system", "--duration", "24h"); err != nil {
+		return e, err
+	}
+	if e.node, err = kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"); err != nil {
+		return e, err
+	}
+	addresses, err := kubectl("get", "endpointslices", "--namespace", "default", "kubernetes", "-o", "jsonpath={.endpoints[0].addresses[0]}:{.ports[0].port}")
+	e.host = "https://" + addresses
+	return e, err
+}
