@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"clipper.dev/clipper/internal/kubelet"
 	"clipper.dev/clipper/internal/kubelet/configuration"
 )
 
@@ -48,6 +49,9 @@ func (o *NodeOptions) settings(l Layout) (*kubeletconfig.KubeletConfiguration, e
 		ClusterDNS: []string{l.ServiceIP(dnsServiceIP).String()}, ClusterDomain: clusterDomain,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := kubelet.CheckSettings(s); err != nil {
 		return nil, err
 	}
 	if o.RuntimeEndpoint = s.ContainerRuntimeEndpoint; o.RuntimeEndpoint == endpoint {

@@ -33,6 +33,14 @@ type parsed struct {
 	crashWaits                   lifecycle.CrashWaits
 }
 
+// CheckSettings finds what is wrong in the text of complete settings, before anything is started.
+func CheckSettings(s *kubeletconfig.KubeletConfiguration) error {
+	if err := (&Config{Settings: s}).parse(); err != nil {
+		return fmt.Errorf("kubelet configuration: %w", err)
+	}
+	return nil
+}
+
 // parse reads the settings.
 func (c *Config) parse() (err error) {
 	s, p := c.Settings, &c.parsed

@@ -64,7 +64,7 @@ func TestBadInput(t *testing.T) {
 		{"a_name_that_no_node_can_have", `--node-name "A_B"`, []string{"up", "--node-name=A_B"}},
 		{"a_label_that_no_node_can_have", `--node-labels a=b!: a valid label must be`, []string{"up", "--node-labels=a=b!"}},
 		{"a_taint_that_is_none", "write key=value:Effect", []string{"up", "--node-taints=x"}},
-		{"a_threshold_that_is_none", `--eviction-hard: eviction threshold "x<1": there is no signal "x"`, []string{"up", "--eviction-hard=x<1"}},
+		{"a_threshold_that_is_none", "evictionHard (--eviction-hard): unsupported eviction signal x", []string{"up", "--eviction-hard=x<1"}},
 		{"a_runtime_that_is_not_there", "/no/such.sock: no such file or directory", []string{"up", "--container-runtime-endpoint=unix:///no/such.sock"}},
 		{"a_registry_configuration_that_is_not_there", "read the registry configuration: open /no/such/file", []string{"up", "--registry-config=/no/such/file"}},
 		{"images_without_a_cluster", `start it with "clipper up"`, []string{"image", "ls"}},
