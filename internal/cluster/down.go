@@ -159,6 +159,6 @@ func removeFolder(dir string) error {
 }
 
 func isMountPoint(path string) bool {
-	var at, parent unix.Stat_t
-	return unix.Stat(path, &at) == nil && unix.Stat(filepath.Dir(path), &parent) == nil && at.Dev != parent.Dev
+	var st unix.Statx_t
+	return unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, 0, &st) == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }

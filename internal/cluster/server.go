@@ -41,6 +41,9 @@ func RunServer(ctx context.Context, o ServerOptions) error {
 		return err
 	}
 	defer held.file.Close()
+	if o.NoNode || o.APIOnly {
+		o.KubeletOptions = KubeletOptions{} // they are for the nodes that join
+	}
 	nodeIP, err := o.complete(&o.Layout, 1)
 	if err != nil {
 		return err
