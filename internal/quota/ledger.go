@@ -24,13 +24,14 @@ type Reservation struct {
 	Resource schema.GroupResource
 	Name     string
 
+	claimed   bool      // the quota's status has it
 	committed time.Time // zero: under way
 }
 
 // settleAfter is how long a committed object may stay unseen.
 const settleAfter = 10 * time.Second
 
-// Reserve adds an entry.
+// Reserve adds an entry, before the quota's status has it.
 func (l *Ledger) Reserve(r *Reservation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,6 +39,13 @@ func (l *Ledger) Reserve(r *Reservation) {
 		l.entries = map[*Reservation]struct{}{}
 	}
 	l.entries[r] = struct{}{}
+}
+
+// Claimed tells that the quota's status has an entry.
+func (l *Ledger) Claimed(r *Reservation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.claimed = true
 }
 
 // Commit tells that the object was stored; it stays in the ledger until it is seen.
@@ -57,15 +65,17 @@ func (l *Ledger) Release(r *Reservation) {
 	delete(l.entries, r)
 }
 
-// Pending returns what is reserved of a quota for objects that are not yet seen.
-func (l *Ledger) Pending(namespace, quota string, seen func(gr schema.GroupResource, namespace, name string) bool, now time.Time) corev1.ResourceList {
+// Pending returns what is reserved of a quota for objects that are not yet seen. It is unsettled while a request writes its reservation into the
+// status: then nobody can tell whether a status that was read has it.
+func (l *Ledger) Pending(namespace, quota string, seen func(gr schema.GroupResource, namespace, name string) bool, now time.Time) (sum corev1.ResourceList, settled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sum := corev1.ResourceList{}
+	sum, settled = corev1.ResourceList{}, true
 	for r := range l.entries {
 		if r.Namespace != namespace || r.Quota != quota {
 			continue
 		}
+		settled = settled && r.claimed
 		visible := r.Name != "" && seen(r.Resource, namespace, r.Name)
 		if !r.committed.IsZero() && (visible || now.Sub(r.committed) > settleAfter) {
 			delete(l.entries, r)
@@ -75,5 +85,5 @@ func (l *Ledger) Pending(namespace, quota string, seen func(gr schema.GroupResou
 			sum = Add(sum, r.Delta)
 		}
 	}
-	return sum
+	return sum, settled
 }

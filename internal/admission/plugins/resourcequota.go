@@ -140,6 +140,7 @@ func (p *ResourceQuota) reserve(ctx context.Context, r *admission.Request, claim
 			p.giveBack(ctx, held)
 			return err
 		}
+		p.ledger.Claimed(res)
 		p.written.Store(updated.UID, updated)
 		held = append(held, res)
 	}

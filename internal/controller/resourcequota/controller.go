@@ -21,6 +21,8 @@ const (
 	resync = 5 * time.Minute
 	// settle is how soon a quota is counted anew while requests that use it are under way.
 	settle = time.Second
+	// soon is when it is tried again to count what changed meanwhile.
+	soon = 50 * time.Millisecond
 )
 
 // Constructor makes the controller. The ledger is the one that admission reserves in.
@@ -93,10 +95,14 @@ func (c *counter) reconcile(ctx context.Context, key controller.Key) (controller
 	}
 	resources, more := c.resources(ctx)
 	list := func(gr schema.GroupResource) ([]runtime.Object, error) { return c.list(ctx, key.Namespace, gr, more) }
-	pending := c.ledger.Pending(key.Namespace, key.Name, c.seen, time.Now())
+	pending, settled := c.ledger.Pending(key.Namespace, key.Name, c.seen, time.Now())
 	status, err := counted(q, resources, c.devices, list, pending, time.Now())
 	if err != nil {
 		return controller.Again{}, fmt.Errorf("count for quota %s: %w", key, err)
+	}
+	// What came into sight while it was counted is counted twice.
+	if now, still := c.ledger.Pending(key.Namespace, key.Name, c.seen, time.Now()); !settled || !still || !quota.Equal(pending, now) {
+		return controller.Again{After: soon}, nil
 	}
 	again := controller.Again{After: resync}
 	if len(pending) > 0 {

@@ -94,18 +94,21 @@ func TestTheLedgerHoldsWhatIsNotYetSeen(t *testing.T) {
 	seen := false
 	see := func(schema.GroupResource, string, string) bool { return seen }
 	r := &quota.Reservation{Namespace: "ns", Quota: "q", Name: "o", Delta: list("pods", "1")}
+	expect := func(name string, want corev1.ResourceList, settled bool) {
+		t.Helper()
+		if got, ok := l.Pending("ns", name, see, now); !quota.Equal(got, want) || ok != settled {
+			t.Errorf("got %v, %t", got, ok)
+		}
+	}
 	l.Reserve(r)
+	expect("q", r.Delta, false)
+	l.Claimed(r)
+	expect("q", r.Delta, true)
 	l.Commit(r, now)
-	if got := l.Pending("ns", "q", see, now); !quota.Equal(got, r.Delta) {
-		t.Errorf("got %v", got)
-	}
-	if got := l.Pending("ns", "other", see, now); len(got) != 0 {
-		t.Errorf("got %v", got)
-	}
+	expect("q", r.Delta, true)
+	expect("other", nil, true)
 	seen = true
 	for range 2 {
-		if got := l.Pending("ns", "q", see, now); len(got) != 0 {
-			t.Errorf("got %v", got)
-		}
+		expect("q", nil, true)
 	}
 }
