@@ -63,12 +63,12 @@ type Config struct {
 const defaultVersion = "v1.36.3"
 
 // connectRuntime connects to the runtime that is configured.
-func (c *Config) connectRuntime() (*cri.Client, error) {
+func (c *Config) connectRuntime(m *cri.Metrics) (*cri.Client, error) {
 	patience := c.Settings.RuntimeRequestTimeout.Duration
 	if c.Runtime != nil {
-		return cri.New(c.Runtime, c.owner(), patience, c.Logger), nil
+		return cri.New(c.Runtime, c.owner(), patience, m, c.Logger), nil
 	}
-	return cri.Dial(c.Settings.ContainerRuntimeEndpoint, c.owner(), patience, c.Logger)
+	return cri.Dial(c.Settings.ContainerRuntimeEndpoint, c.owner(), patience, m, c.Logger)
 }
 
 // complete checks the configuration and fills in defaults.

@@ -91,7 +91,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := k.setupCgroups(); err != nil {
 		return nil, err
 	}
-	if k.cri, err = cfg.connectRuntime(); err != nil {
+	if k.cri, err = cfg.connectRuntime(cri.NewMetrics(k.metrics.registry)); err != nil {
 		return nil, err
 	}
 	k.events = events.New(events.Config{Client: cfg.Client, Component: "kubelet", Host: cfg.NodeName, Logger: cfg.Logger})

@@ -42,7 +42,7 @@ type Client struct {
 
 // Dial prepares a connection to the runtime at a unix socket, given as a path or as unix:// URL. It's made with the first call and made anew when it breaks.
 // owner is the label's value of what belongs to this kubelet; patience bounds every call that doesn't pull, stop or stream.
-func Dial(endpoint, owner string, patience time.Duration, logger *slog.Logger) (*Client, error) {
+func Dial(endpoint, owner string, patience time.Duration, metrics *Metrics, logger *slog.Logger) (*Client, error) {
 	target := "unix://" + strings.TrimPrefix(endpoint, "unix://")
 	retry := backoff.DefaultConfig
 	retry.BaseDelay, retry.MaxDelay = 20*time.Millisecond, maxRedialDelay
@@ -53,14 +53,14 @@ func Dial(endpoint, owner string, patience time.Duration, logger *slog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("connect to the container runtime at %s: %w", endpoint, err)
 	}
-	c := New(conn, owner, patience, logger)
+	c := New(conn, owner, patience, metrics, logger)
 	c.close = conn.Close
 	return c, nil
 }
 
 // New uses a connection that is there already, as one to a runtime in the same process.
-func New(conn grpc.ClientConnInterface, owner string, patience time.Duration, logger *slog.Logger) *Client {
-	conn = bounded{conn, patience}
+func New(conn grpc.ClientConnInterface, owner string, patience time.Duration, metrics *Metrics, logger *slog.Logger) *Client {
+	conn = bounded{conn, patience, metrics}
 	return &Client{
 		RuntimeServiceClient: runtimeapi.NewRuntimeServiceClient(conn),
 		Images:               runtimeapi.NewImageServiceClient(conn),
@@ -70,14 +70,17 @@ func New(conn grpc.ClientConnInterface, owner string, patience time.Duration, lo
 	}
 }
 
-// bounded gives calls without a deadline one, except those that take as long as they take.
+// bounded gives calls without a deadline one, except those that take as long as they take, and counts them.
 type bounded struct {
 	grpc.ClientConnInterface
 	patience time.Duration
+	metrics  *Metrics
 }
 
 // Invoke makes a call.
-func (b bounded) Invoke(ctx context.Context, method string, req, reply any, opts ...grpc.CallOption) error {
+func (b bounded) Invoke(ctx context.Context, method string, req, reply any, opts ...grpc.CallOption) (err error) {
+	began := time.Now()
+	defer func() { b.metrics.count(method, req, time.Since(began), err) }()
 	if _, has := ctx.Deadline(); has || method == runtimeapi.ImageService_PullImage_FullMethodName {
 		return b.ClientConnInterface.Invoke(ctx, method, req, reply, opts...)
 	}

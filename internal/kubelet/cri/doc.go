@@ -1,6 +1,6 @@
 // Package cri speaks to the container runtime.
 //
-//	c, err := cri.Dial("unix:///run/containerd/containerd.sock", owner, 2*time.Minute, logger) // or cri.New, with the built-in runtime's own connection
+//	c, err := cri.Dial("unix:///run/containerd/containerd.sock", owner, 2*time.Minute, metrics, logger) // or cri.New, with the built-in runtime's own connection
 //	observed, err := c.Observe(ctx, podUID)
 //	err = c.Watch(ctx, func(uid types.UID) { … })
 //
