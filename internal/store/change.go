@@ -190,3 +190,13 @@ func (fc *frameCache) keep(c *change, size int) {
 		fc.head = 0
 	}
 }
+
+// release lets go of all frames. A watcher that still comes for one has it made again.
+func (fc *frameCache) release() {
+	fc.mu.Lock()
+	defer fc.mu.Unlock()
+	for _, kept := range fc.ring[fc.head:] {
+		kept.change.frames.drop()
+	}
+	fc.ring, fc.head, fc.size = nil, 0, 0
+}

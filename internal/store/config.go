@@ -46,7 +46,7 @@ type Config struct {
 	// Besides, what is older than two intervals of compaction is let go, but for each table's last few hundred events.
 	LogEvents int
 	LogBytes  int64
-	// DecodedBytes bounds the objects that stay decoded though nobody uses them. Default 32 MiB.
+	// DecodedBytes bounds the objects that stay decoded, until a load is over, though nobody uses them. Default 32 MiB.
 	DecodedBytes int64
 
 	// Logger receives what etcd and the store have to say. Default: slog.Default().

@@ -126,3 +126,10 @@ func (w *warmObjects) keep(obj runtime.Object, rawBytes int) {
 		w.head = 0
 	}
 }
+
+// release lets go of all of them. Those that somebody uses stay decoded.
+func (w *warmObjects) release() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ring, w.head, w.size = nil, 0, 0
+}

@@ -33,11 +33,14 @@ func (c *content) set(raw []byte) {
 
 func (c *content) bytes() []byte { return unsafe.Slice(c.data.Load(), c.size) }
 
-// Pack lays the bytes of all tables' objects side by side where that is worthwhile. What was read before stays valid. It is
-// meant for when a load is over, before memory is given back to the system.
+// Pack lays the bytes of all tables' objects side by side where that is worthwhile, and lets go of what is kept only because it was
+// used lately: it lies scattered over what the load has left. What was read before stays valid. Pack is meant for when a load is over,
+// before memory is given back to the system.
 func (s *Store) Pack() {
 	s.packing.Lock()
 	defer s.packing.Unlock()
+	s.warm.release()
+	s.frames.release()
 	for _, t := range *s.tables.Load() {
 		t.Snapshot().pack()
 	}

@@ -3,8 +3,12 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
 )
 
 func packable(n, size int) Snapshot {
@@ -79,6 +83,55 @@ func TestLargeBytesAndFewStayWhereTheyAre(t *testing.T) {
 		s.pack()
 		if slabs := slabsOf(s); len(slabs) != 1 || slabs[nil] == 0 {
 			t.Errorf("%s were packed", name)
+		}
+	}
+}
+
+// decoding is a kind that only decodes.
+type decoding struct{ Kind }
+
+func (decoding) Decode([]byte) (apiruntime.Object, error) { return &unstructured.Unstructured{}, nil }
+
+func TestPackingLetsGoOfObjectsThatNobodyUses(t *testing.T) {
+	s := &Store{warm: warmObjects{limit: 1 << 20}}
+	s.tables.Store(&map[string]*Table{})
+	src := &source{kind: decoding{}, warm: &s.warm}
+	used, unused := &Entry{source: src}, &Entry{source: src}
+	held, err := used.Object()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unused.Object(); err != nil {
+		t.Fatal(err)
+	}
+	decoded := func(e *Entry) bool { _, ok := e.decoded.Load().object(); return ok }
+	runtime.GC()
+	if !decoded(unused) {
+		t.Error("an object that was decoded lately is gone")
+	}
+	s.Pack()
+	runtime.GC()
+	if decoded(unused) {
+		t.Error("an object that nobody uses is still there")
+	}
+	if again, err := used.Object(); err != nil || again != held {
+		t.Errorf("an object in use is decoded anew: %v", err)
+	}
+	runtime.KeepAlive(held)
+}
+
+func TestPackingLetsGoOfFrames(t *testing.T) {
+	s := &Store{frames: frameCache{limit: 1 << 20}}
+	s.tables.Store(&map[string]*Table{})
+	ev := Event{Added, &change{table: &Table{store: s}}}
+	encoded := 0
+	for _, want := range []int{1, 1, 2} {
+		if want == 2 {
+			s.Pack()
+		}
+		b, err := ev.Frame(0, func() ([]byte, error) { encoded++; return []byte("frame"), nil })
+		if err != nil || string(b) != "frame" || encoded != want {
+			t.Fatalf("got %q, %v after %d encodings, want %d", b, err, encoded, want)
 		}
 	}
 }
