@@ -27,10 +27,14 @@ func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
 	}
 	v, ok := s.catalog.Load().lookup(info.GroupVersionResource())
 	if !ok || info.Verb == "proxy" {
-		if _, served := s.catalog.Load().groupVersion(info.GroupVersion()); served {
+		if gv, served := s.catalog.Load().groupVersion(info.GroupVersion()); served && !gv.custom() {
 			s.fail(w, r, errUnserved)
 			return
 		}
+		http.NotFound(w, r)
+		return
+	}
+	if v.text() && outOfScope(v, info) {
 		http.NotFound(w, r)
 		return
 	}
@@ -62,21 +66,19 @@ func (s *Server) boundTime(r *http.Request) (context.Context, context.CancelFunc
 // serveResource runs one operation on a resource. The error it returns has not been sent.
 func (s *Server) serveResource(w *response, r *http.Request, v *version, info *request.Info) error {
 	t := target{v: v, sub: info.Subresource, namespace: info.Namespace, name: info.Name}
+	if v.text() {
+		return s.serveCustom(w, r, t, info)
+	}
 	if !v.row.Namespaced {
 		t.namespace = ""
 	} else if err := acrossNamespaces(info); err != nil {
 		return err
 	}
-	if v.text() && t.sub != "scale" {
-		if err := textOnly(r, info.Verb); err != nil {
-			return err
-		}
-	}
 	if !negotiate.Routed(r.Header.Get("Accept")) && !slices.Contains(v.row.Connect, t.sub) {
 		return negotiate.Unrouted(info.Verb == "list" || info.Verb == "watch")
 	}
-	if problems := nameProblems(info.Name); problems != "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", info.Name, problems))
+	if err := checkPathName(info.Name); err != nil {
+		return err
 	}
 	if t.sub != "" {
 		return s.serveSubresource(w, r, t, info)
@@ -93,26 +95,23 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	if info.Verb == "patch" && !s.routesPatch(r) {
 		return negotiate.UnroutedBody()
 	}
-	if v.api.Deprecated != "" {
-		c := callOf(r.Context())
-		c.warn(v.api.Deprecated)
-		c.annotate(map[string]string{"k8s.io/deprecated": "true"})
-		if release := removedRelease(v.api.Deprecated); release != "" {
-			c.annotate(map[string]string{"k8s.io/removed-release": release})
-		}
-		s.metrics.deprecatedUse(v, info.Subresource)
-	}
+	s.noteDeprecated(r, v, info)
 	if v.virtual() && v.row.Observe != nil {
 		return s.serveObserved(w, r, t, info)
 	}
 	if v.virtual() {
 		return s.serveVirtual(w, r, t)
 	}
+	return s.serveVerb(w, r, t, info)
+}
+
+// serveVerb runs what a verb means for stored objects.
+func (s *Server) serveVerb(w *response, r *http.Request, t target, info *request.Info) error {
 	switch info.Verb {
 	case "get":
 		return s.serveGet(w, r, t)
 	case "list", "watch":
-		return s.serveList(w, r, v, info)
+		return s.serveList(w, r, t.v, info)
 	case "create":
 		return s.serveCreate(w, r, t)
 	case "update":
@@ -122,9 +121,31 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	case "delete":
 		return s.serveDelete(w, r, t)
 	case "deletecollection":
-		return s.serveDeleteCollection(w, r, v, info)
+		return s.serveDeleteCollection(w, r, t.v, info)
 	}
 	return errMethod
+}
+
+// noteDeprecated tells the client, the audit and the metrics of a version that will go.
+func (s *Server) noteDeprecated(r *http.Request, v *version, info *request.Info) {
+	if v.api.Deprecated == "" {
+		return
+	}
+	c := callOf(r.Context())
+	c.warn(v.api.Deprecated)
+	c.annotate(map[string]string{"k8s.io/deprecated": "true"})
+	if release := removedRelease(v.api.Deprecated); release != "" {
+		c.annotate(map[string]string{"k8s.io/removed-release": release})
+	}
+	s.metrics.deprecatedUse(v, info.Subresource)
+}
+
+// checkPathName refuses a name that can't be a part of a path.
+func checkPathName(name string) error {
+	if problems := nameProblems(name); problems != "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", name, problems))
+	}
+	return nil
 }
 
 // nameProblems tells why a name can't be a part of a path; "" if it can.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"sync"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"clipper.dev/clipper/internal/api"
@@ -157,10 +156,10 @@ func (p *page) messagesOf(v *version) (func(*store.Entry) []byte, error) {
 // textHead is a list in JSON up to its first item.
 func (p *page) textHead(v *version) ([]byte, error) {
 	head, err := json.Marshal(struct {
-		Kind       string          `json:"kind"`
-		APIVersion string          `json:"apiVersion"`
-		Metadata   metav1.ListMeta `json:"metadata"`
-	}{v.listKind, v.gvk.GroupVersion().String(), p.meta})
+		Kind       string `json:"kind"`
+		APIVersion string `json:"apiVersion"`
+		Metadata   any    `json:"metadata"`
+	}{v.listKind, v.gvk.GroupVersion().String(), v.listMeta(&p.meta)})
 	if err != nil {
 		return nil, err
 	}

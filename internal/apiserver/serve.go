@@ -96,6 +96,9 @@ func (s *Server) shapeDocument(r *http.Request, v *version, d *document, m negot
 		}
 		return encodeObject(table, m)
 	}
+	if m.Shape == negotiate.MetadataList && v.text() {
+		return nil, errNoList
+	}
 	if m.Shape == negotiate.MetadataList {
 		return nil, otherShape("you requested PartialObjectMetadataList, but the requested object is not a list (%s)", v.hubName(""))
 	}

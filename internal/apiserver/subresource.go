@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -367,8 +366,8 @@ func (s *Server) performVia(ctx context.Context, t target, sub *api.Subresource,
 	if t.name == "" {
 		return nil, apierrors.NewBadRequest("Name parameter required.")
 	}
-	if problems := nameProblems(t.name); problems != "" {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", t.name, problems))
+	if err := checkPathName(t.name); err != nil {
+		return nil, err
 	}
 	return s.performSub(ctx, t, sub, obj, o, dryRun(o.DryRun))
 }

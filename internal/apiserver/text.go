@@ -2,21 +2,15 @@ package apiserver
 
 import (
 	"fmt"
-	"mime"
-	"net/http"
 	"slices"
-	"strings"
 
-	"github.com/munnerz/goautoneg"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	"clipper.dev/clipper/internal/api"
-	"clipper.dev/clipper/internal/apiserver/negotiate"
 	"clipper.dev/clipper/internal/store"
 )
 
@@ -98,42 +92,6 @@ func (v *version) fill(hub api.Object) (api.Object, error) {
 		v.api.Default(o)
 	}
 	return v.toHub(o)
-}
-
-var textTypes = []string{negotiate.JSON.ContentType(), negotiate.YAML.ContentType()}
-
-// textOnly refuses protobuf and strategic merge patches. An Accept header that allows for something else is narrowed to that.
-func textOnly(r *http.Request, verb string) error {
-	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	switch {
-	case verb == "patch" && mediaType == string(types.StrategicMergePatchType):
-		return negotiate.Unsupported(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
-	case (verb == "create" || verb == "update") && mediaType == negotiate.Protobuf.ContentType():
-		return negotiate.Unsupported(textTypes...)
-	}
-	accept := r.Header.Get("Accept")
-	if !strings.Contains(accept, "protobuf") {
-		return nil
-	}
-	var kept []string
-	for _, clause := range goautoneg.ParseAccept(accept) {
-		if clause.SubType == "vnd.kubernetes.protobuf" && !strings.HasPrefix(clause.Params["as"], "PartialObjectMetadata") {
-			continue
-		}
-		text := clause.Type + "/" + clause.SubType
-		for name, value := range clause.Params {
-			text += ";" + name + "=" + value
-		}
-		kept = append(kept, text)
-	}
-	if len(kept) == 0 {
-		return &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-			Message: "only the following media types are accepted: " + strings.Join(textTypes, ", "),
-		}}
-	}
-	r.Header.Set("Accept", strings.Join(kept, ","))
-	return nil
 }
 
 // live is a stored object as writes work on it: the hub's, or, where there is no hub, the version's.

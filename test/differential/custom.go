@@ -33,6 +33,7 @@ func custom(ctx context.Context, o options, b *sides) ([]script, error) {
 	g := &generator{options: o, resource: r, random: rand.New(rand.NewPCG(o.seed, hash(r.id())))}
 	g.generate()
 	g.about("stored get", get(r.path("old")))
+	g.paths()
 	for _, f := range r.defs.fields(r.schema) {
 		if !g.wanted(f) {
 			continue
@@ -42,6 +43,36 @@ func custom(ctx context.Context, o options, b *sides) ([]script, error) {
 		}
 	}
 	return append(g.creates, g.changes...), nil // no contests: they write
+}
+
+// paths tries what custom resources have no paths for, and media types that they don't have: upstream's handler of them is not that of other kinds.
+func (g *generator) paths() {
+	r := g.resource
+	group := "/apis/" + customGroup
+	everywhere, second := group+"/things", strings.Replace(r.path("old"), "/v1/", "/v2/", 1)
+	body := encode(map[string]any{"apiVersion": customGroup, "kind": r.Kind, "metadata": map[string]any{"name": "old", "labels": map[string]any{"a": "b"}}})
+	const protobuf, merge = "application/vnd.kubernetes.protobuf", "application/merge-patch+json"
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, "PROPFIND", http.MethodOptions, http.MethodHead} {
+		for _, path := range []string{everywhere, everywhere + "/old", group + "/nothings", group + "/namespaces/" + r.namespace + "/nothings/old", r.path("old", "status"), r.path("old", "scale"), r.path("old", "absent"),
+			r.path("old", "status") + "/more", r.path("%25"), r.path("absent"), second, second + "/status", second + "/absent"} {
+			for _, contentType := range []string{"application/json", merge, protobuf, "application/strategic-merge-patch+json; charset=utf-8"} {
+				if method == http.MethodDelete && strings.HasSuffix(path, "/things") {
+					continue // of all namespaces
+				}
+				g.about(fmt.Sprintf("%s %s as %s", method, path, contentType), withHeader(step{method: method, path: path + dryRun, body: body}, "Content-Type", contentType))
+			}
+		}
+	}
+	for _, accept := range []string{"application/yaml", protobuf, protobuf + ", application/json", protobuf + ";as=PartialObjectMetadata;v=v1;g=meta.k8s.io", protobuf + ";as=Table;v=v1;g=meta.k8s.io"} {
+		for _, path := range []string{r.path("old"), r.path("old", "scale"), r.path() + "?limit=1", r.path() + "?watch=true&" + briefly, "/api/v1/configmaps?watch=true&" + briefly} {
+			g.about(fmt.Sprintf("accept %s at %s", accept, path), withHeader(get(path), "Accept", accept))
+		}
+	}
+	for _, to := range []string{customGroup, "ratchet.example.com/v2", "ratchet.example.com/v3", "other.example.com/v1", "v1"} {
+		for _, path := range []string{r.path("rich"), r.path("rich", "status"), strings.Replace(r.path("rich"), "/v1/", "/v2/", 1)} {
+			g.about("version "+to+" to "+path, withHeader(step{method: http.MethodPatch, path: path + dryRun, body: encode(map[string]any{"apiVersion": to})}, "Content-Type", merge))
+		}
+	}
 }
 
 // changeOld changes a field of what is stored, in both of its parts.

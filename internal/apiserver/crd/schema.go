@@ -128,8 +128,11 @@ func (s *schema) settle(u *unstructured.Unstructured) error {
 	return nil
 }
 
-// fill sets defaults and does nothing else.
+// fill sets defaults and prunes nothing. Nothings in metadata become what they are read as.
 func (s *schema) fill(u *unstructured.Unstructured) {
+	if meta, found, err := objectmeta.GetObjectMeta(u.Object, false); err == nil && found {
+		_ = objectmeta.SetObjectMeta(u.Object, meta) // what has been read can be written
+	}
 	if p, err := s.parts(); err == nil {
 		defaulting.Default(u.Object, p.structural)
 	}
