@@ -67,20 +67,26 @@ func checkCustom(r *http.Request, t target, verb string) error {
 	if t.name == "" && (verb == "update" || verb == "patch") {
 		return apierrors.NewBadRequest("name must be provided")
 	}
-	if err := checkPathName(t.name); err != nil {
+	if verb != "create" { // whose name is the object's
+		if err := checkPathName(t.name); err != nil {
+			return err
+		}
+	}
+	if err := acceptText(r); err != nil {
 		return err
 	}
-	if t.sub == "scale" {
-		return nil // has protobuf
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if (verb == "create" || verb == "update") && t.sub != "scale" && mediaType == negotiate.Protobuf.ContentType() {
+		return negotiate.Unsupported(negotiate.JSON.ContentType(), negotiate.YAML.ContentType())
 	}
-	return textOnly(r, verb)
+	return nil
 }
 
-// textOnly refuses protobuf. An Accept header that allows for something else is narrowed to that.
-func textOnly(r *http.Request, verb string) error {
-	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if (verb == "create" || verb == "update") && mediaType == negotiate.Protobuf.ContentType() {
-		return negotiate.Unsupported(negotiate.JSON.ContentType(), negotiate.YAML.ContentType())
+// acceptText refuses an Accept header that allows for nothing but protobuf, which is there for metadata only, and narrows others to what else
+// they allow for.
+func acceptText(r *http.Request) error {
+	if _, ok := negotiate.Output(r, negotiate.Any); !ok {
+		return negotiate.NotAcceptable(negotiate.Any)
 	}
 	accept := r.Header.Get("Accept")
 	if !strings.Contains(accept, "protobuf") {

@@ -87,9 +87,6 @@ func encodeObserved(r *http.Request, v *version, found []api.Object, m negotiate
 		}
 		return encodeObject(typed(list, v.gvk.GroupVersion().WithKind(v.listKind)), m)
 	}
-	if err := unencodable(m); err != nil {
-		return nil, err
-	}
 	if m.Shape != negotiate.Table {
 		return encodeObject(v.partialListOf(found, m.Meta, metav1.ListMeta{}), m)
 	}

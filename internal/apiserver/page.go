@@ -84,9 +84,6 @@ func (s *Server) encodePage(r *http.Request, v *version, p *page, m negotiate.Me
 	if m.Shape == negotiate.AsIs {
 		return p.text(v, m)
 	}
-	if err := unencodable(m); err != nil {
-		return nil, err
-	}
 	hubs, err := p.objects()
 	if err == nil && v.api.FromHubs != nil {
 		hubs, err = v.fromHubs(hubs)

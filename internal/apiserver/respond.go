@@ -67,9 +67,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func (s *Server) sendStatus(w http.ResponseWriter, r *http.Request, status *metav1.Status) {
 	callOf(r.Context()).status = status
-	media, ok := negotiate.Output(r, negotiate.Any)
+	media, ok := negotiate.Output(r, negotiate.Plain)
 	if !ok {
-		media = negotiate.Media{Pretty: media.Pretty}
+		media = negotiate.Media{Pretty: true}
 	}
 	body, err := encodeObject(status, media)
 	if err != nil {

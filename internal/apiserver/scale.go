@@ -85,7 +85,11 @@ func (s *Server) sendScale(w http.ResponseWriter, r *http.Request, t target, doc
 	if err != nil {
 		return err
 	}
-	body, err := encodeObject(typed(scale, scaleKind), plain(m))
+	out := typed(scale, scaleKind)
+	if m.Shape == negotiate.Metadata {
+		out = t.v.partialOf(scale, m.Meta)
+	}
+	body, err := encodeObject(out, plain(m))
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	listvalidation "k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -78,9 +80,6 @@ func (s *Server) shapeDocument(r *http.Request, v *version, d *document, m negot
 	if m.Shape == negotiate.AsIs {
 		return encodeDocument(d, v, m)
 	}
-	if err := unencodable(m); err != nil {
-		return nil, err
-	}
 	hub, err := d.object()
 	if err != nil {
 		return nil, err
@@ -142,6 +141,10 @@ func checkListOptions(o *metav1.ListOptions) error {
 
 // serveList serves list and watch.
 func (s *Server) serveList(w http.ResponseWriter, r *http.Request, v *version, info *request.Info) error {
+	media, ok := negotiate.Output(r, negotiate.Any)
+	if !ok {
+		return negotiate.NotAcceptable(negotiate.Any)
+	}
 	o, err := listOptions(r)
 	if err != nil {
 		return err
@@ -164,10 +167,6 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, v *version, i
 	if o.Watch {
 		defer s.fairness.Watch(info, r.URL.RawQuery)()
 		return s.serveWatch(w, r, v, c, o)
-	}
-	media, ok := negotiate.Output(r, negotiate.Any)
-	if !ok {
-		return negotiate.NotAcceptable(negotiate.Any)
 	}
 	p, err := s.list(r.Context(), v, c, o)
 	if err != nil {
@@ -317,7 +316,11 @@ func (s *Server) decodeDeleteOptions(r *http.Request, body []byte, o *metav1.Del
 		return err
 	}
 	want := metav1.SchemeGroupVersion.WithKind("DeleteOptions")
-	obj, _, err := decoder(s.catalog.Load().scheme, format, false).Decode(body, &want, o)
+	scheme := s.catalog.Load().scheme
+	obj, gvk, err := decoder(scheme, format, false).Decode(body, &want, o)
+	if _, custom := obj.(*unstructured.Unstructured); custom && err == nil {
+		err = runtime.NewNotRegisteredErrForKind(scheme.Name(), *gvk)
+	}
 	if err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}

@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"time"
@@ -17,18 +16,6 @@ import (
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/apiserver/negotiate"
 )
-
-// unencodable refuses tables in protobuf, which they have no encoding in.
-func unencodable(m negotiate.Media) error {
-	if m.Shape != negotiate.Table || m.Format != negotiate.Protobuf {
-		return nil
-	}
-	err := metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: fmt.Sprintf("only the following media types are accepted when converting to Table.%s.meta.k8s.io: application/json, application/yaml", m.Meta),
-	}
-	return &apierrors.StatusError{ErrStatus: err}
-}
 
 // defaultColumns are those of a kind that declares none.
 var defaultColumns = []metav1.TableColumnDefinition{

@@ -25,9 +25,6 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 	if !ok {
 		return negotiate.NotAcceptable(negotiate.Streams)
 	}
-	if err := unencodable(media); err != nil {
-		return err
-	}
 	revision, invalid := parseVersion(o.ResourceVersion)
 	if invalid != nil {
 		return invalid

@@ -54,7 +54,7 @@ func (g *generator) paths() {
 	const protobuf, merge = "application/vnd.kubernetes.protobuf", "application/merge-patch+json"
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, "PROPFIND", http.MethodOptions, http.MethodHead} {
 		for _, path := range []string{everywhere, everywhere + "/old", group + "/nothings", group + "/namespaces/" + r.namespace + "/nothings/old", r.path("old", "status"), r.path("old", "scale"), r.path("old", "absent"),
-			r.path("old", "status") + "/more", r.path("%25"), r.path("absent"), second, second + "/status", second + "/absent"} {
+			r.path("old", "status") + "/more", r.path("absent"), second, second + "/status", second + "/absent"} {
 			for _, contentType := range []string{"application/json", merge, protobuf, "application/strategic-merge-patch+json; charset=utf-8"} {
 				if method == http.MethodDelete && strings.HasSuffix(path, "/things") {
 					continue // of all namespaces

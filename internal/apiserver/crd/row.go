@@ -69,7 +69,8 @@ func (s *served) addVersion(v *apiextensionsv1.CustomResourceDefinitionVersion) 
 		NewList: func() runtime.Object { return &unstructured.UnstructuredList{} },
 		FromHub: func(o api.Object) (api.Object, error) { return one.of(o) },
 		Coerce: func(o api.Object, look bool) ([]string, error) {
-			return schema.coerce(o.(*unstructured.Unstructured), look)
+			u := o.(*unstructured.Unstructured)
+			return one.schemaOf(u).coerce(u, look)
 		},
 		Default:    func(o api.Object) { schema.fill(o.(*unstructured.Unstructured)) },
 		StoredOnly: !v.Served,
@@ -138,6 +139,18 @@ type versioned struct {
 	gv     kschema.GroupVersion
 	schema *schema
 	spec   *apiextensionsv1.CustomResourceDefinitionVersion
+}
+
+// schemaOf is the schema of the version that an object says it is of. What is of none knows no fields.
+func (v *versioned) schemaOf(u *unstructured.Unstructured) *schema {
+	gv := u.GroupVersionKind().GroupVersion()
+	if gv.Group != v.gv.Group {
+		return v.schema
+	}
+	if schema := v.schemas[gv.Version]; schema != nil {
+		return schema
+	}
+	return fieldless
 }
 
 func (v *versioned) of(o api.Object) (*unstructured.Unstructured, error) { return v.as(o, v.gv) }
@@ -225,13 +238,11 @@ func (v *versioned) checked(o, old api.Object, check func(u, old *unstructured.U
 	return check(u, before, faults)
 }
 
-// strange returns the apiVersion of an object if it's none of the definition's, and an update has brought it: what lies in storage may be of a
-// version that is gone.
+// strange returns the apiVersion of an object if it's not this one, and an update has brought it: what lies in storage may be of a version that
+// is gone.
 func (v *versioned) strange(o, old api.Object) string {
 	given := o.(*unstructured.Unstructured).GetAPIVersion()
-	gv, err := kschema.ParseGroupVersion(given)
-	known := err == nil && gv.Group == v.gv.Group && v.served.schemas[gv.Version] != nil
-	if known || old != nil && old.(*unstructured.Unstructured).GetAPIVersion() == given {
+	if given == v.gv.String() || old != nil && old.(*unstructured.Unstructured).GetAPIVersion() == given {
 		return ""
 	}
 	return given

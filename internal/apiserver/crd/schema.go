@@ -40,6 +40,9 @@ type parts struct {
 	rules             func() *cel.Validator // compiled at the first write
 }
 
+// fieldless is the schema of a version that there isn't.
+var fieldless = &schema{parts: func() (*parts, error) { return &parts{}, nil }}
+
 func newSchema(d *definition, v *apiextensionsv1.CustomResourceDefinitionVersion) *schema {
 	s := &schema{parts: sync.OnceValues(func() (*parts, error) { return makeParts(d, v) })}
 	if v.Subresources != nil {

@@ -11,11 +11,10 @@ import (
 
 // NotAcceptable is upstream's answer to an Accept header that asks for nothing that is served.
 func NotAcceptable(k Kind) error {
-	types := accepted
 	if k == Streams {
-		types = []string{accepted[JSON], accepted[Protobuf]}
+		return NotAcceptableFor(streams...)
 	}
-	return NotAcceptableFor(types...)
+	return NotAcceptableFor(accepted...)
 }
 
 // NotAcceptableFor is NotAcceptable where other types are served than objects have.

@@ -130,16 +130,13 @@ func parse(accept string, k Kind) (Media, bool) {
 	}
 	for _, clause := range goautoneg.ParseAccept(accept) {
 		for format, mediaType := range accepted {
-			if k == Streams && Format(format) == YAML {
-				continue
-			}
 			main, subtype, _ := strings.Cut(mediaType, "/")
 			if !matches(clause.Type, main) || !matches(clause.SubType, subtype) {
 				continue
 			}
 			m, ok := withParams(Media{Format: Format(format)}, clause.Params)
 			if ok && (k != Plain || m.Shape == AsIs) {
-				return m, true
+				return m, k != Streams || m.Format != YAML
 			}
 		}
 	}
@@ -161,6 +158,7 @@ func withParams(m Media, params map[string]string) (Media, bool) {
 	switch as {
 	case "Table":
 		m.Shape = Table
+		return m, m.Format != Protobuf // which tables have no encoding in
 	case "PartialObjectMetadata":
 		m.Shape = Metadata
 	case "PartialObjectMetadataList":
