@@ -135,8 +135,12 @@ func parse(accept string, k Kind) (Media, bool) {
 				continue
 			}
 			m, ok := withParams(Media{Format: Format(format)}, clause.Params)
-			if ok && (k != Plain || m.Shape == AsIs) {
-				return m, k != Streams || m.Format != YAML
+			switch {
+			case !ok || k == Plain && m.Shape != AsIs:
+			case k == Streams && m.Format == YAML:
+				return Media{}, false // upstream looks no further
+			default:
+				return m, true
 			}
 		}
 	}
