@@ -129,8 +129,14 @@ func (s *Server) patched(c *call, v *version, p patchRequest, live api.Object) (
 	if err != nil {
 		return nil, err
 	}
-	if u, ok := out.(*unstructured.Unstructured); ok && u.GetAPIVersion() == "" {
-		return nil, apierrors.NewInternalError(runtime.NewMissingVersionErr("object has no apiVersion field"))
+	if u, ok := out.(*unstructured.Unstructured); ok {
+		given, _, err := unstructured.NestedString(u.Object, "apiVersion")
+		if err != nil {
+			return nil, patch.Invalid(shown, err)
+		}
+		if given == "" {
+			return nil, apierrors.NewInternalError(runtime.NewMissingVersionErr("object has no apiVersion field"))
+		}
 	}
 	return v.acceptChecked(c, out, p.options.FieldValidation, func(err error) error { return patch.Invalid(shown, err) })
 }

@@ -89,6 +89,8 @@ func TestCustomResourcesAreServedByTheirVerbAlone(t *testing.T) {
 		{"an object as a list", "GET", there, "", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", "", 500, "content is not a list"},
 		{"a list that is complete", "GET", all, "", "", "", 200, `"metadata":{"continue":"","resourceVersion"`},
 		{"a patch to another version", "PATCH", there, merge, "", `{"apiVersion":"example.com/v2"}`, 422, `Invalid value: \"example.com/v2\": must be example.com/v1`},
+		{"a patch to no version", "PATCH", there, "application/json-patch+json", "", `[{"op":"add","path":"/apiVersion","value":null}]`, 422, ".apiVersion accessor error"},
+		{"a patch without a version", "PATCH", there, "application/json-patch+json", "", `[{"op":"remove","path":"/apiVersion"}]`, 500, "Object 'apiVersion' is missing in 'object has no apiVersion field'"},
 		{"a patch in another version", "PATCH", strings.Replace(there, "v1", "v2", 1), merge, "", `{"spec":1}`, 200, `"spec":1`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
