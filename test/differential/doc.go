@@ -9,8 +9,9 @@
 // managers that apply what others own, the directives of strategic merge patches, the operations of JSON patches.
 //
 // Then Clipper is started anew on upstream's database, and objects are put there that no server would store, because their values are refused: those of
-// built-in kinds field by field, and those of a custom resource whose schema says all that schemas can. Requests go to what custom resources have no paths for, too. Updates that leave alone what is
-// wrong, and others that don't, show that both let pass the same. Of these only dry runs are sent.
+// built-in kinds field by field, and those of a custom resource whose schema says all that schemas can. Updates that leave alone what is
+// wrong, and others that don't, show that both let pass the same. What custom resources have no paths or media types for is asked for, too.
+// Of these only dry runs are sent.
 //
 // What must differ (UIDs, times, resourceVersions, allocated addresses) is made equal before answers are compared. What else differs is
 // reported in groups, by kind, field and sort of difference. accepted.yaml lists those that are meant to be, each with its reason; the
