@@ -491,3 +491,19 @@ func resizeCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondit
 	}
 	return nil
 }
+
+func TestAClosedGateHidesWhatAPodAsksForAsAWhole(t *testing.T) {
+	pod := testPod("whole", func(p *corev1.Pod) {
+		p.Spec.Resources = &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}}
+	})
+	for open, want := range map[bool]int64{true: 64 << 20, false: 0} {
+		k := &Kubelet{}
+		k.cfg.Settings = &kubeletconfig.KubeletConfiguration{FeatureGates: map[string]bool{"PodLevelResources": open}}
+		if got := cgroups.PodLimits(k.withoutUnknown(pod), 0).Memory; got != want {
+			t.Errorf("open %v: the pod's limit is %d, want %d", open, got, want)
+		}
+	}
+	if pod.Spec.Resources == nil {
+		t.Error("the shared pod was changed")
+	}
+}

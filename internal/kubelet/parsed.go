@@ -65,6 +65,7 @@ func (c *Config) parse() (err error) {
 	}
 	p.logMaxSize = size.Value()
 	p.resources = resources.Policies{
+		ExclusiveQuota:   configuration.ExclusiveQuota(s),
 		CPUManagerPolicy: s.CPUManagerPolicy, CPUManagerPolicyOptions: s.CPUManagerPolicyOptions, CPUManagerReconcilePeriod: s.CPUManagerReconcilePeriod.Duration,
 		ReservedSystemCPUs: s.ReservedSystemCPUs, MemoryManagerPolicy: s.MemoryManagerPolicy,
 		TopologyManagerPolicy: s.TopologyManagerPolicy, TopologyManagerScope: s.TopologyManagerScope, TopologyManagerPolicyOptions: s.TopologyManagerPolicyOptions,

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"clipper.dev/clipper/internal/kubelet/configuration"
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
 )
 
@@ -47,6 +48,7 @@ func newPods(k *Kubelet) *pods {
 
 // update takes in a pod from a source.
 func (p *pods) update(pod *corev1.Pod) {
+	pod = p.k.withoutUnknown(pod)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e := p.workers[pod.UID]; e != nil {
@@ -54,6 +56,16 @@ func (p *pods) update(pod *corev1.Pod) {
 		return
 	}
 	p.start(p.k.newWorker(pod), pod)
+}
+
+// withoutUnknown returns a pod without what a closed gate keeps the kubelet from knowing.
+func (k *Kubelet) withoutUnknown(pod *corev1.Pod) *corev1.Pod {
+	if pod.Spec.Resources == nil || configuration.PodLevelResources(k.cfg.Settings) {
+		return pod
+	}
+	out := pod.DeepCopy()
+	out.Spec.Resources = nil
+	return out
 }
 
 // start runs a new worker; the lock is held.
@@ -84,7 +96,7 @@ func (p *pods) remove(pod *corev1.Pod) {
 	defer p.mu.Unlock()
 	if e := p.workers[pod.UID]; e != nil {
 		if pod.DeletionTimestamp != nil {
-			e.worker.update(pod)
+			e.worker.update(p.k.withoutUnknown(pod))
 		}
 		e.worker.remove()
 	}

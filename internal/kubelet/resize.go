@@ -14,6 +14,7 @@ import (
 
 	"clipper.dev/clipper/internal/kubelet/admission"
 	"clipper.dev/clipper/internal/kubelet/cgroups"
+	"clipper.dev/clipper/internal/kubelet/configuration"
 	"clipper.dev/clipper/internal/kubelet/criconfig"
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
 )
@@ -133,6 +134,9 @@ func withResources(pod, former *corev1.Pod) *corev1.Pod {
 func (k *Kubelet) admitResize(ctx context.Context, pod *corev1.Pod) (reason, message string) {
 	if lifecycle.IsStatic(pod) {
 		return corev1.PodReasonInfeasible, "In-place resize of static-pods is not supported"
+	}
+	if former := k.pods.admittedPod(pod.UID); former != nil && !configuration.PodLevelResize(k.cfg.Settings) && !apiequality.Semantic.DeepEqual(former.Spec.Resources, pod.Spec.Resources) {
+		return corev1.PodReasonInfeasible, "InPlacePodLevelResourcesVerticalScaling is disabled"
 	}
 	if problem := k.refusePinned(pod); problem != "" {
 		return corev1.PodReasonInfeasible, problem

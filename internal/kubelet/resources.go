@@ -30,7 +30,7 @@ func (k *Kubelet) openResources() (err error) {
 	if err != nil {
 		return err
 	}
-	k.tree.Unbounded = k.resources.Exclusive
+	k.tree.Unbounded = k.resources.Unthrottled
 	return nil
 }
 

@@ -205,7 +205,7 @@ func (r *syncRun) ensureSandbox(ctx context.Context) error {
 		r.k.events.Eventf(r.about, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		return err
 	}
-	if r.k.resources.Exclusive(r.pod) && r.sandbox.Linux.Resources.CpuQuota > 0 {
+	if r.k.resources.Unthrottled(r.pod) && r.sandbox.Linux.Resources.CpuQuota > 0 {
 		r.sandbox.Linux.Resources.CpuQuota = -1
 	}
 	r.sandboxID, r.ips = r.plan.SandboxID, r.observed.IPs()

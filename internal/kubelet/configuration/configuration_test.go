@@ -97,9 +97,11 @@ func TestWhatIsInEffectCanBeGivenAgain(t *testing.T) {
 
 func TestEveryFieldIsInEffectOrRefused(t *testing.T) {
 	for line, want := range map[string]string{
-		`featureGates: {MemoryQoS: true}`:                                  "featureGates: MemoryQoS can only be false here",
-		`featureGates: {NoSuchGate: true}`:                                 "unrecognized feature gate: NoSuchGate",
-		`featureGates: {NodeSwap: true, CustomCPUCFSQuotaPeriod: true}`:    "",
+		`featureGates: {MemoryQoS: true}`:                               "featureGates: MemoryQoS can only be false here",
+		`featureGates: {NoSuchGate: true}`:                              "unrecognized feature gate: NoSuchGate",
+		`featureGates: {NodeSwap: true, CustomCPUCFSQuotaPeriod: true}`: "",
+		`featureGates: {PodLevelResources: false}`:                      "InPlacePodLevelResourcesVerticalScaling is enabled, but depends on features that are disabled: [PodLevelResources]",
+		`featureGates: {PodLevelResources: false, InPlacePodLevelResourcesVerticalScaling: false, DisableCPUQuotaWithExclusiveCPUs: false}`: "",
 		`cgroupDriver: systemd`:                                            "cgroupDriver systemd: it can only be cgroupfs",
 		`cgroupsPerQOS: false`:                                             "cgroupsPerQOS false: it can only be true",
 		`rotateCertificates: false`:                                        "rotateCertificates false",

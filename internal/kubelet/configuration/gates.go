@@ -27,11 +27,15 @@ const (
 	gateTopologyOptions  = "TopologyManagerPolicyOptions"
 	gateTopologyBeta     = "TopologyManagerPolicyBetaOptions"
 	gateTopologyAlpha    = "TopologyManagerPolicyAlphaOptions"
+	gateExclusiveQuota   = "DisableCPUQuotaWithExclusiveCPUs"
+	gatePodResources     = "PodLevelResources"
+	gatePodResize        = "InPlacePodLevelResourcesVerticalScaling"
 )
 
 var switchable = []string{
 	gateQuotaPeriod, gateCrashMax, gateCrashDecay, gateShutdown, gateShutdownPriority, gateMaxImageAge,
 	gateCPUOptions, gateCPUBeta, gateCPUAlpha, gateTopologyOptions, gateTopologyBeta, gateTopologyAlpha,
+	gateExclusiveQuota, gatePodResources, gatePodResize,
 }
 
 // gateTable is made by test/conformance/gates from upstream's own.
@@ -69,6 +73,15 @@ func CrashWaits(c *kubeletconfig.KubeletConfiguration) (first, longest time.Dura
 	return min(first, longest), longest
 }
 
+// ExclusiveQuota tells whether a container that has CPUs for itself is held to its CPU limit like any other.
+func ExclusiveQuota(c *kubeletconfig.KubeletConfiguration) bool { return !gate(c, gateExclusiveQuota) }
+
+// PodLevelResources tells whether what a pod asks for as a whole counts, and PodLevelResize whether it may change while the pod runs.
+func PodLevelResources(c *kubeletconfig.KubeletConfiguration) bool { return gate(c, gatePodResources) }
+
+// PodLevelResize is told of at PodLevelResources.
+func PodLevelResize(c *kubeletconfig.KubeletConfiguration) bool { return gate(c, gatePodResize) }
+
 // checkGates accepts a gate that is as it is by default, and one whose other setting has an effect.
 func checkGates(c *kubeletconfig.KubeletConfiguration) error {
 	known := knownGates()
@@ -80,6 +93,9 @@ func checkGates(c *kubeletconfig.KubeletConfiguration) error {
 		case c.FeatureGates[name] != normal && !slices.Contains(switchable, name):
 			return fmt.Errorf("featureGates: %s can only be %s here", name, strconv.FormatBool(normal))
 		}
+	}
+	if gate(c, gatePodResize) && !gate(c, gatePodResources) {
+		return fmt.Errorf("%s is enabled, but depends on features that are disabled: [%s]", gatePodResize, gatePodResources)
 	}
 	return nil
 }

@@ -171,20 +171,20 @@ func (m *Manager) Options(ctx context.Context, pod *corev1.Pod, c *corev1.Contai
 	return m.devices.Options(ctx, pod, c)
 }
 
-// Pin says in a container's description which CPUs and memory it may use. One that has CPUs for itself isn't throttled.
+// Pin says in a container's description which CPUs and memory it may use. One that has CPUs for itself isn't throttled, but by ExclusiveQuota.
 func (m *Manager) Pin(pod *corev1.Pod, container string, linux *runtimeapi.LinuxContainerResources) {
 	if set := m.cpu.For(pod.UID, container); !set.IsEmpty() {
 		linux.CpusetCpus = set.String()
 	}
 	linux.CpusetMems = m.memory.NodesOf(pod.UID, container)
-	if linux.CpuQuota > 0 && !m.cpu.Own(pod.UID, container).IsEmpty() {
+	if linux.CpuQuota > 0 && !m.cfg.ExclusiveQuota && !m.cpu.Own(pod.UID, container).IsEmpty() {
 		linux.CpuQuota = -1
 	}
 }
 
-// Exclusive tells whether a container of a pod has CPUs for itself.
-func (m *Manager) Exclusive(pod *corev1.Pod) bool {
-	if !m.cpu.Static() {
+// Unthrottled tells whether a pod's CPU limit isn't enforced, because a container of it has CPUs for itself.
+func (m *Manager) Unthrottled(pod *corev1.Pod) bool {
+	if m.cfg.ExclusiveQuota || !m.cpu.Static() {
 		return false
 	}
 	for c := range topology.Containers(pod) {

@@ -22,6 +22,8 @@ type Policies struct {
 	CPUManagerReconcilePeriod time.Duration
 	// ReservedSystemCPUs are kept from containers that have CPUs of their own, as "0-1,8".
 	ReservedSystemCPUs string
+	// ExclusiveQuota holds containers with CPUs of their own to their CPU limits too.
+	ExclusiveQuota bool
 
 	MemoryManagerPolicy string // None or Static
 	ReservedMemory      []memory.Reservation
