@@ -131,6 +131,7 @@ func (s *server) serveContainerMetrics(w http.ResponseWriter, r *http.Request) {
 	for i := range read.pods {
 		s.addPod(out, &read, &read.pods[i])
 	}
+	s.addTold(r.Context(), out, read.pods)
 	out.serve(w, r)
 }
 

@@ -57,18 +57,24 @@ func (s *Set) AddLimits(process []specs.POSIXRlimit, resources *specs.LinuxResou
 		s.add("container_ulimits_soft", limit.Soft, limit.Type)
 	}
 	if cpu := resources.CPU; cpu != nil {
-		addIfSet(s, "container_spec_cpu_period", cpu.Period)
-		addIfSet(s, "container_spec_cpu_shares", cpu.Shares)
+		s.addIfSet("container_spec_cpu_period", cpu.Period)
+		s.addIfSet("container_spec_cpu_shares", cpu.Shares)
 	}
 	if memory := resources.Memory; memory != nil {
-		addIfSet(s, "container_spec_memory_limit_bytes", memory.Limit)
-		addIfSet(s, "container_spec_memory_reservation_limit_bytes", memory.Reservation)
-		addIfSet(s, "container_spec_memory_swap_limit_bytes", memory.Swap)
+		bound := func(name string, bytes *int64) { // none is told as 0
+			if bytes == nil {
+				bytes = new(int64)
+			}
+			s.add(name, uint64(max(*bytes, 0)))
+		}
+		bound("container_spec_memory_limit_bytes", memory.Limit)
+		bound("container_spec_memory_reservation_limit_bytes", memory.Reservation)
+		bound("container_spec_memory_swap_limit_bytes", memory.Swap)
 	}
 }
 
-func addIfSet[N int64 | uint64](s *Set, name string, value *N) {
+func (s *Set) addIfSet(name string, value *uint64) {
 	if value != nil {
-		s.add(name, uint64(*value))
+		s.add(name, *value)
 	}
 }
