@@ -4,7 +4,8 @@
 //
 // It starts a control plane and one agent in a network namespace of its own, gives the agent the KubeletConfiguration that upstream's runner gives its
 // kubelet, imports the images and runs the suite beside the agent, in that namespace. The suite restarts its kubelet by systemctl: a link of that name to
-// this program, first in PATH, stops and starts the agent. All of it sees a /var/lib/kubelet of its own, in a mount namespace.
+// this program, first in PATH, stops and starts the agent. All of it sees a /var/lib/kubelet and control groups of its own, in
+// namespaces.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 )
 
 type options struct {
+	Name                                  string
 	Clipper, Out, Images, Suite, Excluded string // absolute paths
 	Focus, Skip, Timeout                  string
 	Keep                                  bool
@@ -34,6 +36,7 @@ func main() {
 		os.Exit(standIn(name, os.Args[1:]))
 	}
 	var o options
+	flag.StringVar(&o.Name, "name", "node-suite", "the cluster's name: a run disturbs none of another name")
 	flag.StringVar(&o.Clipper, "clipper", "bin/clipper", "the program to test")
 	flag.StringVar(&o.Out, "out", "out/conformance-node", "folder for reports and logs")
 	flag.StringVar(&o.Images, "images", "out/images", "folder of image archives")
@@ -48,7 +51,7 @@ func main() {
 	defer stop()
 	var err error
 	if os.Getenv(insideEnv) == "" {
-		err = enter(ctx)
+		err = o.enter(ctx)
 	} else {
 		err = o.run(ctx)
 	}
@@ -66,15 +69,20 @@ const (
 	kubeletDir = "/var/lib/kubelet"
 )
 
-// enter runs this program again in a mount namespace of its own.
-func enter(ctx context.Context) error {
+// enter runs this program again in namespaces of its own for mounts and control groups.
+func (o options) enter(ctx context.Context) error {
 	if err := os.MkdirAll(kubeletDir, 0o750); err != nil {
 		return err
 	}
+	restore, err := ownGroups("suite-of-" + o.Name)
+	if err != nil {
+		return err
+	}
+	defer restore()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWCGROUP}
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	return cmd.Run()
 }
@@ -90,7 +98,7 @@ func (o options) run(ctx context.Context) error {
 	if err := o.prepare(); err != nil {
 		return err
 	}
-	n := node{Clipper: o.Clipper, Dir: o.Out, Namespace: fmt.Sprintf("/proc/%d/ns/net", os.Getpid())}
+	n := node{Name: o.Name, Clipper: o.Clipper, Dir: o.Out, Namespace: fmt.Sprintf("/proc/%d/ns/net", os.Getpid())}
 	if err := n.remember(); err != nil {
 		return err
 	}
@@ -142,6 +150,9 @@ func (o options) prepare() error {
 		if err := syscall.Mount(m.what, m.on, "", m.flags, ""); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", m.what, m.on, err)
 		}
+	}
+	if err := mountGroups(); err != nil {
+		return err
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -10,11 +10,9 @@ import (
 	"strings"
 )
 
-// clusterName is the cluster's: a run disturbs no other.
-const clusterName = "node-suite"
-
 // node is the node under test: number 2 of a machine whose first node is off.
 type node struct {
+	Name         string // the cluster's
 	Clipper, Dir string
 	Namespace    string // of the network in which clipper is called
 }
@@ -23,9 +21,9 @@ type node struct {
 const stateEnv = "CLIPPER_NODE_SUITE_STATE"
 
 func (n *node) stateFile() string { return filepath.Join(n.Dir, "node.json") }
-func (n *node) netns() string     { return "/run/netns/clipper-" + clusterName + "-node2" }
-func (n *node) socket() string    { return "/run/clipper-" + clusterName + "/node2/cri.sock" }
-func (n *node) pidFile() string   { return "/run/clipper-" + clusterName + "/node2/clipper.pid" }
+func (n *node) netns() string     { return "/run/netns/clipper-" + n.Name + "-node2" }
+func (n *node) socket() string    { return "/run/clipper-" + n.Name + "/node2/cri.sock" }
+func (n *node) pidFile() string   { return "/run/clipper-" + n.Name + "/node2/clipper.pid" }
 
 func (n *node) remember() error {
 	data, err := json.Marshal(n)
@@ -44,7 +42,7 @@ func recall() (n node, err error) {
 }
 
 func (n *node) clipper(ctx context.Context, args ...string) error {
-	args = append([]string{"--net=" + n.Namespace, n.Clipper}, append(args, "--name", clusterName)...)
+	args = append([]string{"--net=" + n.Namespace, n.Clipper}, append(args, "--name", n.Name)...)
 	cmd := exec.CommandContext(ctx, "nsenter", args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
@@ -64,7 +62,7 @@ type endpoint struct{ host, token, node string }
 
 func (n *node) endpoint(ctx context.Context) (e endpoint, err error) {
 	kubectl := func(args ...string) (string, error) {
-		args = append([]string{"kubectl", "--kubeconfig", "/etc/clipper-" + clusterName + "/kubeconfig"}, args...)
+		args = append([]string{"kubectl", "--kubeconfig", "/etc/clipper-" + n.Name + "/kubeconfig"}, args...)
 		out, err := exec.CommandContext(ctx, n.Clipper, args...).Output()
 		if err != nil {
 			return "", fmt.Errorf("kubectl %s: %w", args[3], err)
