@@ -54,7 +54,9 @@ func Down(ctx context.Context, l Layout, purge bool) error {
 	for n := 2; n <= nodes; n++ {
 		err = errors.Join(err, removeNodeNetNS(l, n))
 	}
-	err = errors.Join(err, removeLink(l.NodeBridge))
+	if neighbour(l) == "" {
+		err = errors.Join(err, removeLink(l.NodeBridge))
+	}
 	if err != nil || !purge {
 		return err
 	}
@@ -88,7 +90,7 @@ func teardownNode(ctx context.Context, l Layout, n int, purge bool) error {
 		ns = l.NetNS(n)
 	}
 	// A namespace that is gone has taken everything in it along.
-	if _, err := os.Stat("/run/netns/" + ns); ns == "" || err == nil {
+	if _, err := os.Stat("/run/netns/" + ns); ns == "" && neighbour(l) == "" || ns != "" && err == nil {
 		if err := inNetNS(ns, func() error { return purgeNetwork(own) }); err != nil {
 			return err
 		}
@@ -98,6 +100,18 @@ func teardownNode(ctx context.Context, l Layout, n int, purge bool) error {
 		return err
 	}
 	return own.leave(purge)
+}
+
+// neighbour names a cluster that runs on this machine in the slot of this one: what links of that slot there are belong to it, since two cannot run at once.
+func neighbour(l Layout) string {
+	files, _ := filepath.Glob(filepath.Join(filepath.Dir(l.RunDir), DefaultName+"-*", filepath.Base(l.PIDFile()))) // the pattern is well-formed
+	for _, file := range files {
+		name := strings.TrimPrefix(filepath.Base(filepath.Dir(file)), DefaultName+"-")
+		if other, err := NewLayout(name); err == nil && name != l.Name && other.Bridge == l.Bridge && runningPID(file) != 0 {
+			return name
+		}
+	}
+	return ""
 }
 
 func purgeNetwork(l Layout) error {

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -41,4 +43,33 @@ func TestLayout(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestLinksOfARunningClusterInTheSameSlotAreItsOwn(t *testing.T) {
+	l, _ := NewLayout("ns3-dp")
+	other, _ := NewLayout("ns3-conf")
+	if l.Bridge != other.Bridge {
+		t.Fatal("choose two names that share a slot")
+	}
+	run := t.TempDir()
+	l.RunDir, other.RunDir = filepath.Join(run, "clipper-ns3-dp"), filepath.Join(run, "clipper-ns3-conf")
+	for _, dir := range []string{l.RunDir, other.RunDir} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := neighbour(l); got != "" {
+		t.Errorf("%s is a neighbour, but doesn't run", got)
+	}
+	held, err := lockPIDFile(other.PIDFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := neighbour(l); got != "ns3-conf" {
+		t.Errorf("the neighbour is %q", got)
+	}
+	if got := neighbour(other); got != "" {
+		t.Errorf("%s is its own neighbour", got)
+	}
+	held.file.Close()
 }
