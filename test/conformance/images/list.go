@@ -127,6 +127,7 @@ func busybox() []file {
 	files := []file{
 		{path: "bin/busybox", from: "rootfs:/usr/bin/busybox", mode: 0o755},
 		{path: "bin/sh", program: "clipper.dev/clipper/test/conformance/sh", mode: 0o755},
+		{path: "bin/nmeter", program: "clipper.dev/clipper/test/conformance/nmeter", mode: 0o755},
 		{path: "dev", mode: 0o755}, {path: "proc", mode: 0o755}, {path: "sys", mode: 0o755}, {path: "tmp", mode: 0o1777}, {path: "root", mode: 0o700},
 		{path: "var/spool/mail", mode: 0o755}, {path: "home", mode: 0o755}, {path: "usr/bin", mode: 0o755},
 		{path: "etc/passwd", mode: 0o644, text: "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n"},

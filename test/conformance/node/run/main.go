@@ -4,8 +4,7 @@
 //
 // It starts a control plane and one agent in a network namespace of its own, gives the agent the KubeletConfiguration that upstream's runner gives its
 // kubelet, imports the images and runs the suite beside the agent, in that namespace. The suite restarts its kubelet by systemctl: a link of that name to
-// this program, first in PATH, stops and starts the agent. All of it sees a /var/lib/kubelet and control groups of its own, in
-// namespaces.
+// this program, first in PATH, stops and starts the agent. All of it sees a /var/lib/kubelet and control groups of its own.
 package main
 
 import (
