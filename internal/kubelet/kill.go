@@ -150,7 +150,8 @@ func (o *order) wait(ctx context.Context, name string, limit time.Duration) {
 	}
 }
 
-// clean gives back what the kubelet holds for a pod of which nothing runs any more.
+// clean gives back what the kubelet holds for a pod of which nothing runs any more. What its status is made of stays until it is purged: after a kill
+// before the status is written, the next process tells it anew.
 func (w *worker) clean(ctx context.Context, pod *corev1.Pod) outcome {
 	w.probes.Stop()
 	if err := w.k.dra.Unprepare(ctx, pod.UID); err != nil {
@@ -193,7 +194,7 @@ func (w *worker) purge(ctx context.Context, pod *corev1.Pod, o *lifecycle.Observ
 	if err := os.RemoveAll(w.k.translate.PodLogDir(pod)); err != nil {
 		return outcome{err: fmt.Errorf("remove the pod's logs: %w", err)}
 	}
-	return outcome{}
+	return outcome{err: w.k.volumes.Remove(pod.UID)}
 }
 
 // removeContainer removes a dead container and its logs.

@@ -208,9 +208,7 @@ func TestAPodIsStartedReportedAndRemoved(t *testing.T) {
 	if calls := strings.Join(r.rt.Calls(), ","); calls != "sandbox web,start app,stop app 30,stop-sandbox web" {
 		t.Errorf("calls = %s", calls)
 	}
-	if _, err := os.Stat(r.k.volumes.PodDir("uid-web")); !os.IsNotExist(err) {
-		t.Errorf("the pod's directory is left: %v", err)
-	}
+	r.wait("the pod's directory removed", func() bool { _, err := os.Stat(r.k.volumes.PodDir("uid-web")); return os.IsNotExist(err) })
 }
 
 func (r *rig) wait(what string, ok func() bool) {
@@ -261,6 +259,40 @@ func TestRunToCompletion(t *testing.T) {
 				t.Errorf("%d containers, want the one whose log can be read", len(ids))
 			}
 		})
+	}
+}
+
+func TestAnEndThatWasNotToldBeforeAKillIsToldWhole(t *testing.T) {
+	r := newRig(t)
+	r.create(testPod("job", func(p *corev1.Pod) {
+		p.Spec.RestartPolicy = corev1.RestartPolicyNever
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	}))
+	before := r.eventually("job", "running", running)
+	dir := r.k.volumes.PodDir("uid-job")
+	messages, err := filepath.Glob(filepath.Join(dir, "containers/app/*"))
+	if err != nil || len(messages) != 1 {
+		t.Fatalf("termination messages: %v, %v", messages, err)
+	}
+	if err := os.WriteFile(messages[0], []byte("bye"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	ids, _ := r.rt.Containers("app")
+	r.rt.Exit(ids[0], 0)
+	r.eventually("job", "finished", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
+	r.wait("the volumes are given back", func() bool { _, err := os.Stat(filepath.Join(dir, "volumes")); return os.IsNotExist(err) })
+	r.stop()
+
+	// As if the write of the status had been lost.
+	pod := r.eventually("job", "finished", func(*corev1.Pod) bool { return true }).DeepCopy()
+	pod.Status = before.Status
+	if _, err := client.Pods.UpdateStatus(t.Context(), r.api, pod); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	pod = r.eventually("job", "finished again", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
+	if end := pod.Status.ContainerStatuses[0].State.Terminated; end == nil || end.Message != "bye" {
+		t.Errorf("the container's end = %+v, want the message that it left", end)
 	}
 }
 

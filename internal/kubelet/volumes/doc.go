@@ -4,6 +4,7 @@
 //	mounted, err := m.Mount(ctx, pod)      // also to bring contents up to date
 //	mounts, err := m.ContainerMounts(…)    // what the runtime binds into one container
 //	err = m.Unmount(ctx, pod.UID)
+//	err = m.Remove(pod.UID)                // once nobody asks about the pod any more
 //
 // Each type of volume is a Plugin in a file of its own; Plugin's comment tells the life of a volume. What flows in is a pod and the objects
 // that its volumes name (through Host), what flows out are directories below Root:

@@ -208,10 +208,10 @@ func (m *Manager) mountOne(ctx context.Context, pod *corev1.Pod, v *corev1.Volum
 	return mounted, nil
 }
 
-// Unmount gives back all volumes of a pod and removes its directory. Nothing of the pod may run any more.
+// Unmount gives back all volumes of a pod; what else its directory holds stays until Remove. Nothing of the pod may run any more.
 func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
-	if uid == "" || strings.ContainsAny(string(uid), "/\x00") || strings.HasPrefix(string(uid), ".") {
-		return fmt.Errorf("unmount the volumes of pod %q: not a UID", uid)
+	if err := checkUID(uid); err != nil {
+		return fmt.Errorf("unmount the volumes of pod %q: %w", uid, err)
 	}
 	m.mu.Lock()
 	delete(m.placed, uid)
@@ -224,12 +224,28 @@ func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
 		return err
 	}
 	// Contents are deleted only when no mount is left below: a mount that stayed would have its contents deleted.
-	for _, dir := range []string{filepath.Join(m.cfg.Root, memoryDir, string(uid)), m.PodDir(uid)} {
+	for _, dir := range []string{filepath.Join(m.cfg.Root, memoryDir, string(uid)), filepath.Join(m.PodDir(uid), volumesDir), filepath.Join(m.PodDir(uid), subPathsDir)} {
 		if err := removeUnmounted(dir); err != nil {
 			return err
 		}
 	}
 	m.giveBack(uid)
+	return nil
+}
+
+// Remove deletes the directory of a pod that has no volumes any more. Absence is success.
+func (m *Manager) Remove(uid types.UID) error {
+	if err := checkUID(uid); err != nil {
+		return fmt.Errorf("remove the directory of pod %q: %w", uid, err)
+	}
+	return removeUnmounted(m.PodDir(uid))
+}
+
+// checkUID refuses what would lead out of the pods' folder.
+func checkUID(uid types.UID) error {
+	if uid == "" || strings.ContainsAny(string(uid), "/\x00") || strings.HasPrefix(string(uid), ".") {
+		return errors.New("not a UID")
+	}
 	return nil
 }
 

@@ -150,6 +150,9 @@ func TestEveryPlugin(t *testing.T) {
 				if err := m.Unmount(t.Context(), pod.UID); err != nil {
 					t.Fatal(err)
 				}
+				if err := m.Remove(pod.UID); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if uids, err := m.Pods(); err != nil || len(uids) != 0 {
 				t.Errorf("left behind: %v, %v", uids, err)
