@@ -10,6 +10,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"clipper.dev/clipper/internal/kubelet/cgroups"
+	"clipper.dev/clipper/internal/kubelet/volumes"
 )
 
 // places are where a node's kubelet works if that isn't in the cluster's own folders: Down has to find it.
@@ -98,11 +99,7 @@ func (l Layout) leave(purge bool) error {
 	}
 	var errs []error
 	if p.CgroupRoot != "" {
-		tree, err := cgroups.New(p.CgroupRoot)
-		if err == nil {
-			err = tree.RemoveAll()
-		}
-		errs = append(errs, err)
+		errs = append(errs, leaveCgroups(p.CgroupRoot, l.KubeletDir()))
 	}
 	for _, dir := range []string{p.RootDir, p.PodLogsDir} {
 		if have, err := os.ReadFile(filepath.Join(dir, ownerFile)); dir == "" || err != nil || string(have) != l.DataDir+"\n" || !purge {
@@ -111,4 +108,17 @@ func (l Layout) leave(purge bool) error {
 		errs = append(errs, removeFolder(dir))
 	}
 	return errors.Join(errs...)
+}
+
+// leaveCgroups removes the control groups of the pods that a kubelet has in its folder: below the same root may be another's.
+func leaveCgroups(root, kubeletDir string) error {
+	pods, err := volumes.Pods(kubeletDir)
+	if err != nil {
+		return err
+	}
+	tree, err := cgroups.New(root)
+	if err != nil {
+		return err
+	}
+	return tree.Leave(pods)
 }

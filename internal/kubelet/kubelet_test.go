@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -67,19 +68,16 @@ func newRig(t *testing.T, objects ...client.Object) *rig {
 	}
 	t.Cleanup(func() {
 		r.stop()
-		if err := volumes.Purge(r.cfg.RootDir); err != nil {
+		pods, err := volumes.Pods(r.cfg.RootDir)
+		if err != nil {
 			t.Error(err)
 		}
 		tree, err := cgroups.New(group)
 		if err == nil {
-			err = tree.RemoveAll()
+			err = tree.Leave(pods)
 		}
-		if err != nil {
+		if err := errors.Join(err, volumes.Purge(r.cfg.RootDir)); err != nil {
 			t.Error(err)
-		}
-		dirs, _ := filepath.Glob("/sys/fs/cgroup/*" + group)
-		for _, d := range append(dirs, "/sys/fs/cgroup"+group) {
-			os.Remove(d)
 		}
 	})
 	r.start()

@@ -95,7 +95,7 @@ func (k *Kubelet) ensureMirror(ctx context.Context, static *corev1.Pod) error {
 	return nil
 }
 
-// adoptOrphans ends what the runtime, the logs, the directories and the control groups hold of pods that no source has.
+// adoptOrphans ends what the runtime, the logs and the directories hold of pods that no source has.
 func (k *Kubelet) adoptOrphans(ctx context.Context) {
 	known, err := k.cri.List(ctx)
 	if err != nil {
@@ -115,7 +115,8 @@ func (k *Kubelet) adoptOrphans(ctx context.Context) {
 	}
 }
 
-// leftovers are the pods of which there are logs, directories or control groups. Only the logs know their names.
+// leftovers are the pods of which there are logs or directories. Only the logs know their names. A pod's directory is there before its control group and
+// goes after it; groups without one are another kubelet's.
 func (k *Kubelet) leftovers() map[types.UID]*corev1.Pod {
 	pods := map[types.UID]*corev1.Pod{}
 	logs, err := os.ReadDir(k.cfg.Settings.PodLogsDir)
@@ -129,8 +130,7 @@ func (k *Kubelet) leftovers() map[types.UID]*corev1.Pod {
 		}
 	}
 	dirs, _ := k.volumes.Pods() // what can't be listed now is looked for again later
-	groups, _ := k.tree.PodUIDs()
-	for _, uid := range append(dirs, groups...) {
+	for _, uid := range dirs {
 		if pods[uid] == nil {
 			pods[uid] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: string(uid), UID: uid}}
 		}

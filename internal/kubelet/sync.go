@@ -130,15 +130,15 @@ func (r *syncRun) prepare(ctx context.Context) (err error) {
 		r.k.events.Eventf(r.about, corev1.EventTypeWarning, "NetworkNotReady", "network is not ready: %v", err)
 		return err
 	}
+	if err := r.makeDirs(); err != nil {
+		r.k.events.Eventf(r.about, corev1.EventTypeWarning, "Failed", "error making pod data directories: %v", err)
+		return err
+	}
 	if _, err := r.k.tree.EnsurePod(r.pod); err != nil {
 		r.k.events.Eventf(r.about, corev1.EventTypeWarning, "FailedCreatePodContainer", "unable to ensure pod container exists: %v", err)
 		return err
 	}
 	if err := r.k.updateQOS(); err != nil {
-		return err
-	}
-	if err := r.makeDirs(); err != nil {
-		r.k.events.Eventf(r.about, corev1.EventTypeWarning, "Failed", "error making pod data directories: %v", err)
 		return err
 	}
 	if r.volumes, err = r.w.mountVolumes(ctx, r.pod); err != nil {

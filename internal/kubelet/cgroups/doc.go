@@ -10,5 +10,6 @@
 //	err = tree.RemovePod(pod.UID)
 //
 // The kubelet owns the tree down to the pods; containers below them are the runtime's. Both versions of control groups are
-// spoken by plain file writes. Nothing outside <root> is ever written.
+// spoken by plain file writes. Nothing outside <root> is ever written. Another kubelet may have pods below the same root: which pods are whose, their
+// directories tell.
 package cgroups

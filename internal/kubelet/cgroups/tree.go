@@ -243,28 +243,6 @@ func (t *Tree) delegate(dir string) error {
 	return nil
 }
 
-// PodUIDs lists the pods that have a group.
-func (t *Tree) PodUIDs() ([]types.UID, error) {
-	seen := map[types.UID]bool{}
-	var out []types.UID
-	for _, mount := range t.mounts {
-		for _, parent := range t.parents() {
-			entries, err := os.ReadDir(filepath.Join(mount, parent))
-			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				return nil, fmt.Errorf("list control groups: %w", err)
-			}
-			for _, e := range entries {
-				uid, ok := strings.CutPrefix(e.Name(), podPrefix)
-				if ok && e.IsDir() && !seen[types.UID(uid)] {
-					seen[types.UID(uid)] = true
-					out = append(out, types.UID(uid))
-				}
-			}
-		}
-	}
-	return out, nil
-}
-
 func (t *Tree) parents() []string {
 	return []string{t.pods(), filepath.Join(t.pods(), burstable), filepath.Join(t.pods(), bestEffort)}
 }
@@ -327,13 +305,17 @@ func killAll(dir string) {
 	}
 }
 
-// RemoveAll removes the kubelet's whole part of the tree, and the group above it if nothing else is in there; for purging a cluster.
-func (t *Tree) RemoveAll() error {
+// Leave removes the groups of the given pods, and those above them if nothing else is in there: others may have pods below the same root.
+func (t *Tree) Leave(pods []types.UID) error {
 	var errs []error
+	for _, uid := range pods {
+		errs = append(errs, t.RemovePod(uid))
+	}
 	for _, mount := range t.mounts {
-		errs = append(errs, removeTree(filepath.Join(mount, t.pods())))
-		if t.root != "/" {
-			_ = os.Remove(filepath.Join(mount, t.root)) // one that others use stays
+		for _, group := range []string{filepath.Join(t.pods(), burstable), filepath.Join(t.pods(), bestEffort), t.pods(), t.root} {
+			if group != "/" {
+				_ = os.Remove(filepath.Join(mount, group)) // one that others use stays
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -2,6 +2,7 @@ package cgroups
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,18 +63,15 @@ func TestTreeIsMadeUsedAndRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree.PodPIDs = 100
+	p := pod("y", corev1.ResourceRequirements{Requests: list("250m", "32Mi"), Limits: list("500m", "64Mi")})
 	t.Cleanup(func() {
-		if err := tree.RemoveAll(); err != nil {
+		if err := tree.Leave([]types.UID{p.UID}); err != nil {
 			t.Error(err)
-		}
-		for _, m := range tree.mounts {
-			os.Remove(filepath.Join(m, name))
 		}
 	})
 	if err := tree.Setup(list("1", "1Gi"), list("1", "1Gi")); err != nil {
 		t.Fatal(err)
 	}
-	p := pod("y", corev1.ResourceRequirements{Requests: list("250m", "32Mi"), Limits: list("500m", "64Mi")})
 	path, err := tree.EnsurePod(p)
 	if err != nil {
 		t.Fatal(err)
@@ -98,15 +96,59 @@ func TestTreeIsMadeUsedAndRemoved(t *testing.T) {
 	if _, err := tree.PodUsage(p); err != nil {
 		t.Error(err)
 	}
-	uids, err := tree.PodUIDs()
-	if err != nil || len(uids) != 1 || uids[0] != p.UID {
-		t.Errorf("pods = %v, %v", uids, err)
-	}
 	if err := tree.RemovePod(p.UID); err != nil {
 		t.Fatal(err)
 	}
-	if uids, _ = tree.PodUIDs(); len(uids) != 0 {
-		t.Errorf("pods after removal = %v", uids)
+	if _, err := os.Stat(filepath.Join(tree.of["cpu"], path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after the removal the group is there: %v", err)
+	}
+}
+
+func TestWhoLeavesTakesOnlyHisOwnPodsAlong(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("control groups need root")
+	}
+	name := fmt.Sprintf("/clipper-test-%d-shared", os.Getpid())
+	tree, err := New(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, others := pod("mine", corev1.ResourceRequirements{}), pod("others", corev1.ResourceRequirements{})
+	t.Cleanup(func() {
+		if err := tree.Leave([]types.UID{mine.UID, others.UID}); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := tree.Setup(list("1", "1Gi"), nil); err != nil {
+		t.Fatal(err)
+	}
+	there := map[*corev1.Pod]string{}
+	for _, p := range []*corev1.Pod{mine, others} {
+		path, err := tree.EnsurePod(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there[p] = filepath.Join(tree.of["memory"], path)
+	}
+	if err := os.Mkdir(filepath.Join(there[mine], "container"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Leave([]types.UID{mine.UID}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(there[mine]); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the group of the own pod is there: %v", err)
+	}
+	if _, err := os.Stat(there[others]); err != nil {
+		t.Errorf("the group of another's pod is gone: %v", err)
+	}
+	if err := tree.Leave([]types.UID{others.UID}); err != nil {
+		t.Fatal(err)
+	}
+	for _, mount := range tree.mounts {
+		if _, err := os.Stat(filepath.Join(mount, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the root that nobody uses any more is there: %v", err)
+		}
 	}
 }
 

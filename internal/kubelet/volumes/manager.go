@@ -270,23 +270,22 @@ func (m *Manager) unmountBelow(ctx context.Context, base string) error {
 	return errors.Join(errs...)
 }
 
-// Pods lists the pods that have a directory.
-func (m *Manager) Pods() ([]types.UID, error) {
+// Pods lists the pods that have directories here.
+func (m *Manager) Pods() ([]types.UID, error) { return Pods(m.cfg.Root) }
+
+// Pods lists the pods that have directories in a kubelet's folder.
+func Pods(root string) ([]types.UID, error) {
 	seen := map[types.UID]bool{}
-	for _, dir := range []string{filepath.Join(m.cfg.Root, podsDir), filepath.Join(m.cfg.Root, memoryDir)} {
+	for _, dir := range []string{filepath.Join(root, podsDir), filepath.Join(root, memoryDir)} {
 		entries, err := os.ReadDir(dir)
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("list pods' directories: %w", err)
 		}
 		for _, e := range entries {
 			seen[types.UID(e.Name())] = true
 		}
 	}
-	out := make([]types.UID, 0, len(seen))
-	for uid := range seen {
-		out = append(out, uid)
-	}
-	return out, nil
+	return slices.Collect(maps.Keys(seen)), nil
 }
 
 // RefreshAt returns the earliest time at which a volume wants to be brought up to date; zero for none.
