@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"clipper.dev/clipper/test/conformance/registry"
 )
 
 // clusterName is the cluster's: a run disturbs no other.
@@ -76,7 +78,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		}
 		if images != nil {
 			defer func() {
-				if err := images.close(); err != nil {
+				if err := images.Close(); err != nil {
 					log.Print(err)
 				}
 			}()
@@ -104,7 +106,7 @@ func and(a, b string) string {
 }
 
 // startCluster starts the cluster with its images, and the registry that it pulls from, unless one is to be used that runs.
-func (o options) startCluster(ctx context.Context) (*imageRegistry, error) {
+func (o options) startCluster(ctx context.Context) (*registry.Registry, error) {
 	if !o.keep {
 		if err := o.clipperCommand(ctx, "down", "--purge"); err != nil {
 			return nil, err

@@ -3,7 +3,7 @@
 //	run -clipper bin/clipper -out out/conformance-node [-focus RE] [-skip RE]
 //
 // It starts a control plane and one agent in a network namespace of its own, gives the agent the KubeletConfiguration that upstream's runner gives its
-// kubelet, imports the images and runs the suite beside the agent, in that namespace. The suite restarts its kubelet by systemctl: a link of that name to
+// kubelet, imports the images, serves them on the node's loopback and runs the suite beside the agent, in that namespace. The suite restarts its kubelet by systemctl: a link of that name to
 // this program, first in PATH, stops and starts the agent. All of it sees a /var/lib/kubelet and control groups of its own.
 package main
 
@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -20,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"clipper.dev/clipper/test/conformance/registry"
 )
 
 type options struct {
@@ -121,6 +124,15 @@ func (o options) run(ctx context.Context) error {
 	if err := n.clipper(ctx, append([]string{"image", "import"}, archives...)...); err != nil {
 		return err
 	}
+	images, err := registry.Open(ctx, func() (net.Listener, error) { return listenIn(n.netns(), registryAddress) }, archives)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := images.Close(); err != nil {
+			log.Print(err)
+		}
+	}()
 	// What failed is in the report; what is no failure of specs shows up as specs that are missing.
 	if err := o.suite(ctx, &n); err != nil {
 		log.Print(err)
@@ -161,6 +173,9 @@ func (o options) prepare() error {
 		if err := copyFile(self, filepath.Join(o.Out, "bin", name)); err != nil {
 			return err
 		}
+	}
+	if err := registry.WriteMirrors(filepath.Join(o.Out, mirrorsFile), registryAddress); err != nil {
+		return err
 	}
 	return os.WriteFile(filepath.Join(o.Out, configFile), []byte(strings.ReplaceAll(baseConfig, "MANIFESTS", filepath.Join(o.Out, "manifests"))), 0o644)
 }

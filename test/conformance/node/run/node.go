@@ -4,10 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // node is the node under test: number 2 of a machine whose first node is off.
@@ -15,6 +19,33 @@ type node struct {
 	Name         string // the cluster's
 	Clipper, Dir string
 	Namespace    string // of the network in which clipper is called
+}
+
+const (
+	// registryAddress is where the node reaches the registry of the images, and nobody else does: on its own loopback.
+	registryAddress = "127.0.0.1:5000"
+	mirrorsFile     = "registries.yaml"
+)
+
+// listenIn opens an address in another network namespace.
+func listenIn(namespace, address string) (listener net.Listener, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		var f *os.File
+		if f, err = os.Open(namespace); err != nil {
+			return
+		}
+		defer f.Close()
+		if err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("enter %s: %w", namespace, err)
+			return
+		}
+		listener, err = net.Listen("tcp", address)
+	}()
+	<-done
+	return listener, err
 }
 
 // stateEnv names the file in which the programs that stand in for systemd's find the node.
@@ -53,7 +84,7 @@ func (n *node) clipper(ctx context.Context, args ...string) error {
 
 // start starts the control plane and the agent, or of them what doesn't run.
 func (n *node) start(ctx context.Context) error {
-	return n.clipper(ctx, "up", "--no-node", "--nodes", "2", "--root-dir", kubeletDir,
+	return n.clipper(ctx, "up", "--no-node", "--nodes", "2", "--root-dir", kubeletDir, "--registry-config", filepath.Join(n.Dir, mirrorsFile),
 		"--kubelet-config", filepath.Join(n.Dir, configFile), "--kubelet-config-dir", filepath.Join(n.Dir, "kubelet.conf.d"))
 }
 
