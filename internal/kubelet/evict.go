@@ -2,13 +2,16 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"clipper.dev/clipper/internal/client/events"
 	"clipper.dev/clipper/internal/kubelet/criconfig"
 	"clipper.dev/clipper/internal/kubelet/eviction"
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
@@ -16,7 +19,11 @@ import (
 	"clipper.dev/clipper/internal/kubelet/volumes"
 )
 
-const evictionInterval = 10 * time.Second
+const (
+	evictionInterval = 10 * time.Second
+	// cleanupPatience is how long the next look waits for what was evicted to be gone.
+	cleanupPatience = 30 * time.Second
+)
 
 // evictor keeps the node from running out of what cannot be shared.
 type evictor struct {
@@ -31,22 +38,38 @@ func newEvictor(k *Kubelet) *evictor {
 	return &evictor{k: k, since: map[eviction.Threshold]time.Time{}, lastMet: map[eviction.Signal]time.Time{}}
 }
 
-// run looks at the node at intervals until ctx ends.
+// run looks at the node at intervals until ctx ends, and after an eviction as soon as the pods have given back what they had.
 func (e *evictor) run(ctx context.Context) error {
-	ticker := time.NewTicker(evictionInterval)
-	defer ticker.Stop()
+	timer := time.NewTimer(evictionInterval)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
-			e.look(ctx)
+		case <-timer.C:
+		}
+		next := evictionInterval
+		if evicted := e.look(ctx); len(evicted) > 0 {
+			e.awaitCleanup(ctx, evicted)
+			next = 0
+		}
+		timer.Reset(next)
+	}
+}
+
+// awaitCleanup waits until nothing of the pods holds the node's resources.
+func (e *evictor) awaitCleanup(ctx context.Context, evicted []types.UID) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupPatience)
+	defer cancel()
+	for _, uid := range evicted {
+		if !e.k.pods.awaitCleaned(ctx, uid) {
+			return
 		}
 	}
 }
 
-func (e *evictor) look(ctx context.Context) {
-	e.enforceLimits(ctx)
+// look measures the node once and returns the pods that it evicts.
+func (e *evictor) look(ctx context.Context) []types.UID {
 	now := time.Now()
 	seen := e.observe(ctx)
 	all, due := eviction.Crossed(e.k.cfg.parsed.thresholds, seen, e.since, e.due, now)
@@ -57,33 +80,39 @@ func (e *evictor) look(ctx context.Context) {
 	if e.k.pressure.set(e.conditions(now)) {
 		e.k.node.Check()
 	}
-	if len(due) == 0 {
-		return
+	if evicted := e.enforceLimits(ctx); len(evicted) > 0 || len(due) == 0 {
+		return evicted
 	}
 	crossing := due[0]
 	e.k.logger.Warn("an eviction threshold is crossed", "signal", crossing.Signal, "available", crossing.Observed.Available)
 	e.k.events.Eventf(node.Reference(e.k.cfg.NodeName), corev1.EventTypeWarning, "EvictionThresholdMet", "Attempting to reclaim %s", crossing.Signal.Resource())
 	if crossing.Signal.Disk() && e.reclaimed(ctx, crossing) {
-		return
+		return nil
 	}
 	victim := eviction.Choose(crossing, e.usages(ctx, func(*corev1.Pod) bool { return true }), int64(e.k.cfg.Settings.EvictionMaxPodGracePeriod))
 	if victim == nil {
 		e.k.logger.Error("no pod can be evicted", "signal", crossing.Signal)
-		return
+		return nil
 	}
-	e.evict(victim.Pod, string(crossing.Signal), victim.Message, victim.GraceSeconds)
+	if !e.evict(string(crossing.Signal), victim) {
+		return nil
+	}
+	return []types.UID{victim.Pod.UID}
 }
 
-func (e *evictor) evict(pod *corev1.Pod, signal, message string, grace int64) {
+// evict ends a pod; false if it is ending already.
+func (e *evictor) evict(signal string, v *eviction.Victim) bool {
 	request := &killRequest{
-		verdict: lifecycle.PodVerdict{Phase: corev1.PodFailed, Reason: eviction.Reason, Message: message}, grace: &grace,
-		disrupt: &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: message},
+		verdict: lifecycle.PodVerdict{Phase: corev1.PodFailed, Reason: eviction.Reason, Message: v.Message}, grace: &v.GraceSeconds,
+		disrupt: &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: v.Message},
 	}
-	if e.k.evict(pod.UID, request) {
-		e.k.metrics.evictions.WithLabelValues(signal).Inc()
-		e.k.events.Event(criconfig.PodReference(pod), corev1.EventTypeWarning, eviction.Reason, message)
-		e.k.logger.Warn("pod evicted", "pod", pod.Namespace+"/"+pod.Name, "message", message)
+	if !e.k.evict(v.Pod.UID, request) {
+		return false
 	}
+	e.k.metrics.evictions.WithLabelValues(signal).Inc()
+	e.k.events.Record(events.Event{About: criconfig.PodReference(v.Pod), Type: corev1.EventTypeWarning, Reason: eviction.Reason, Message: v.Message, Annotations: v.Annotations})
+	e.k.logger.Warn("pod evicted", "pod", v.Pod.Namespace+"/"+v.Pod.Name, "message", v.Message)
+	return true
 }
 
 func (e *evictor) conditions(now time.Time) node.Pressure {
@@ -101,13 +130,31 @@ func (e *evictor) conditions(now time.Time) node.Pressure {
 	}
 }
 
-// reclaimed removes unused images and tells whether that was enough.
+// reclaimed removes dead containers of pods that have finished, then unused images, and tells whether that was enough.
 func (e *evictor) reclaimed(ctx context.Context, c eviction.Crossing) bool {
+	if err := e.removeFinished(ctx); err != nil {
+		e.k.logger.Warn("dead containers not removed", "error", err)
+	}
 	if err := e.k.collector.DeleteUnused(ctx); err != nil {
 		e.k.logger.Warn("images not removed", "error", err)
 	}
 	o, ok := e.observe(ctx)[c.Signal]
 	return ok && o.Available >= c.Value.Of(o.Capacity)+c.Reclaim.Of(o.Capacity)
+}
+
+// removeFinished removes what the runtime keeps of the containers of pods whose end the API knows: their statuses don't need it any more.
+func (e *evictor) removeFinished(ctx context.Context) error {
+	var errs []error
+	for _, s := range e.k.pods.list() {
+		if !s.Told || s.Observed == nil {
+			continue
+		}
+		for i := range s.Observed.Containers {
+			errs = append(errs, e.k.removeContainer(ctx, &s.Observed.Containers[i]))
+		}
+		e.k.pods.changed(s.Pod.UID)
+	}
+	return errors.Join(errs...)
 }
 
 // observe measures the node.
@@ -179,7 +226,8 @@ func (e *evictor) usages(ctx context.Context, choose func(*corev1.Pod) bool) []e
 			u.Inodes += one.Inodes
 		}
 		for _, used := range e.emptyDirs(s.Pod) {
-			u.Disk += used
+			u.Disk += used.Disk
+			u.Inodes += used.Inodes
 		}
 		out = append(out, u)
 	}
@@ -187,32 +235,33 @@ func (e *evictor) usages(ctx context.Context, choose func(*corev1.Pod) bool) []e
 }
 
 // emptyDirs measures the pod's emptyDirs on disk.
-func (e *evictor) emptyDirs(pod *corev1.Pod) map[string]int64 {
-	out := map[string]int64{}
+func (e *evictor) emptyDirs(pod *corev1.Pod) map[string]eviction.VolumeUsage {
+	out := map[string]eviction.VolumeUsage{}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
 		if v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumDefault {
-			bytes, _ := volumes.Usage(filepath.Join(e.k.volumes.PodDir(pod.UID), "volumes", "kubernetes.io~empty-dir", v.Name))
-			out[v.Name] = int64(bytes)
+			bytes, inodes := volumes.Usage(filepath.Join(e.k.volumes.PodDir(pod.UID), "volumes", "kubernetes.io~empty-dir", v.Name))
+			out[v.Name] = eviction.VolumeUsage{Disk: int64(bytes), Inodes: int64(inodes)}
 		}
 	}
 	return out
 }
 
-// enforceLimits ends pods that exceed their own limits on local storage. Only those that have some are measured.
-func (e *evictor) enforceLimits(ctx context.Context) {
+// enforceLimits ends pods that exceed their own limits on local storage and returns them. Only those that have some are measured.
+func (e *evictor) enforceLimits(ctx context.Context) (evicted []types.UID) {
 	limited := false
 	for _, s := range e.k.pods.list() {
 		limited = limited || !s.Ending && eviction.Limited(s.Pod)
 	}
 	if !limited {
-		return
+		return nil
 	}
 	for _, u := range e.usages(ctx, eviction.Limited) {
-		if why := eviction.OverLimit(&u, e.emptyDirs(u.Pod)); why != "" {
-			e.evict(u.Pod, "ephemeralstorage", why, 1)
+		if signal, victim := eviction.OverLimit(&u, e.emptyDirs(u.Pod)); victim != nil && e.evict(signal, victim) {
+			evicted = append(evicted, u.Pod.UID)
 		}
 	}
+	return evicted
 }
 
 // processes returns how many process IDs there are and how many are taken.

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
 	"clipper.dev/clipper/internal/kubelet/node"
@@ -41,21 +40,5 @@ func (k *Kubelet) endForShutdown(ctx context.Context, pod *corev1.Pod, seconds i
 		verdict: lifecycle.PodVerdict{Phase: corev1.PodFailed, Reason: shutdown.Reason, Message: shutdown.Message}, grace: &seconds,
 		disrupt: &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: shutdown.Message},
 	})
-	changed, end := k.pods.watch(pod.UID)
-	defer end()
-	for !k.pods.isCleaned(pod.UID) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		}
-	}
-}
-
-// isCleaned tells whether a pod's volumes are gone too.
-func (p *pods) isCleaned(uid types.UID) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	e := p.workers[uid]
-	return e == nil || e.cleaned || e.finished
+	k.pods.awaitCleaned(ctx, pod.UID)
 }

@@ -234,13 +234,16 @@ type Snapshot struct {
 	// Pod has the status that was made last. Read-only.
 	Pod      *corev1.Pod
 	Observed *lifecycle.Observed // nil before the runtime was asked
-	// Ending tells that the pod is on its way out, Stopped that nothing of it runs any more.
-	Ending, Stopped bool
+	// Ending tells that the pod is on its way out, Stopped that nothing of it runs any more, Told that the API knows how it has ended.
+	Ending, Stopped, Told bool
 }
 
 func (e *entry) snapshot() Snapshot {
 	pod := &corev1.Pod{TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"}, ObjectMeta: e.pod.ObjectMeta, Spec: e.pod.Spec, Status: e.status}
-	return Snapshot{Pod: pod, Observed: e.observed, Ending: e.ending, Stopped: e.stopped}
+	return Snapshot{
+		Pod: pod, Observed: e.observed, Ending: e.ending, Stopped: e.stopped,
+		Told: e.cleaned && lifecycle.Terminal(e.pod.Status.Phase) && !lifecycle.IsStatic(e.pod),
+	}
 }
 
 // list returns all pods that the kubelet looks after.
@@ -309,4 +312,25 @@ func (p *pods) watch(uid types.UID) (<-chan struct{}, func()) {
 		defer p.mu.Unlock()
 		delete(e.waiters, c)
 	}
+}
+
+// awaitCleaned waits until a pod's containers and volumes are gone; false if ctx ends before.
+func (p *pods) awaitCleaned(ctx context.Context, uid types.UID) bool {
+	changes, stop := p.watch(uid)
+	defer stop()
+	for !p.isCleaned(uid) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changes:
+		}
+	}
+	return true
+}
+
+func (p *pods) isCleaned(uid types.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.workers[uid]
+	return e == nil || e.cleaned || e.finished
 }

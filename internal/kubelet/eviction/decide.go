@@ -2,12 +2,10 @@ package eviction
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
 
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
@@ -48,6 +46,11 @@ type Usage struct {
 // ContainerUsage is what one container uses.
 type ContainerUsage struct {
 	Memory, Disk, Inodes int64
+}
+
+// VolumeUsage is what one emptyDir uses.
+type VolumeUsage struct {
+	Disk, Inodes int64
 }
 
 // Crossing is a threshold that is crossed.
@@ -115,6 +118,7 @@ func (s Signal) Disk() bool {
 type Victim struct {
 	Pod          *corev1.Pod
 	Message      string
+	Annotations  map[string]string // of the event
 	GraceSeconds int64
 }
 
@@ -142,7 +146,8 @@ func Choose(c Crossing, pods []Usage, maxGrace int64) *Victim {
 			grace = min(grace, *own)
 		}
 	}
-	return &Victim{Pod: victim.Pod, Message: message(c, victim), GraceSeconds: grace}
+	message, annotations := explain(c, victim)
+	return &Victim{Pod: victim.Pod, Message: message, Annotations: annotations, GraceSeconds: grace}
 }
 
 func boolCompare(a, b bool) int {
@@ -174,81 +179,4 @@ func excess(s Signal, u *Usage) int64 {
 		return u.PIDs
 	}
 	return u.Inodes
-}
-
-func message(c Crossing, u *Usage) string {
-	res := c.Signal.Resource()
-	format := resource.BinarySI
-	if res == "pids" || res == "inodes" {
-		format = resource.DecimalSI
-	}
-	threshold, available := resource.NewQuantity(c.Value.Of(c.Observed.Capacity), format), resource.NewQuantity(c.Observed.Available, format)
-	text := fmt.Sprintf("The node was low on resource: %v. Threshold quantity: %v, available: %v. ", res, threshold, kilo(available))
-	for _, list := range [][]corev1.Container{u.Pod.Spec.InitContainers, u.Pod.Spec.Containers} {
-		for i := range list {
-			used, ok := u.Containers[list[i].Name]
-			if !ok {
-				continue
-			}
-			var amount int64
-			switch res {
-			case corev1.ResourceMemory:
-				amount = used.Memory
-			case corev1.ResourceEphemeralStorage:
-				amount = used.Disk
-			default:
-				continue
-			}
-			request := list[i].Resources.Requests[res]
-			if amount > request.Value() {
-				text += fmt.Sprintf("Container %s was using %s, request is %s, has larger consumption of %v. ", list[i].Name, kilo(resource.NewQuantity(amount, format)), request.String(), res)
-			}
-		}
-	}
-	return text
-}
-
-// kilo rounds bytes to what people read.
-func kilo(q *resource.Quantity) string {
-	if q.Format == resource.BinarySI && q.Value() >= 1<<10 {
-		return resource.NewQuantity(q.Value()>>10<<10, resource.BinarySI).String()
-	}
-	return q.String()
-}
-
-// OverLimit tells whether a pod exceeds a limit of its own on local storage, and says how; "" is not. volumes are the sizes of its emptyDirs on disk.
-func OverLimit(u *Usage, volumes map[string]int64) string {
-	for i := range u.Pod.Spec.Volumes {
-		v := &u.Pod.Spec.Volumes[i]
-		if v.EmptyDir == nil || v.EmptyDir.SizeLimit == nil || v.EmptyDir.SizeLimit.Sign() <= 0 {
-			continue
-		}
-		if used, ok := volumes[v.Name]; ok && used > v.EmptyDir.SizeLimit.Value() {
-			return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String())
-		}
-	}
-	for i := range u.Pod.Spec.Containers {
-		c := &u.Pod.Spec.Containers[i]
-		if limit, ok := c.Resources.Limits[corev1.ResourceEphemeralStorage]; ok && u.Containers[c.Name].Disk > limit.Value() {
-			return fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, limit.String())
-		}
-	}
-	limits := resourcehelper.PodLimits(u.Pod, resourcehelper.PodResourcesOptions{})
-	if limit, ok := limits[corev1.ResourceEphemeralStorage]; ok && u.Disk > limit.Value() {
-		return fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", limit.String())
-	}
-	return ""
-}
-
-// Limited tells whether the pod has a limit on local storage, so that it has to be measured.
-func Limited(pod *corev1.Pod) bool {
-	if slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
-		return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumDefault && v.EmptyDir.SizeLimit != nil && v.EmptyDir.SizeLimit.Sign() > 0
-	}) {
-		return true
-	}
-	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {
-		_, ok := c.Resources.Limits[corev1.ResourceEphemeralStorage]
-		return ok
-	})
 }

@@ -1,7 +1,7 @@
 package eviction
 
 import (
-	"strings"
+	"maps"
 	"testing"
 	"time"
 
@@ -50,6 +50,21 @@ func TestChoose(t *testing.T) {
 	v := Choose(crossing, []Usage{usage("p", 0, "10Mi", 20*mi)}, 30)
 	want := "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Container c was using 20Mi, request is 10Mi, has larger consumption of memory. "
 	if v.Message != want || v.GraceSeconds != 1 {
+		t.Errorf("victim = %+v, want message %q", v, want)
+	}
+	annotations := map[string]string{"starved_resource": "memory", "offending_containers": "c", "offending_containers_usage": "20Mi"}
+	if !maps.Equal(v.Annotations, annotations) {
+		t.Errorf("annotations = %v, want %v", v.Annotations, annotations)
+	}
+}
+
+func TestAPodsOwnRequestIsTold(t *testing.T) {
+	u := usage("p", 0, "", 20*mi)
+	u.Pod.Spec.Resources = &corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("10Mi")}}
+	v := Choose(Crossing{Threshold{Signal: MemoryAvailable, Value: hundredMi}, Observation{Available: 50 * mi, Capacity: 1000 * mi}}, []Usage{u}, 30)
+	want := "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Pod p was using 20Mi, request is 10Mi, has larger consumption of memory. " +
+		"Container c was using 20Mi, request is 0, has larger consumption of memory. "
+	if v.Message != want || v.Annotations["offending_pod"] != "p" || v.Annotations["offending_pod_usage"] != "20Mi" {
 		t.Errorf("victim = %+v, want message %q", v, want)
 	}
 }
@@ -118,12 +133,37 @@ func TestParseThresholds(t *testing.T) {
 }
 
 func TestOverLimit(t *testing.T) {
-	limit := resource.MustParse("1Mi")
-	pod := &corev1.Pod{Spec: corev1.PodSpec{Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &limit}}}}}}
-	if got := OverLimit(&Usage{Pod: pod}, map[string]int64{"v": mi}); got != "" {
-		t.Errorf("at the limit: %q", got)
+	mib := resource.MustParse("1Mi")
+	volume := []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &mib}}}}
+	limited := func(name string) corev1.Container {
+		return corev1.Container{Name: name, Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceEphemeralStorage: mib}}}
 	}
-	if got := OverLimit(&Usage{Pod: pod}, map[string]int64{"v": mi + 1}); !strings.HasPrefix(got, `Usage of EmptyDir volume "v" exceeds the limit "1Mi".`) {
-		t.Errorf("over the limit: %q", got)
+	for _, tc := range []struct {
+		name            string
+		spec            corev1.PodSpec
+		disk            int64
+		containers      map[string]ContainerUsage
+		volume          int64
+		signal, message string
+	}{
+		{name: "a volume at its limit", spec: corev1.PodSpec{Volumes: volume}, volume: mi},
+		{name: "a volume beyond it", spec: corev1.PodSpec{Volumes: volume}, volume: mi + 1,
+			signal: "emptydirfs.limit", message: `Usage of EmptyDir volume "v" exceeds the limit "1Mi". `},
+		{name: "what containers may have together", spec: corev1.PodSpec{Containers: []corev1.Container{limited("a")}}, disk: mi + 1, containers: map[string]ContainerUsage{"a": {Disk: mi + 1}},
+			signal: "ephemeralpodfs.limit", message: "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "},
+		{name: "what one may have", spec: corev1.PodSpec{Containers: []corev1.Container{limited("a"), limited("b")}}, disk: mi + 1, containers: map[string]ContainerUsage{"a": {Disk: mi + 1}},
+			signal: "ephemeralcontainerfs.limit", message: `Container a exceeded its local ephemeral storage limit "1Mi". `},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			u := Usage{Pod: &corev1.Pod{Spec: tc.spec}, Disk: tc.disk, Containers: tc.containers}
+			signal, v := OverLimit(&u, map[string]VolumeUsage{"v": {Disk: tc.volume}})
+			message := ""
+			if v != nil {
+				message = v.Message
+			}
+			if signal != tc.signal || message != tc.message {
+				t.Errorf("got %q, %q; want %q, %q", signal, message, tc.signal, tc.message)
+			}
+		})
 	}
 }
