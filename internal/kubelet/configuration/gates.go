@@ -38,6 +38,9 @@ var switchable = []string{
 	gateExclusiveQuota, gatePodResources, gatePodResize,
 }
 
+// indifferent are gates whose settings come to the same here: what is told of pods and containers is the runtime's and the control groups' in any case.
+var indifferent = []string{"PodAndContainerStatsFromCRI"}
+
 // gateTable is made by test/conformance/gates from upstream's own.
 //
 //go:embed gates.txt
@@ -82,7 +85,7 @@ func PodLevelResources(c *kubeletconfig.KubeletConfiguration) bool { return gate
 // PodLevelResize is told of at PodLevelResources.
 func PodLevelResize(c *kubeletconfig.KubeletConfiguration) bool { return gate(c, gatePodResize) }
 
-// checkGates accepts a gate that is as it is by default, and one whose other setting has an effect.
+// checkGates accepts a gate that is as it is by default, one whose other setting has an effect, and one whose settings come to the same.
 func checkGates(c *kubeletconfig.KubeletConfiguration) error {
 	known := knownGates()
 	for _, name := range slices.Sorted(maps.Keys(c.FeatureGates)) {
@@ -90,7 +93,7 @@ func checkGates(c *kubeletconfig.KubeletConfiguration) error {
 		switch {
 		case !ok:
 			return fmt.Errorf("unrecognized feature gate: %s", name)
-		case c.FeatureGates[name] != normal && !slices.Contains(switchable, name):
+		case c.FeatureGates[name] != normal && !slices.Contains(switchable, name) && !slices.Contains(indifferent, name):
 			return fmt.Errorf("featureGates: %s can only be %s here", name, strconv.FormatBool(normal))
 		}
 	}
