@@ -35,6 +35,7 @@ func images() []image {
 		{path: "localhost.key", from: source + "agnhost/porter/localhost.key", mode: 0o644},
 		{path: "uploads", mode: 0o755},
 		{path: "usr/local/bin/iperf", link: "/usr/bin/iperf"},
+		{path: "usr/local/bin/nmeter", program: "clipper.dev/clipper/test/conformance/nmeter", mode: 0o755},
 		{path: "etc/passwd", text: passwd, mode: 0o644},
 		{path: "etc/group", text: group, mode: 0o644},
 		// A spec recognizes what it mounted by this file of upstream's base image.

@@ -117,6 +117,9 @@ func (o options) run(ctx context.Context) error {
 	if err := n.start(ctx); err != nil {
 		return err
 	}
+	if err := n.untainted(ctx); err != nil {
+		return err
+	}
 	archives, err := filepath.Glob(filepath.Join(o.Images, "*.tar"))
 	if err != nil {
 		return err

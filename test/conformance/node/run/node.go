@@ -88,33 +88,41 @@ func (n *node) start(ctx context.Context) error {
 		"--kubelet-config", filepath.Join(n.Dir, configFile), "--kubelet-config-dir", filepath.Join(n.Dir, "kubelet.conf.d"))
 }
 
+func (n *node) kubectl(ctx context.Context, args ...string) (string, error) {
+	args = append([]string{"kubectl", "--kubeconfig", "/etc/clipper-" + n.Name + "/kubeconfig"}, args...)
+	out, err := exec.CommandContext(ctx, n.Clipper, args...).Output()
+	if err != nil {
+		return "", fmt.Errorf("kubectl %s: %w", args[3], err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// untainted keeps the node free of taints: upstream runs the suite without the controller that taints a node under pressure, and the suite finds its node
+// among those without taints.
+func (n *node) untainted(ctx context.Context) error {
+	_, err := n.kubectl(ctx, "delete", "clusterrolebinding", "system:controller:node-controller")
+	return err
+}
+
 // endpoint is how the suite reaches the API.
 type endpoint struct{ host, token, node string }
 
 func (n *node) endpoint(ctx context.Context) (e endpoint, err error) {
-	kubectl := func(args ...string) (string, error) {
-		args = append([]string{"kubectl", "--kubeconfig", "/etc/clipper-" + n.Name + "/kubeconfig"}, args...)
-		out, err := exec.CommandContext(ctx, n.Clipper, args...).Output()
-		if err != nil {
-			return "", fmt.Errorf("kubectl %s: %w", args[3], err)
-		}
-		return strings.TrimSpace(string(out)), nil
-	}
 	for _, args := range [][]string{
 		{"create", "serviceaccount", "node-suite", "--namespace", "kube-system"},
 		{"create", "clusterrolebinding", "node-suite", "--clusterrole", "cluster-admin", "--serviceaccount", "kube-system:node-suite"},
 	} {
-		if _, err := kubectl(args...); err != nil {
+		if _, err := n.kubectl(ctx, args...); err != nil {
 			return e, err
 		}
 	}
-	if e.token, err = kubectl("create", "token", "node-suite", "--namespace", "kube-system", "--duration", "24h"); err != nil {
+	if e.token, err = n.kubectl(ctx, "create", "token", "node-suite", "--namespace", "kube-system", "--duration", "24h"); err != nil {
 		return e, err
 	}
-	if e.node, err = kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"); err != nil {
+	if e.node, err = n.kubectl(ctx, "get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"); err != nil {
 		return e, err
 	}
-	addresses, err := kubectl("get", "endpointslices", "--namespace", "default", "kubernetes", "-o", "jsonpath={.endpoints[0].addresses[0]}:{.ports[0].port}")
+	addresses, err := n.kubectl(ctx, "get", "endpointslices", "--namespace", "default", "kubernetes", "-o", "jsonpath={.endpoints[0].addresses[0]}:{.ports[0].port}")
 	e.host = "https://" + addresses
 	return e, err
 }
