@@ -6,7 +6,7 @@ KEEPER   = cmd/clipper/keeper/clipper-keeper
 DEMO     = internal/demo/image/demo.tar
 OUT      = out
 
-.PHONY: cgroup2 clients critest e2e-containerd e2e-docker idle samedatabase stress build up test unit lint conformance differential bench h2spec clean FORCE conformance-node
+.PHONY: cgroup2 clients critest e2e-containerd e2e-docker idle samedatabase stress build up test unit lint conformance differential bench fuzz h2spec clean FORCE conformance-node
 
 build: bin/clipper
 
@@ -30,6 +30,12 @@ up: build
 test: build
 	go vet -trimpath ./...
 	go test -trimpath -timeout 20m ./...
+
+# Every fuzz target for a while: make fuzz [FUZZTIME=10m]
+FUZZTIME ?= 1m
+fuzz: build
+	git grep -o '^func Fuzz[A-Za-z]*' -- '*_test.go' | sed 's|^\(.*\)/[^/]*:func |./\1 |' | while read package target; do \
+		go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; done
 
 lint:
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
