@@ -9,6 +9,7 @@ import (
 
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"clipper.dev/clipper/internal/durable"
 	"clipper.dev/clipper/internal/kubelet/cgroups"
 	"clipper.dev/clipper/internal/kubelet/volumes"
 )
@@ -54,7 +55,7 @@ func (l *Layout) place(rootDir string, s *kubeletconfig.KubeletConfiguration) er
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(l.placesFile(), data, 0o644); err != nil {
+	if err := durable.WriteFile(l.placesFile(), data, 0o644); err != nil {
 		return fmt.Errorf("remember the kubelet's places: %w", err)
 	}
 	return nil
@@ -88,7 +89,7 @@ func own(dir, dataDir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	return os.WriteFile(mark, []byte(dataDir+"\n"), 0o644)
+	return durable.WriteFile(mark, []byte(dataDir+"\n"), 0o644)
 }
 
 // leave takes away what a node has in the kernel by its kubelet's places, and with purge its folders. A folder that isn't marked as its own stays.

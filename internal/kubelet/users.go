@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 // defaultIDsPerPod is how many user IDs a pod with a user namespace gets, and the first ID of the first pod.
@@ -75,7 +77,7 @@ func (u *users) slot(uid types.UID) (int, error) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 			return 0, err
 		}
-		if err := os.WriteFile(path, []byte(strconv.Itoa(slot)), 0o600); err != nil {
+		if err := durable.WriteFile(path, []byte(strconv.Itoa(slot)), 0o600); err != nil {
 			return 0, err
 		}
 		u.taken[slot] = uid

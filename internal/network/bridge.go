@@ -18,6 +18,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"clipper.dev/clipper/internal/durable"
 	"clipper.dev/clipper/internal/nft"
 )
 
@@ -216,7 +217,7 @@ func (n *Network) SetPodCIDRs(ctx context.Context, cidrs []netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("encode pod CIDRs: %w", err)
 	}
-	if err := writeFile(n.cidrFile(), data); err != nil {
+	if err := durable.WriteFile(n.cidrFile(), data, 0o600); err != nil {
 		return err
 	}
 	n.tableMu.Lock()

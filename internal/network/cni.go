@@ -15,6 +15,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 // CNIConfig says where plugins and their configuration are.
@@ -198,7 +200,7 @@ func (c *CNI) keep(a *attachment) error {
 	if err != nil {
 		return fmt.Errorf("encode the CNI attachment of %s: %w", a.SandboxID, err)
 	}
-	if err := writeFile(leaseDir(c.dir()).path(a.SandboxID), data); err != nil {
+	if err := durable.Replace(leaseDir(c.dir()).path(a.SandboxID), data, 0o600); err != nil {
 		return err
 	}
 	kept := *a

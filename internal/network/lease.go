@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 // lease is what Attach made for a sandbox. Its file is written before anything is made and removed after
@@ -52,8 +54,9 @@ func (d leaseDir) load() (map[string]*lease, error) {
 			return nil, fmt.Errorf("read lease: %w", err)
 		}
 		var l lease
-		if err := json.Unmarshal(data, &l); err != nil {
-			return nil, fmt.Errorf("read lease %s: %w", path, err)
+		if json.Unmarshal(data, &l) != nil {
+			_ = os.Remove(path) // cut short by the machine's failure, which ended the sandbox too
+			continue
 		}
 		leases[l.SandboxID] = &l
 	}
@@ -65,7 +68,7 @@ func (d leaseDir) save(l *lease) error {
 	if err != nil {
 		return fmt.Errorf("encode lease of %s: %w", l.SandboxID, err)
 	}
-	return writeFile(d.path(l.SandboxID), data)
+	return durable.Replace(d.path(l.SandboxID), data, 0o600)
 }
 
 func (d leaseDir) remove(sandboxID string) error {
@@ -83,17 +86,6 @@ func (d leaseDir) path(sandboxID string) string {
 func validSandboxID(id string) error {
 	if id == "" || len(id) > 200 || strings.ContainsAny(id, "/\x00") || strings.HasPrefix(id, ".") {
 		return fmt.Errorf("invalid sandbox ID %q", id)
-	}
-	return nil
-}
-
-func writeFile(path string, data []byte) error {
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }

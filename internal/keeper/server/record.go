@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"clipper.dev/clipper/internal/durable"
 	"clipper.dev/clipper/internal/keeper/wire"
 )
 
@@ -33,39 +34,19 @@ func (s *Server) recordPath(id string) string { return filepath.Join(s.recordDir
 
 // writeRecord replaces the record as a whole. A record of an exit must survive a crash of the machine;
 // one of a start need not, since no process survives that.
-func (s *Server) writeRecord(r *record, durable bool) error {
+func (s *Server) writeRecord(r *record, lasting bool) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode record of container %s: %w", r.ID, err)
 	}
-	path := s.recordPath(r.ID)
-	temporary := path + ".new"
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	write := durable.Replace
+	if lasting {
+		write = durable.WriteFile
+	}
+	if err := write(s.recordPath(r.ID), data, 0o600); err != nil {
 		return fmt.Errorf("write record: %w", err)
-	}
-	_, err = file.Write(data)
-	if err == nil && durable {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("write record %s: %w", temporary, err)
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return fmt.Errorf("write record: %w", err)
-	}
-	if durable {
-		return syncDir(s.recordDir())
 	}
 	return nil
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (s *Server) removeRecord(id string) error {

@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 // Claim is a claim that is prepared here, or is to be. Its fields are as they are stored.
@@ -151,25 +153,8 @@ func (c *claims) store() error {
 	if err != nil {
 		return fmt.Errorf("checkpoint ResourceClaim state: %w", err)
 	}
-	if err := replaceFile(c.path, raw); err != nil {
+	if err := durable.WriteFile(c.path, raw, 0o600); err != nil {
 		return fmt.Errorf("checkpoint ResourceClaim state: %w", err)
 	}
 	return nil
-}
-
-// replaceFile writes a file so that the former or the new content is there, whatever happens.
-func replaceFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

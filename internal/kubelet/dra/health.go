@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	healthpb "k8s.io/kubelet/pkg/apis/dra-health/v1alpha1"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 const (
@@ -150,7 +152,7 @@ func (h *health) clear(driver string) []deviceID {
 func (h *health) store() {
 	raw, err := json.Marshal(h.drivers)
 	if err == nil {
-		err = replaceFile(h.path, raw)
+		err = durable.WriteFile(h.path, raw, 0o600)
 	}
 	if err != nil {
 		h.logger.Warn("the devices' health is not stored", "error", err)

@@ -9,12 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/distribution/reference"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 // Records remember with whose credentials images were pulled, so that a pod without any doesn't get an image from the node that its registry
@@ -258,6 +261,9 @@ func (r *Records) prune(there []string, after time.Time) error {
 	}
 	var errs []error
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue // a write that a kill interrupted
+		}
 		record := &pulledRecord{}
 		if err := readFile(filepath.Join(r.pulled, e.Name()), record); err != nil {
 			errs = append(errs, err)
@@ -307,11 +313,7 @@ func write(dir, of string, record any) error {
 	if err != nil {
 		return fmt.Errorf("write a record of %s: %w", of, err)
 	}
-	path := filepath.Join(dir, fileName(of))
-	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
-		return fmt.Errorf("write a record of %s: %w", of, err)
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, fileName(of)), data, 0o600); err != nil {
 		return fmt.Errorf("write a record of %s: %w", of, err)
 	}
 	return nil

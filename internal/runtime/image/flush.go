@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 // fewInodes is how many files are flushed one by one; beyond, flushing the whole file system is quicker.
@@ -36,7 +38,7 @@ func (s *Store) flush(img *Image) error {
 			return fmt.Errorf("flush layers: %w", err)
 		}
 	}
-	return syncDir(s.LayerDir())
+	return durable.Sync(s.LayerDir())
 }
 
 func syncAll(path string) error {
@@ -57,6 +59,6 @@ func syncTree(root string) error {
 		if err != nil || !(entry.IsDir() || entry.Type().IsRegular()) {
 			return err
 		}
-		return syncDir(path)
+		return durable.Sync(path)
 	})
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/distribution/reference"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 // Errors that callers tell apart.
@@ -140,27 +142,10 @@ func (s *Store) save() error {
 	if err != nil {
 		return fmt.Errorf("encode the image index: %w", err)
 	}
-	temporary := s.indexPath() + ".new"
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	if err := durable.WriteFile(s.indexPath(), data, 0o600); err != nil {
 		return fmt.Errorf("write the image index: %w", err)
 	}
-	_, err = file.Write(data)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("write the image index: %w", err)
-	}
-	if err := os.Rename(temporary, s.indexPath()); err != nil {
-		return fmt.Errorf("write the image index: %w", err)
-	}
-	return syncDir(s.dir)
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }
 
 // List returns all images in the order of their IDs.

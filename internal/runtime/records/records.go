@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 const fileName = "record.json"
@@ -49,11 +51,7 @@ func (d *Dir[T]) Save(id string, record *T) error {
 	if err != nil {
 		return fmt.Errorf("encode record %s: %w", id, err)
 	}
-	path := filepath.Join(d.Path(id), fileName)
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
-		return fmt.Errorf("write record: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := durable.Replace(filepath.Join(d.Path(id), fileName), data, 0o600); err != nil {
 		return fmt.Errorf("write record: %w", err)
 	}
 	return nil

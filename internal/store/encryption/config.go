@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -21,6 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/apis/apiserver/validation"
 	"sigs.k8s.io/yaml"
 
+	"clipper.dev/clipper/internal/durable"
 	"clipper.dev/clipper/internal/store"
 )
 
@@ -40,30 +40,13 @@ func readOrCreate(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if data, err = newConfig(); err == nil {
-			err = writeFile(path, data)
+			err = durable.WriteFile(path, data, 0o600)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the encryption configuration: %w", err)
 	}
 	return data, nil
-}
-
-// writeFile writes a file for its owner alone. It appears whole or not at all.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // its mode is 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }
 
 func newConfig() ([]byte, error) {

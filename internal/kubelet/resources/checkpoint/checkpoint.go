@@ -13,12 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"k8s.io/utils/dump"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 // ErrCorrupt is the error of a document whose checksum is wrong.
@@ -59,35 +59,13 @@ func Load(path string, document any) error {
 }
 
 // Save replaces a document.
-func Save(path string, document any) (err error) {
+func Save(path string, document any) error {
 	data, err := json.Marshal(document)
 	if err != nil {
 		return fmt.Errorf("write checkpoint %s: %w", path, err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".")
-	if err != nil {
+	if err := durable.WriteFile(path, data, 0o600); err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("write checkpoint %s: %w", path, err), ignoreMissing(os.Remove(f.Name())))
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"clipper.dev/clipper/internal/durable"
 )
 
 const (
@@ -47,7 +49,7 @@ func readRecord(dir string) (record, error) {
 	return r, nil
 }
 
-// write makes the record last: a crash leaves the old one or the new one.
+// write makes the record last.
 func (r record) write(dir string) error {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -59,11 +61,7 @@ func (r record) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("make the volume's directory: %w", err)
 	}
-	tmp := filepath.Join(dir, recordFile+".part")
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return fmt.Errorf("write the volume's record: %w", err)
-	}
-	if err := os.Rename(tmp, filepath.Join(dir, recordFile)); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, recordFile), data, 0o600); err != nil {
 		return fmt.Errorf("write the volume's record: %w", err)
 	}
 	return nil

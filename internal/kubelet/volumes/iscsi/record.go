@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"clipper.dev/clipper/internal/durable"
 	"clipper.dev/clipper/internal/kubelet/volumes"
 )
 
@@ -151,7 +152,7 @@ func readDisk(dir string) (*disk, error) {
 	return &d, nil
 }
 
-// write makes the record last: a crash leaves the old one or the new one.
+// write makes the record last.
 func (p *Plugin) write(d *disk) error {
 	data, err := json.Marshal(d)
 	if err != nil {
@@ -161,11 +162,7 @@ func (p *Plugin) write(d *disk) error {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return fmt.Errorf("make an iSCSI volume's directory: %w", err)
 	}
-	part := filepath.Join(dir, recordFile+".part")
-	if err := os.WriteFile(part, data, 0o600); err != nil {
-		return fmt.Errorf("write an iSCSI volume's record: %w", err)
-	}
-	if err := os.Rename(part, filepath.Join(dir, recordFile)); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, recordFile), data, 0o600); err != nil {
 		return fmt.Errorf("write an iSCSI volume's record: %w", err)
 	}
 	return nil
