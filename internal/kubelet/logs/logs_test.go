@@ -63,6 +63,42 @@ func TestRead(t *testing.T) {
 	}
 }
 
+func TestADockerLogBehindALinkIsReadAndFollowed(t *testing.T) {
+	target, path := filepath.Join(t.TempDir(), "c-json.log"), filepath.Join(t.TempDir(), "0.log")
+	write(t, target, `{"log":"one \u003c\n","stream":"stdout","time":"2024-01-01T00:00:00.5Z"}
+{"log":"two\n","stream":"stderr","time":"2024-01-01T00:00:01Z"}
+{"log":"thr","stream":"stdout","time":"2024-01-01T00:00:02Z"}
+{"log":"ee\n","stream":"stdout","time":"2024-01-01T00:00:02.1Z"}
+{"log":"torn
+`)
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if err := Read(t.Context(), path, Options{Timestamps: true}, &out, &errs); err != nil {
+		t.Fatal(err)
+	}
+	wantOut := "2024-01-01T00:00:00.500000000Z one <\n2024-01-01T00:00:02.000000000Z three\n"
+	if wantErr := "2024-01-01T00:00:01.000000000Z two\n"; out.String() != wantOut || errs.String() != wantErr {
+		t.Errorf("stdout %q stderr %q, want %q and %q", out.String(), errs.String(), wantOut, wantErr)
+	}
+	lines, done, ended := make(feed), make(chan struct{}), make(chan error)
+	go func() {
+		ended <- Read(context.Background(), path, Options{Follow: true, Done: done, Stderr: true}, lines, lines)
+	}()
+	if got := <-lines; got != "two\n" {
+		t.Errorf("got %q", got)
+	}
+	write(t, target, `{"log":"four\n","stream":"stderr","time":"2024-01-01T00:00:03Z"}`+"\n")
+	if got := <-lines; got != "four\n" {
+		t.Errorf("got %q", got)
+	}
+	close(done)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // feed writes lines to a channel.
 type feed chan string
 

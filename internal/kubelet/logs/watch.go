@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher wakes a follower when something happens in the directory of its file.
+// watcher wakes a follower when something happens in the directory of its file, or in that to which a link in the file's place leads.
 type watcher struct {
 	file   *os.File
 	events chan struct{}
@@ -21,10 +21,15 @@ func newWatcher(path string) (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch log files: %w", err)
 	}
-	dir := filepath.Dir(path)
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("watch %s: %w", dir, err)
+	dirs := []string{filepath.Dir(path)}
+	if target, err := filepath.EvalSymlinks(path); err == nil { // one that isn't there is awaited where it will be
+		dirs = append(dirs, filepath.Dir(target))
+	}
+	for _, dir := range dirs {
+		if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO); err != nil {
+			unix.Close(fd)
+			return nil, fmt.Errorf("watch %s: %w", dir, err)
+		}
 	}
 	w := &watcher{file: os.NewFile(uintptr(fd), "inotify"), events: make(chan struct{}, 1), ended: make(chan struct{})}
 	go w.read()
