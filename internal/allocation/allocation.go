@@ -130,7 +130,7 @@ func (a *Allocator) Hooks() api.Hooks {
 		},
 		AfterDelete: func(ctx context.Context, _ api.Env, obj api.Object) {
 			s := obj.(*corev1.Service)
-			a.ports.free(ctx, nodePorts(s)...)
+			a.ports.free(ctx, heldPorts(s)...)
 			a.addresses.release(ctx, a.cfg.Logger, s, clusterIPs(s))
 		},
 	}

@@ -11,33 +11,46 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// nodePorts lists all ports of the nodes that a Service has.
+// nodePorts lists all ports of the nodes that a Service names, whether it needs them or not.
 func nodePorts(s *corev1.Service) []int32 {
-	var out []int32
-	for _, p := range s.Spec.Ports {
-		if p.NodePort != 0 {
-			out = append(out, p.NodePort)
-		}
-	}
+	out := servicePorts(s)
 	if s.Spec.HealthCheckNodePort != 0 {
 		out = append(out, s.Spec.HealthCheckNodePort)
 	}
 	return out
 }
 
+// heldPorts lists the ports of the nodes that were given to a Service. That for health checks is its own only while it needs one.
+func heldPorts(s *corev1.Service) []int32 {
+	if needsHealthCheck(s) {
+		return nodePorts(s)
+	}
+	return servicePorts(s)
+}
+
+func servicePorts(s *corev1.Service) []int32 {
+	var out []int32
+	for _, p := range s.Spec.Ports {
+		if p.NodePort != 0 {
+			out = append(out, p.NodePort)
+		}
+	}
+	return out
+}
+
 // assignPorts gives a Service the node ports that its type asks for.
 func (a *Allocator) assignPorts(ctx context.Context, tx *transaction, s, old *corev1.Service, dryRun bool) error {
-	var held []int32
-	if old != nil {
-		held = nodePorts(old)
+	isNew := old == nil
+	if isNew {
+		old = &corev1.Service{}
 	}
 	take := a.portTaker(ctx, tx, dryRun)
 	if s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		if err := assignServicePorts(s, old == nil, held, take); err != nil {
+		if err := assignServicePorts(s, isNew, servicePorts(old), take); err != nil {
 			return err
 		}
 	}
-	if needsHealthCheck(s) && !slices.Contains(held, s.Spec.HealthCheckNodePort) {
+	if needsHealthCheck(s) && !needsHealthCheck(old) {
 		port, err := take(s.Spec.HealthCheckNodePort)
 		if err != nil {
 			return apierrors.NewInternalError(fmt.Errorf("failed to allocate requested HealthCheck NodePort %v: %v", s.Spec.HealthCheckNodePort, err))
@@ -47,8 +60,8 @@ func (a *Allocator) assignPorts(ctx context.Context, tx *transaction, s, old *co
 	if dryRun {
 		return nil
 	}
-	kept := nodePorts(s)
-	lost := slices.DeleteFunc(held, func(p int32) bool { return slices.Contains(kept, p) })
+	kept := heldPorts(s)
+	lost := slices.DeleteFunc(heldPorts(old), func(p int32) bool { return slices.Contains(kept, p) })
 	tx.onSuccess = append(tx.onSuccess, func() { a.ports.free(ctx, lost...) })
 	return nil
 }

@@ -2,6 +2,7 @@ package core
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -76,10 +77,10 @@ func validateConfigMapUpdate(n, o api.Object) field.ErrorList {
 		if cm.Immutable == nil || !*cm.Immutable {
 			errs = append(errs, field.Forbidden(field.NewPath("immutable"), msg))
 		}
-		if !maps.Equal(cm.Data, old.Data) {
+		if !reflect.DeepEqual(cm.Data, old.Data) {
 			errs = append(errs, field.Forbidden(field.NewPath("data"), msg))
 		}
-		if !maps.EqualFunc(cm.BinaryData, old.BinaryData, slices.Equal[[]byte]) {
+		if !reflect.DeepEqual(cm.BinaryData, old.BinaryData) {
 			errs = append(errs, field.Forbidden(field.NewPath("binaryData"), msg))
 		}
 	}

@@ -29,6 +29,7 @@ var PersistentVolumeClaims = api.Register(&api.Resource{
 	Prefix:       "persistentvolumeclaims",
 
 	Default: api.On(DefaultClaim),
+	Renew:   api.On(func(c *corev1.PersistentVolumeClaim) { normalizeSources(&c.Spec) }),
 	PrepareCreate: api.On(func(c *corev1.PersistentVolumeClaim) {
 		c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
 		prepareSources(&c.Spec, nil)

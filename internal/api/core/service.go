@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	netutils "k8s.io/utils/net"
 
 	"clipper.dev/clipper/internal/api"
 )
@@ -27,7 +28,7 @@ var Services = api.Register(&api.Resource{
 	Prefix:     "services/specs",
 
 	Default:                  api.On(defaultService),
-	Renew:                    api.On(listClusterIP),
+	Renew:                    api.On(renewService),
 	PrepareCreate:            api.On(func(s *corev1.Service) { s.Status = corev1.ServiceStatus{}; KeepAllocated(s, nil) }),
 	PrepareUpdate:            api.OnUpdate(prepareServiceUpdate),
 	Validate:                 api.Check(validateServiceCreate),
@@ -143,6 +144,43 @@ func sameClusterIPs(a, b *corev1.Service) bool {
 func listClusterIP(s *corev1.Service) {
 	if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
 		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
+	}
+}
+
+// renewService fills in what services from before there were several addresses, or families of them, don't say, and drops what was
+// wrongly defaulted for those without addresses.
+func renewService(s *corev1.Service) {
+	listClusterIP(s)
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		s.Spec.InternalTrafficPolicy = nil
+	}
+	if needsClusterIP(s) && len(s.Spec.IPFamilies) == 0 {
+		inferFamilies(&s.Spec)
+	}
+}
+
+// inferFamilies tells the families of a service from its addresses. One without addresses that names no pods may have endpoints of either
+// family; IPv4 is the first of each cluster.
+func inferFamilies(s *corev1.ServiceSpec) {
+	switch {
+	case s.ClusterIP == corev1.ClusterIPNone && len(s.Selector) == 0:
+		s.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+	case s.ClusterIP == corev1.ClusterIPNone:
+		s.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
+	default:
+		for _, ip := range s.ClusterIPs {
+			family := corev1.IPv4Protocol
+			if netutils.IsIPv6String(ip) {
+				family = corev1.IPv6Protocol
+			}
+			s.IPFamilies = append(s.IPFamilies, family)
+		}
+	}
+	switch len(s.IPFamilies) {
+	case 1:
+		s.IPFamilyPolicy = new(corev1.IPFamilyPolicySingleStack)
+	case 2:
+		s.IPFamilyPolicy = new(corev1.IPFamilyPolicyRequireDualStack)
 	}
 }
 

@@ -1,7 +1,7 @@
 package storage
 
 import (
-	"maps"
+	"reflect"
 
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,7 +27,7 @@ var VolumeAttributesClasses = api.Register(&api.Resource{
 		if n.DriverName != o.DriverName {
 			e.Forbidden(field.NewPath("driverName"), "updates to driverName are forbidden.")
 		}
-		if !maps.Equal(n.Parameters, o.Parameters) {
+		if !reflect.DeepEqual(n.Parameters, o.Parameters) {
 			e.Forbidden(field.NewPath("parameters"), "updates to parameters are forbidden.")
 		}
 		e.Add(validateAttributesClass(n)...)
