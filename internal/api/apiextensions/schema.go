@@ -33,14 +33,10 @@ func checkSchema(e *check.Errors, path *field.Path, v *apiextensions.CustomResou
 	if schema := v.OpenAPIV3Schema; schema != nil {
 		checkRoot(&found, path, schema, status)
 		path := path.Child("openAPIV3Schema")
-		structural, err := structuralschema.NewStructural(schema)
 		var costs *costScope
-		if err == nil {
-			if errs := checkStructural(path, structural); len(errs) > 0 {
-				found.Add(errs...)
-			} else {
-				costs = rootCosts(schema)
-			}
+		var err error
+		if s.structural {
+			costs, err = checkStructural(&found, path, schema, !s.may.unprunedDefault)
 		}
 		w := &schemaCheck{scope: s, keepCosts: s.unchanged[version]}
 		problems := w.check(place{path: path, root: true, defaults: true, costs: costs}, schema)
@@ -82,15 +78,23 @@ func checkRoot(e *check.Errors, path *field.Path, schema *apiextensions.JSONSche
 	}
 }
 
-func checkStructural(path *field.Path, s *structuralschema.Structural) field.ErrorList {
-	if errs := structuralschema.ValidateStructural(path, s); len(errs) > 0 {
-		return errs
-	}
-	errs, err := defaulting.ValidateDefaults(context.Background(), path, s, true, true)
+// checkStructural returns what rules may cost, if the schema is sound, or why none can be made of it, which is told if nothing else is.
+func checkStructural(e *check.Errors, path *field.Path, schema *apiextensions.JSONSchemaProps, prunedDefaults bool) (*costScope, error) {
+	structural, err := structuralschema.NewStructural(schema)
 	if err != nil {
-		return field.ErrorList{field.Invalid(path, "", err.Error())}
+		return nil, err
 	}
-	return errs
+	errs := structuralschema.ValidateStructural(path, structural)
+	if len(errs) == 0 {
+		if errs, err = defaulting.ValidateDefaults(context.Background(), path, structural, true, prunedDefaults); err != nil {
+			errs = field.ErrorList{field.Invalid(path, "", err.Error())}
+		}
+	}
+	e.Add(errs...)
+	if len(errs) > 0 {
+		return nil, nil
+	}
+	return rootCosts(schema), nil
 }
 
 // problems keeps errors about rules apart: they are looked for only where the schema itself is sound.
@@ -142,6 +146,9 @@ func (w *schemaCheck) check(p place, s *apiextensions.JSONSchemaProps) (out prob
 	if s == nil {
 		return out
 	}
+	if s.Type != "" && !w.may.unknownTypes && !slices.Contains(schemaTypes, s.Type) {
+		out.schema.Add(field.NotSupported(p.path.Child("type"), s.Type, schemaTypes))
+	}
 	checkSupported(&out.schema, p, s)
 	out.join(w.checkChildren(p, s))
 	out.join(w.checkConstraints(p, s))
@@ -149,8 +156,11 @@ func (w *schemaCheck) check(p place, s *apiextensions.JSONSchemaProps) (out prob
 		out.schema.Invalid(p.path.Child("x-kubernetes-preserve-unknown-fields"), *x, "must be true or undefined")
 	}
 	checkMapType(&out.schema, p.path, s)
-	checkListType(&out.schema, p.path, s)
+	w.checkListType(&out.schema, p.path, s)
 	checkItemKeys(&out.schema, p.path, s)
+	if !w.may.looseKeys {
+		checkItems(&out.schema, p.path, s)
+	}
 	if len(s.XValidations) > 0 {
 		checkRuleTexts(&out.schema, p.path, s)
 		if len(out.schema) == 0 && p.costs != nil {
@@ -162,9 +172,6 @@ func (w *schemaCheck) check(p place, s *apiextensions.JSONSchemaProps) (out prob
 
 // checkSupported refuses what JSON schemas have and structural ones don't.
 func checkSupported(e *check.Errors, p place, s *apiextensions.JSONSchemaProps) {
-	if s.Type != "" && !slices.Contains(schemaTypes, s.Type) {
-		e.Add(field.NotSupported(p.path.Child("type"), s.Type, schemaTypes))
-	}
 	if s.Default != nil && !p.defaults {
 		detail := "must not be set"
 		if p.why != "" {
@@ -283,26 +290,34 @@ func requireType(e *check.Errors, path *field.Path, have, want, extension string
 	}
 }
 
-func checkListType(e *check.Errors, path *field.Path, s *apiextensions.JSONSchemaProps) {
+func (w *schemaCheck) checkListType(e *check.Errors, path *field.Path, s *apiextensions.JSONSchemaProps) {
 	if s.XListType == nil {
 		return
 	}
 	if s.Type != "array" {
 		requireType(e, path, s.Type, "array", "x-kubernetes-list-type")
-	} else if *s.XListType == "set" && s.Items != nil && s.Items.Schema != nil {
-		const detail = "must be atomic as item of a list with x-kubernetes-list-type=set"
-		item := s.Items.Schema
-		if item.Type == "array" && item.XListType != nil && *item.XListType != "atomic" {
-			e.Invalid(path.Child("items", "x-kubernetes-list-type"), item.XListType, detail)
-		}
-		if item.Type == "object" && (item.XMapType == nil || *item.XMapType != "atomic") {
-			e.Invalid(path.Child("items", "x-kubernetes-map-type"), item.XListType, detail)
-		}
+	} else if !w.may.looseSets {
+		checkSetItems(e, path, s)
 	}
 	check.OneOf(e, path.Child("x-kubernetes-list-type"), *s.XListType, "atomic", "set", "map")
 }
 
-// checkItemKeys checks what tells the items of a list apart.
+// checkSetItems demands that the items of a set are owned as a whole.
+func checkSetItems(e *check.Errors, path *field.Path, s *apiextensions.JSONSchemaProps) {
+	if s.XListType == nil || *s.XListType != "set" || s.Items == nil || s.Items.Schema == nil {
+		return
+	}
+	const detail = "must be atomic as item of a list with x-kubernetes-list-type=set"
+	item := s.Items.Schema
+	if item.Type == "array" && item.XListType != nil && *item.XListType != "atomic" {
+		e.Invalid(path.Child("items", "x-kubernetes-list-type"), item.XListType, detail)
+	}
+	if item.Type == "object" && (item.XMapType == nil || *item.XMapType != "atomic") {
+		e.Invalid(path.Child("items", "x-kubernetes-map-type"), item.XListType, detail)
+	}
+}
+
+// checkItemKeys checks by what the items of a list are told apart.
 func checkItemKeys(e *check.Errors, path *field.Path, s *apiextensions.JSONSchemaProps) {
 	isMap := s.XListType != nil && *s.XListType == "map"
 	if len(s.XListMapKeys) > 0 && !isMap {
@@ -316,14 +331,18 @@ func checkItemKeys(e *check.Errors, path *field.Path, s *apiextensions.JSONSchem
 	if isMap {
 		checkMapKeys(e, path, s)
 	}
-	if s.Items == nil || s.Items.Schema == nil || s.XListType == nil || (*s.XListType != "set" && !isMap) {
+}
+
+// checkItems demands that the items of a set, or what tells those of a map apart, are there.
+func checkItems(e *check.Errors, path *field.Path, s *apiextensions.JSONSchemaProps) {
+	if s.Items == nil || s.Items.Schema == nil || s.XListType == nil || *s.XListType != "set" && *s.XListType != "map" {
 		return
 	}
 	item := s.Items.Schema
 	if item.Nullable {
 		e.Forbidden(path.Child("items", "nullable"), "cannot be nullable when x-kubernetes-list-type is "+*s.XListType)
 	}
-	if !isMap {
+	if *s.XListType == "set" {
 		return
 	}
 	for _, key := range s.XListMapKeys {

@@ -23,6 +23,9 @@ type definition = apiextensions.CustomResourceDefinition
 // scope is what one check of a definition goes by.
 type scope struct {
 	old *definition // nil at creation
+	may tolerance
+	// structural schemas are demanded.
+	structural bool
 	// unchanged are the versions whose schema is as it was: the costs of their rules aren't held against them any more.
 	unchanged map[string]bool
 	// rules and messages are the CEL expressions that were there before.
@@ -58,7 +61,7 @@ func validateDefinitionUpdate(d, old *apiextensionsv1.CustomResourceDefinition) 
 	if in == nil || before == nil {
 		return e
 	}
-	s := scope{old: before, unchanged: map[string]bool{}, rules: map[string]bool{}, messages: map[string]bool{}}
+	s := scope{old: before, may: toleranceOf(&before.Spec), unchanged: map[string]bool{}, rules: map[string]bool{}, messages: map[string]bool{}}
 	for _, v := range in.Spec.Versions {
 		now, err := apiextensions.GetSchemaForVersion(in, v.Name)
 		then, oldErr := apiextensions.GetSchemaForVersion(before, v.Name)
@@ -96,6 +99,7 @@ func validateDefinitionStatus(d, _ *apiextensionsv1.CustomResourceDefinition) (e
 // checkSpec is what creations and updates have in common.
 func checkSpec(d *definition, s scope) (e check.Errors) {
 	spec, path := &d.Spec, field.NewPath("spec")
+	s.structural = s.mustBeStructural(spec)
 	switch {
 	case spec.Group == "":
 		e.Required(path.Child("group"), "")
@@ -155,13 +159,15 @@ func checkAround(d *definition, s scope) (e check.Errors) {
 }
 
 func checkVersions(e *check.Errors, path *field.Path, spec *apiextensions.CustomResourceDefinitionSpec, s scope) {
-	top := spec.Validation != nil && spec.Validation.OpenAPIV3Schema != nil
+	pruned := spec.PreserveUnknownFields == nil || !*spec.PreserveUnknownFields
 	storage, seen, unique := 0, map[string]bool{}, true
 	for i := range spec.Versions {
 		v := &spec.Versions[i]
 		at := path.Child("versions").Index(i)
-		if !top && (v.Schema == nil || v.Schema.OpenAPIV3Schema == nil) {
+		if absent := !hasSchema(spec, v); absent && !s.may.absentSchemas {
 			e.Required(at.Child("schema", "openAPIV3Schema"), "")
+		} else if absent && pruned && v.Served {
+			e.Required(at.Child("schema", "openAPIV3Schema"), "because otherwise all fields are pruned")
 		}
 		if v.Storage {
 			storage++
@@ -335,7 +341,7 @@ func checkConversion(e *check.Errors, path *field.Path, c *apiextensions.CustomR
 	if cc := c.WebhookClientConfig; cc != nil && len(cc.CABundle) > 0 && !s.toleratesBundle() {
 		e.Add(webhooks.Bundle(at.Child("caBundle"), cc.CABundle)...)
 	}
-	checkReviewVersions(e, path.Child("conversionReviewVersions"), c.ConversionReviewVersions)
+	checkReviewVersions(e, path.Child("conversionReviewVersions"), c.ConversionReviewVersions, s.may.reviewVersions)
 }
 
 // toleratesBundle tells whether a broken bundle is accepted: until the definition is established, and where it was broken before.
@@ -350,12 +356,14 @@ func (s scope) toleratesBundle() bool {
 	return len(webhooks.Bundle(nil, c.WebhookClientConfig.CABundle)) > 0
 }
 
-func checkReviewVersions(e *check.Errors, path *field.Path, versions []string) {
+func isKnownReview(version string) bool { return version == "v1" || version == "v1beta1" }
+
+func checkReviewVersions(e *check.Errors, path *field.Path, versions []string, mayBeUnknown bool) {
 	if len(versions) == 0 {
 		e.Required(path, "")
 		return
 	}
-	seen, known := map[string]bool{}, false
+	seen, known := map[string]bool{}, mayBeUnknown
 	for i, v := range versions {
 		if seen[v] {
 			e.Invalid(path.Index(i), v, "duplicate version")
@@ -363,7 +371,7 @@ func checkReviewVersions(e *check.Errors, path *field.Path, versions []string) {
 		}
 		seen[v] = true
 		e.Messages(path.Index(i), v, validation.IsDNS1035Label(v))
-		known = known || v == "v1" || v == "v1beta1"
+		known = known || isKnownReview(v)
 	}
 	if !known {
 		e.Invalid(path, versions, "must include at least one of v1, v1beta1")
