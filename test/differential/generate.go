@@ -23,6 +23,9 @@ type generator struct {
 
 	creates, changes []script
 	contests         []script // these come last: they make objects, which lists would show
+
+	alsoStored string      // another version than the resource's, at which its objects are stored
+	siblings   []*resource // they show the same objects at other versions
 }
 
 func (g *generator) generate() {

@@ -92,6 +92,10 @@ func remember(a answer, capture, vars map[string]string) {
 		return
 	}
 	for name, path := range capture {
+		if path == "" {
+			vars[name] = string(a.body)
+			continue
+		}
 		v := obj
 		for _, p := range strings.Split(path, ".") {
 			v, _ = child(v, p)

@@ -67,6 +67,7 @@ var FlowSchemas = api.Register(&api.Resource{
 	}),
 
 	Status: &api.Status{
+		MetaOnUpdate: "-",
 		PrepareUpdate: api.OnUpdate(func(n, o *flowcontrolv1.FlowSchema) {
 			keepMeta(&n.ObjectMeta, &o.ObjectMeta)
 			n.Spec = o.Spec

@@ -63,6 +63,7 @@ var PriorityLevelConfigurations = api.Register(&api.Resource{
 	}),
 
 	Status: &api.Status{
+		MetaOnUpdate: "-",
 		PrepareUpdate: api.OnUpdate(func(n, o *flowcontrolv1.PriorityLevelConfiguration) {
 			keepMeta(&n.ObjectMeta, &o.ObjectMeta)
 			n.Spec = o.Spec
