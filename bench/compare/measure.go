@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,7 +23,7 @@ const (
 	lists    = 20
 	clients  = 8
 	watchers = 1000
-	changes  = 30
+	changes  = 300
 )
 
 const namespace = "default"
@@ -166,56 +166,71 @@ func measureLists(ctx context.Context, s *side, c *kubernetes.Clientset, how str
 	return nil
 }
 
-// measureWatch has many watchers of one object and changes it.
+// measureWatch has many watchers of one object and changes it. A change follows when all have seen the one before, so that none is sent
+// together with another, and the last of each watcher's must be the last that was made.
 func measureWatch(ctx context.Context, s *side, c *kubernetes.Clientset, r *results) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	maps := c.CoreV1().ConfigMaps(namespace)
-	name := "bench-00000"
-	at, err := maps.Get(ctx, name, metav1.GetOptions{})
+	watched := configMap(0)
+	watched.Name = "watched"
+	at, err := maps.Create(ctx, watched, metav1.CreateOptions{})
 	if err != nil {
 		return err
 	}
-	var ready, delivered sync.WaitGroup
-	delivered.Add(watchers * changes)
-	var g errgroup.Group
+	seen := make(chan string, watchers)
+	var watches errgroup.Group
 	for range watchers {
-		ready.Add(1)
-		g.Go(func() error {
-			w, err := maps.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: at.ResourceVersion})
-			ready.Done()
-			if err != nil {
-				return err
-			}
+		w, err := maps.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + watched.Name, ResourceVersion: at.ResourceVersion})
+		if err != nil {
+			return err
+		}
+		watches.Go(func() error {
 			defer w.Stop()
 			for range changes {
-				if _, open := <-w.ResultChan(); !open {
-					return fmt.Errorf("a watch ended early")
+				e, open := <-w.ResultChan()
+				m, ok := e.Object.(*corev1.ConfigMap)
+				if !open || !ok {
+					cancel()
+					return fmt.Errorf("a watch ended early: %v", e.Object)
 				}
-				delivered.Done()
+				seen <- m.ResourceVersion
 			}
 			return nil
 		})
 	}
-	ready.Wait()
 	before, err := cpu(s.pids)
 	if err != nil {
 		return err
 	}
 	for i := range changes {
-		m := configMap(0)
-		m.Data["change"] = strconv.Itoa(i)
-		if _, err := maps.Update(ctx, m, metav1.UpdateOptions{}); err != nil {
+		watched.Data["change"] = strconv.Itoa(i)
+		m, err := maps.Update(ctx, watched, metav1.UpdateOptions{})
+		if err != nil {
 			return err
 		}
+		if err := await(ctx, seen, m.ResourceVersion); err != nil {
+			return errors.Join(err, watches.Wait())
+		}
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	delivered.Wait()
 	after, err := cpu(s.pids)
 	r.add(fmt.Sprintf("CPU for a watch delivery (%d watchers)", watchers), "%s", milliseconds((after-before)/(watchers*changes)))
-	return err
+	return errors.Join(err, watches.Wait())
+}
+
+// await waits until every watcher has seen a version.
+func await(ctx context.Context, seen <-chan string, version string) error {
+	for range watchers {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case v := <-seen:
+			if v != version {
+				return fmt.Errorf("a watcher was sent version %s when it was to see %s", v, version)
+			}
+		}
+	}
+	return nil
 }
 
 // cpu returns what the kernel has accounted to processes: user and system time.

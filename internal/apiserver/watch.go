@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,6 +34,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 	defer cancel()
 	defer s.metrics.watching(v)()
 	stream := &watchStream{server: s, v: v, media: media, tables: newTableStream(v, media, r), namespace: c.namespace, began: time.Now()}
+	stream.turn.Lock()
 	if wantsWebSocket(r) {
 		socket, err := openWatchSocket(w, r, media.Format, cancel)
 		if err != nil {
@@ -42,8 +44,9 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 		stream.to = socket
 	} else {
 		stream.to = beginBody(w, media, callOf(r.Context()))
+		stream.gathers = gathererOf(w)
 	}
-	watch, err := s.openWatch(ctx, v, c, o, revision)
+	watch, err := s.openWatch(ctx, v, c, o, revision, stream.notify())
 	if err != nil {
 		// Once the request is understood, errors come as events, as upstream's do.
 		return stream.fail(err)
@@ -65,8 +68,8 @@ func (s *Server) watchContext(parent context.Context, seconds *int64) (context.C
 }
 
 // openWatch finds out where a watch begins.
-func (s *Server) openWatch(ctx context.Context, v *version, c choice, o *metav1.ListOptions, revision int64) (*store.Watch, error) {
-	wo := store.WatchOptions{Match: c.match(v), Whole: true, ProgressEvery: bookmarkEvery}
+func (s *Server) openWatch(ctx context.Context, v *version, c choice, o *metav1.ListOptions, revision int64, notify func(*store.Watch)) (*store.Watch, error) {
+	wo := store.WatchOptions{Match: c.match(v), Whole: true, ProgressEvery: bookmarkEvery, Notify: notify}
 	if v.row.Namespaced {
 		wo.Namespace = c.namespace
 	}
@@ -154,6 +157,12 @@ type watchStream struct {
 	began     time.Time     // when the watch was asked for
 	sent      int64         // the revision of the last bookmark or event
 	events    *eventMetrics // nil before the first event
+
+	// turn is held by who sends: the handler, or the connection's gatherer. The handler begins with it, and keeps it at the end.
+	turn    sync.Mutex
+	gathers gatherer      // nil if the connection has none
+	left    []store.Event // what the gatherer took and leaves to the handler
+	room    []store.Event // for events to come
 }
 
 // A watchBody sends frames as a response's body.
@@ -238,7 +247,7 @@ func (s *watchStream) follow(ctx context.Context, watch *store.Watch) error {
 	defer cancel()
 	var hidden *store.UnreadableError
 	for {
-		batch, upTo, err := watch.Next(next)
+		batch, upTo, err := s.next(next, watch)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -270,9 +279,6 @@ func beforeDeadline(ctx context.Context, early time.Duration) (context.Context, 
 
 // send passes events on, or, when there are none and the client wants to know, how far the watch has come.
 func (s *watchStream) send(batch []store.Event, upTo int64) error {
-	if s.events == nil && len(batch) > 0 {
-		s.events = s.server.metrics.watchEvents(s.v)
-	}
 	for _, e := range batch {
 		frame, err := s.v.eventFrame(e, s)
 		if err != nil {
@@ -281,18 +287,24 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 		if err := s.to.put(frame); err != nil {
 			return err
 		}
-		s.events.sizes.Observe(float64(len(frame)))
-		s.sent = e.Revision()
+		s.count(e, len(frame))
 	}
 	if len(batch) == 0 && s.bookmarks && upTo > s.sent {
 		if err := s.bookmark(upTo, false); err != nil {
 			return s.fail(err)
 		}
 	}
-	if len(batch) > 0 {
-		s.events.count.Add(float64(len(batch)))
-	}
 	return s.to.send()
+}
+
+// count notes that an event was sent.
+func (s *watchStream) count(e store.Event, size int) {
+	if s.events == nil {
+		s.events = s.server.metrics.watchEvents(s.v)
+	}
+	s.events.sizes.Observe(float64(size))
+	s.events.count.Inc()
+	s.sent = e.Revision()
 }
 
 // bookmark tells the client which revision it has reached.

@@ -49,6 +49,9 @@ type conn struct {
 
 	deadlineSet time.Time // when the time for writes was set; the writer's
 
+	gathering sync.Mutex
+	gather    gatherer
+
 	mu       sync.Mutex
 	changed  sync.Cond // windows opened, room was made, a stream or the connection ended
 	out      []byte    // frames to be sent

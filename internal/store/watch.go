@@ -29,11 +29,15 @@ type WatchOptions struct {
 
 	Buffer        int           // events that may wait before the watcher is cut off with ErrSlow; default 8192
 	ProgressEvery time.Duration // Next returns an empty batch at least this often; 0: only with events
+
+	// Notify, if set, is called in place of waking who waits, whenever there are events. It must not block, and sees to it that somebody
+	// calls Take, or Wake.
+	Notify func(*Watch)
 }
 
 const defaultBuffer = 8192
 
-// Watch delivers a table's changes in revision order. One goroutine at a time calls Next.
+// Watch delivers a table's changes in revision order. One goroutine at a time calls Next, or Wait and Take.
 type Watch struct {
 	table    *Table
 	options  WatchOptions
@@ -202,21 +206,33 @@ func (w *Watch) see(c *change) (Event, bool) {
 // Nothing at or below upTo is still to come. ErrSlow when the watcher fell behind, ErrClosed when the table or the
 // store is gone or the watch was stopped, ErrCompacted when the store itself has missed changes.
 func (w *Watch) Next(ctx context.Context) (batch []Event, upTo int64, err error) {
+	for {
+		if batch, upTo, err = w.Take(nil); err != nil || len(batch) > 0 {
+			return batch, upTo, err
+		}
+		due, err := w.Wait(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		if due {
+			return w.Take(nil)
+		}
+	}
+}
+
+// Wait blocks until Take may have something to return, or progress is due.
+func (w *Watch) Wait(ctx context.Context) (due bool, err error) {
 	if w.options.ProgressEvery > 0 && w.deadline == nil {
 		w.deadline = time.NewTimer(w.options.ProgressEvery)
 	}
-	for {
-		if batch, upTo, err = w.take(); err != nil || len(batch) > 0 {
-			return batch, upTo, err
-		}
-		select {
-		case <-w.wake:
-		case <-w.progressDue():
-			w.deadline.Reset(w.options.ProgressEvery)
-			return w.take()
-		case <-ctx.Done():
-			return nil, 0, context.Cause(ctx)
-		}
+	select {
+	case <-w.wake:
+		return false, nil
+	case <-w.progressDue():
+		w.deadline.Reset(w.options.ProgressEvery)
+		return true, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
 	}
 }
 
@@ -227,14 +243,15 @@ func (w *Watch) progressDue() <-chan time.Time {
 	return w.deadline.C
 }
 
-// take empties the queue. What has been applied before has been dispatched before; and a revision's events reach the
-// queue together.
-func (w *Watch) take() ([]Event, int64, error) {
+// Take is Next without waiting: the batch may be empty. An earlier batch that is not used any more may be given back as room for events
+// to come.
+func (w *Watch) Take(room []Event) ([]Event, int64, error) {
+	// What has been applied before has been dispatched before; and a revision's events reach the queue together.
 	upTo := w.table.store.applied.Load()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	batch := w.queue
-	w.queue = nil
+	w.queue = room[:0]
 	if len(batch) == 0 {
 		return nil, upTo, w.err
 	}
@@ -272,7 +289,11 @@ func (w *Watch) push(events ...Event) bool {
 		w.end(fmt.Errorf("%d events wait: %w", w.limit, ErrSlow), true)
 		return false
 	}
-	w.signal()
+	if w.options.Notify != nil {
+		w.options.Notify(w)
+	} else {
+		w.Wake()
+	}
 	return true
 }
 
@@ -286,10 +307,11 @@ func (w *Watch) end(err error, drop bool) {
 		w.queue = nil
 	}
 	w.mu.Unlock()
-	w.signal()
+	w.Wake()
 }
 
-func (w *Watch) signal() {
+// Wake ends a Wait, the present one or the next.
+func (w *Watch) Wake() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
