@@ -241,6 +241,26 @@ func TestAContainerThatExitsIsRestartedThenBackedOff(t *testing.T) {
 	}
 }
 
+func TestAnotherImageDoesNotWaitForTheFormerOnesCrashes(t *testing.T) {
+	r := newRig(t)
+	r.rt.AddImage("app:v2")
+	r.create(testPod("crash", nil))
+	r.eventually("crash", "running", running)
+	for exits := int32(1); exits <= 2; exits++ {
+		ids, _ := r.rt.Containers("app")
+		r.rt.Exit(ids[len(ids)-1], 1)
+		if exits == 1 {
+			r.eventually("crash", "restarted", func(p *corev1.Pod) bool { return running(p) && p.Status.ContainerStatuses[0].RestartCount == exits })
+		}
+	}
+	pod := r.eventually("crash", "backed off", func(p *corev1.Pod) bool { return waitsFor(p, "CrashLoopBackOff") }).DeepCopy()
+	pod.Spec.Containers[0].Image = "app:v2"
+	if _, err := client.Pods.Update(t.Context(), r.api, pod); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("crash", "restarted at once", func(p *corev1.Pod) bool { return running(p) && p.Status.ContainerStatuses[0].RestartCount == 2 })
+}
+
 func TestRunToCompletion(t *testing.T) {
 	for code, phase := range map[int32]corev1.PodPhase{0: corev1.PodSucceeded, 1: corev1.PodFailed} {
 		t.Run(string(phase), func(t *testing.T) {

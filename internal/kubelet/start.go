@@ -47,8 +47,11 @@ func (r *syncRun) start(ctx context.Context, ref lifecycle.Ref) {
 	}
 	if why == nil {
 		r.k.metrics.started.WithLabelValues(containerType(ref.Class)).Inc()
-	} else if why.Reason != reasonCrash {
-		r.k.metrics.startedErrors.WithLabelValues(containerType(ref.Class), why.Reason).Inc()
+	} else {
+		why.spec = criconfig.Hash(c)
+		if why.Reason != reasonCrash {
+			r.k.metrics.startedErrors.WithLabelValues(containerType(ref.Class), why.Reason).Inc()
+		}
 	}
 	r.out.waiting[c.Name] = why
 }
@@ -60,7 +63,7 @@ func (r *syncRun) event(c *corev1.Container, eventType, reason, format string, a
 // fail records why a container doesn't run and returns that.
 func (r *syncRun) fail(c *corev1.Container, reason, message string) *waitingUntil {
 	r.event(c, corev1.EventTypeWarning, "Failed", "Error: %s", message)
-	return &waitingUntil{lifecycle.Waiting{Reason: reason, Message: message}, time.Now().Add(configRetry)}
+	return &waitingUntil{Waiting: lifecycle.Waiting{Reason: reason, Message: message}, until: time.Now().Add(configRetry)}
 }
 
 // failImage records that an image isn't there and returns why; nil when the context has ended.
@@ -77,7 +80,7 @@ func (r *syncRun) failImage(c *corev1.Container, err error) *waitingUntil {
 	if failure.Reason == images.ReasonPull {
 		until = time.Now().Add(time.Second) // the next look shows that pulling is backed off
 	}
-	return &waitingUntil{lifecycle.Waiting{Reason: failure.Reason, Message: failure.Message}, until}
+	return &waitingUntil{Waiting: lifecycle.Waiting{Reason: failure.Reason, Message: failure.Message}, until: until}
 }
 
 func (r *syncRun) tryStart(ctx context.Context, ref lifecycle.Ref, c *corev1.Container) *waitingUntil {
@@ -110,21 +113,25 @@ func (r *syncRun) tryStart(ctx context.Context, ref lifecycle.Ref, c *corev1.Con
 	return r.launch(ctx, c, created.ContainerId, filepath.Join(r.sandbox.LogDirectory, config.LogPath))
 }
 
+// crashKey is what exits are counted by: a container with another image has a record of its own.
+func crashKey(c *corev1.Container) string { return c.Name + " " + criconfig.Hash(c) }
+
 // checkCrash makes a container that keeps exiting wait.
 func (r *syncRun) checkCrash(c *corev1.Container, seen *lifecycle.Container) *waitingUntil {
 	if seen == nil || seen.State != lifecycle.Exited {
 		return nil
 	}
-	now, crash := time.Now(), r.crashes[c.Name]
+	now, key := time.Now(), crashKey(c)
+	crash := r.crashes[key]
 	if until := crash.Until(seen.FinishedAt, now); !until.IsZero() {
 		r.event(c, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s", c.Name, criconfig.PodName(r.pod))
-		return &waitingUntil{lifecycle.Waiting{
+		return &waitingUntil{until: until, Waiting: lifecycle.Waiting{
 			Reason:  reasonCrash,
 			Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", crash.Wait, c.Name, criconfig.PodName(r.pod)),
-		}, until}
+		}}
 	}
 	crash.Restart(seen.FinishedAt, now, r.k.cfg.parsed.crashWaits)
-	r.out.crashes[c.Name] = &crash
+	r.out.crashes[key] = &crash
 	return nil
 }
 

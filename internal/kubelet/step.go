@@ -252,7 +252,9 @@ func (w *worker) actOnPlan(ctx context.Context) {
 		Resources: func(c *corev1.Container) string { return criconfig.ResourcesKey(w.pod, c) }})
 	w.settleResize(&plan)
 	plan.Start = slices.DeleteFunc(plan.Start, func(r lifecycle.Ref) bool {
-		return w.now.Before(w.waiting[r.Spec(w.pod).Name].until)
+		spec := r.Spec(w.pod)
+		why := w.waiting[spec.Name]
+		return w.now.Before(why.until) && (why.spec == "" || why.spec == criconfig.Hash(spec))
 	})
 	if at := volumes.RefreshAt(w.mounted); !at.IsZero() && !at.After(w.now) {
 		w.stale = true

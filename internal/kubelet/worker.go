@@ -44,7 +44,7 @@ type worker struct {
 
 	status  corev1.PodStatus // as made last
 	waiting map[string]waitingUntil
-	crashes map[string]*lifecycle.Crash
+	crashes map[string]*lifecycle.Crash // by crashKey
 	mounted map[string]volumes.Mounted
 	probes  *probes.Set
 
@@ -81,6 +81,7 @@ type killRequest struct {
 type waitingUntil struct {
 	lifecycle.Waiting
 	until time.Time
+	spec  string // by which what the container is now is recognized; "" is whatever it is
 }
 
 func (k *Kubelet) newWorker(pod *corev1.Pod) *worker {
