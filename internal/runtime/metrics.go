@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -59,7 +60,7 @@ func (rt *Runtime) metricsOf(pod *sandbox.Record, running []*container.Record) *
 		}
 		set := metrics.NewSet(name, namespace, record.Config.GetMetadata().GetName(), record.ID, record.Config.GetImage().GetUserSpecifiedImage())
 		set.AddTimes(record.StartedAt)
-		set.AddCgroup(metrics.Cgroup{Path: sandbox.Cgroup(pod.Config, record.ID), Unified: container.UnifiedCgroups()})
+		set.AddCgroup(metrics.Cgroup{Path: sandbox.Cgroup(pod.Config, record.ID), Unified: container.UnifiedCgroups(), Disk: rt.disk()})
 		set.AddFilesystem(rt.filesystemOf(record.ID))
 		set.AddLimits(plan.Spec.Process.Rlimits, container.Resources(record.Config.GetLinux().GetResources()))
 		result.ContainerMetrics = append(result.ContainerMetrics, &runtimeapi.ContainerMetrics{ContainerId: record.ID, Metrics: set.List})
@@ -73,7 +74,16 @@ func (rt *Runtime) filesystemOf(id string) metrics.Filesystem {
 	fs := metrics.Filesystem{UsedBytes: used.bytes, Inodes: used.inodes}
 	var stat unix.Statfs_t
 	if err := unix.Statfs(rt.cfg.StateDir, &stat); err == nil {
-		fs.LimitBytes, fs.InodesFree = stat.Blocks*uint64(stat.Bsize), stat.Ffree
+		fs.LimitBytes = stat.Blocks * uint64(stat.Bsize)
 	}
 	return fs
+}
+
+// disk returns the numbers of the device on which containers' own layers lie, "" if that's not a disk.
+func (rt *Runtime) disk() string {
+	var stat unix.Stat_t
+	if err := unix.Stat(rt.cfg.StateDir, &stat); err != nil || unix.Major(stat.Dev) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev))
 }

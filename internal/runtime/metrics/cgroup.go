@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +17,8 @@ const ticks = 100
 type Cgroup struct {
 	Path    string // below the root of every hierarchy
 	Unified bool
+	// Disk is the device on which the container's files lie, as "8:1", if known. The kernel names devices that were used; this one is told of in any case.
+	Disk string
 }
 
 func (c Cgroup) file(controller, name string) string {
@@ -51,12 +52,11 @@ func (s *Set) AddCgroup(c Cgroup) {
 	if c.Unified {
 		s.addUnifiedCPU(c)
 		s.addUnifiedMemory(c)
-		s.addUnifiedIO(c)
 	} else {
 		s.addLegacyCPU(c)
 		s.addLegacyMemory(c)
-		s.addLegacyIO(c)
 	}
+	s.addIO(c)
 	s.addProcesses(c)
 }
 
@@ -146,60 +146,4 @@ func (s *Set) addProcesses(c Cgroup) {
 	s.add("container_threads_max", c.number("pids", "pids.max"))
 	s.add("container_file_descriptors", open)
 	s.add("container_sockets", sockets)
-}
-
-// deviceName is a block device's path, or its numbers where the kernel has no name for it.
-func deviceName(numbers string) string {
-	link, err := os.Readlink(filepath.Join("/sys/dev/block", numbers))
-	if err != nil {
-		return numbers
-	}
-	return "/dev/" + filepath.Base(link)
-}
-
-func (s *Set) addUnifiedIO(c Cgroup) {
-	for line := range strings.Lines(c.text("io", "io.stat")) {
-		numbers, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		amounts := map[string]uint64{}
-		for _, field := range strings.Fields(rest) {
-			key, value, _ := strings.Cut(field, "=")
-			amounts[key], _ = strconv.ParseUint(value, 10, 64)
-		}
-		device := deviceName(numbers)
-		s.add("container_fs_reads_bytes_total", amounts["rbytes"], device)
-		s.add("container_fs_writes_bytes_total", amounts["wbytes"], device)
-		s.add("container_fs_reads_total", amounts["rios"], device)
-		s.add("container_fs_writes_total", amounts["wios"], device)
-		s.addBlock(numbers, "Read", amounts["rbytes"])
-		s.addBlock(numbers, "Write", amounts["wbytes"])
-	}
-}
-
-func (s *Set) addBlock(numbers, operation string, bytes uint64) {
-	major, minor, _ := strings.Cut(numbers, ":")
-	s.add("container_blkio_device_usage_total", bytes, deviceName(numbers), major, minor, operation)
-}
-
-func (s *Set) addLegacyIO(c Cgroup) {
-	each := func(name string, do func(numbers, operation string, value uint64)) {
-		for line := range strings.Lines(c.text("blkio", name)) {
-			var numbers, operation string
-			var value uint64
-			if n, _ := fmt.Sscan(line, &numbers, &operation, &value); n == 3 {
-				do(numbers, operation, value)
-			}
-		}
-	}
-	names := map[string]string{"Read": "container_fs_reads", "Write": "container_fs_writes"}
-	each("blkio.throttle.io_service_bytes_recursive", func(numbers, operation string, value uint64) {
-		s.addBlock(numbers, operation, value)
-		if name := names[operation]; name != "" {
-			s.add(name+"_bytes_total", value, deviceName(numbers))
-		}
-	})
-	each("blkio.throttle.io_serviced_recursive", func(numbers, operation string, value uint64) {
-		if name := names[operation]; name != "" {
-			s.add(name+"_total", value, deviceName(numbers))
-		}
-	})
 }

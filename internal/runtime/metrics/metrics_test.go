@@ -1,8 +1,13 @@
 package metrics
 
 import (
+	"maps"
+	"os"
 	"slices"
 	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 func TestDescriptorsAreUniqueAndMetricsHaveTheirLabels(t *testing.T) {
@@ -23,6 +28,37 @@ func TestDescriptorsAreUniqueAndMetricsHaveTheirLabels(t *testing.T) {
 				t.Errorf("%s has the labels %v", m.Name, m.LabelValues)
 			}
 		}
+	}
+}
+
+func TestTheDiskOfAContainersFilesIsToldOfThoughUnused(t *testing.T) {
+	for _, unified := range []bool{false, true} {
+		set := NewSet("p", "ns", "c", "id", "img")
+		set.addIO(Cgroup{Path: "/none", Unified: unified, Disk: "8:1"})
+		got := map[string]int{}
+		for _, m := range set.List {
+			if m.Value.Value != 0 {
+				t.Errorf("%s = %d, want nothing", m.Name, m.Value.Value)
+			}
+			got[m.Name]++
+		}
+		want := map[string]int{
+			"container_blkio_device_usage_total": 2, "container_fs_reads_bytes_total": 1, "container_fs_reads_total": 1,
+			"container_fs_writes_bytes_total": 1, "container_fs_writes_total": 1,
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+}
+
+func TestMemoryLimitsAreWholePages(t *testing.T) {
+	set := NewSet("p", "ns", "c", "id", "img")
+	limit := int64(80_000_000)
+	set.AddLimits(nil, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}})
+	i := slices.IndexFunc(set.List, func(m *runtimeapi.Metric) bool { return m.Name == "container_spec_memory_limit_bytes" })
+	if got := set.List[i].Value.Value; got > uint64(limit) || got%uint64(os.Getpagesize()) != 0 {
+		t.Errorf("limit %d is told as %d", limit, got)
 	}
 }
 

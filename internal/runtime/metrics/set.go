@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"os"
 	"slices"
 	"time"
 
@@ -39,7 +40,7 @@ func (s *Set) AddTimes(started time.Time) {
 
 // Filesystem is what a container's own layer takes of the file system that it lies on.
 type Filesystem struct {
-	UsedBytes, LimitBytes, Inodes, InodesFree uint64
+	UsedBytes, LimitBytes, Inodes uint64
 }
 
 // AddFilesystem tells what a container's own files take.
@@ -48,7 +49,7 @@ func (s *Set) AddFilesystem(fs Filesystem) {
 	s.add("container_fs_usage_bytes", fs.UsedBytes, root)
 	s.add("container_fs_limit_bytes", fs.LimitBytes, root)
 	s.add("container_fs_inodes_total", fs.Inodes, root)
-	s.add("container_fs_inodes_free", fs.InodesFree, root)
+	s.add("container_fs_inodes_free", 0, root) // cAdvisor's answer for a layer: what the whole disk has free is the node's number
 }
 
 // AddLimits tells what a container is held to, as far as anything holds it.
@@ -65,7 +66,7 @@ func (s *Set) AddLimits(process []specs.POSIXRlimit, resources *specs.LinuxResou
 			if bytes == nil {
 				bytes = new(int64)
 			}
-			s.add(name, uint64(max(*bytes, 0)))
+			s.add(name, uint64(max(*bytes, 0))&^uint64(os.Getpagesize()-1)) // the kernel keeps whole pages
 		}
 		bound("container_spec_memory_limit_bytes", memory.Limit)
 		bound("container_spec_memory_reservation_limit_bytes", memory.Reservation)
