@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -436,6 +437,35 @@ func TestAMissingConfigMapIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.wait("the change reaches the volume", func() bool { data, _ := os.ReadFile(file); return string(data) == "2" })
+}
+
+func TestAKilledContainersEndIsNotToldWhileItStartsAgain(t *testing.T) {
+	r := newRig(t)
+	var sick atomic.Bool
+	sick.Store(true)
+	r.rt.ExecFunc = func(string, []string) (string, int32, error) {
+		if sick.Load() {
+			return "sick", 1, nil
+		}
+		return "", 0, nil
+	}
+	r.create(testPod("live", func(p *corev1.Pod) {
+		p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+		p.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"check"}}},
+			PeriodSeconds: 1, FailureThreshold: 1, SuccessThreshold: 1, TimeoutSeconds: 1}
+	}))
+	r.eventually("live", "running", running)
+	r.wait("the container is stopped to be started again", func() bool { return len(r.events("Killing")) > 0 })
+	sick.Store(false)
+	pod := r.eventually("live", "restarted", func(p *corev1.Pod) bool {
+		if state := p.Status.ContainerStatuses[0].State; state.Terminated != nil {
+			t.Errorf("an end is told: %+v", state.Terminated)
+		}
+		return running(p) && p.Status.ContainerStatuses[0].RestartCount > 0
+	})
+	if last := pod.Status.ContainerStatuses[0].LastTerminationState.Terminated; last == nil || last.ExitCode != 0 {
+		t.Errorf("last state = %+v, want the end with code 0", last)
+	}
 }
 
 func TestALivenessProbeThatFailsRestarts(t *testing.T) {

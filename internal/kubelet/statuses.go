@@ -24,8 +24,9 @@ const (
 	statusConflicts  = 5
 	// settling is how long a status is kept back that tells only that a pod is being prepared: most pods run before it is over.
 	settling = 500 * time.Millisecond
-	// replacing is how long a status is kept back while a container gives way to one of its changed spec: as in Kubernetes, that shows once it is done.
-	replacing = 2 * time.Second
+	// replacing is how long a status is kept back while a container is stopped to be started again: as in Kubernetes, that shows once it is done, which is
+	// always sooner. Told in between, an end with code 0 would be final to the API where only failures are restarted.
+	replacing = 24 * time.Hour
 )
 
 // statuses writes pod statuses to the API. For each pod at most one write is under way and at most one waits, the latest: what came in between is

@@ -270,7 +270,7 @@ func (w *worker) actOnPlan(ctx context.Context) {
 	w.stale = false
 	run := w.newSync(plan)
 	w.begin(ctx, opSync, 0, run.execute)
-	w.op.replaces = plan.Replaces()
+	w.op.replaces = plan.Replaces(w.pod)
 }
 
 // nextLook is the earliest time at which something is due without any news. What was due at the time of this look has been acted upon.

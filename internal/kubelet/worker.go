@@ -170,7 +170,7 @@ func (w *worker) run(ctx context.Context) {
 type operation struct {
 	kind     operationKind
 	grace    int64
-	replaces bool // stops running containers to start them as their changed spec wants
+	replaces bool // stops running containers to start them again
 	cancel   context.CancelFunc
 	done     chan struct{}
 	result   outcome

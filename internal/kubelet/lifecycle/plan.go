@@ -102,9 +102,11 @@ func (p *Plan) Empty() bool {
 	return !p.KillPod && !p.CreateSandbox && len(p.Kill) == 0 && len(p.Remove) == 0 && len(p.Resize) == 0 && len(p.Start) == 0
 }
 
-// Replaces tells whether a running container is stopped because its spec has changed.
-func (p *Plan) Replaces() bool {
-	return slices.ContainsFunc(p.Kill, func(k Kill) bool { return k.Reason == KillChanged })
+// Replaces tells whether a running container is stopped to be started again.
+func (p *Plan) Replaces(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Kill, func(k Kill) bool {
+		return slices.ContainsFunc(p.Start, func(r Ref) bool { return r.Spec(pod).Name == k.Name })
+	})
 }
 
 // Decide says what brings the pod to what its spec wants. The pod must not be terminating.

@@ -147,6 +147,17 @@ func TestAChangedImageRestartsWhateverThePolicy(t *testing.T) {
 	}
 }
 
+func TestWhatIsStoppedToStartAgainIsReplaced(t *testing.T) {
+	sick := func(name, _ string) Health { return map[string]Health{"a": {Liveness: Failure}}[name] }
+	for policy, want := range map[corev1.RestartPolicy]bool{corev1.RestartPolicyAlways: true, corev1.RestartPolicyOnFailure: true, corev1.RestartPolicyNever: false} {
+		pod := podOf(policy, "a", "b")
+		plan := Decide(Input{Pod: pod, Observed: seen("a", "b"), Health: sick, Hash: func(*corev1.Container) string { return "h" }})
+		if got := plan.Replaces(pod); got != want {
+			t.Errorf("%s: replaced is %v, want %v", policy, got, want)
+		}
+	}
+}
+
 func TestRestartRules(t *testing.T) {
 	never := corev1.ContainerRestartPolicyNever
 	rule := func(op corev1.ContainerRestartRuleOnExitCodesOperator, action corev1.ContainerRestartRuleAction, codes ...int32) *corev1.Pod {
