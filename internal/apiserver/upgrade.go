@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -168,6 +169,9 @@ func passRefusal(w *response, answer *http.Response) error {
 	return errStreamed
 }
 
+// readPatience is how long a client may take to read what is left for it when its backend is done.
+const readPatience = time.Minute
+
 // join copies both ways until both ends are done, or the server stops.
 func (s *Server) join(client net.Conn, fromClient io.Reader, backend net.Conn, fromBackend io.Reader) {
 	closeBoth := func() { _ = errors.Join(client.Close(), backend.Close()) }
@@ -178,16 +182,21 @@ func (s *Server) join(client net.Conn, fromClient io.Reader, backend net.Conn, f
 		defer close(done)
 		_, _ = io.Copy(backend, fromClient)
 		halfClose(backend)
+		_, _ = io.Copy(io.Discard, fromClient)
 	}()
 	_, _ = io.Copy(client, fromBackend)
-	// Nothing more can come from the backend: let the client see that, and stop reading from it.
+	// Nothing more can come from the backend. The client sees that and closes: if this side did so first, the next thing that the client says, a ping
+	// for example, would have the kernel discard what it hasn't read yet.
+	if halfClose(client) {
+		_ = client.SetReadDeadline(time.Now().Add(readPatience)) // without it the client has all the time it takes
+		<-done
+	}
 	closeBoth()
 	<-done
 }
 
 // halfClose tells the other side that nothing more will come, if the connection can.
-func halfClose(c net.Conn) {
-	if half, ok := c.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
+func halfClose(c net.Conn) bool {
+	half, ok := c.(interface{ CloseWrite() error })
+	return ok && half.CloseWrite() == nil
 }

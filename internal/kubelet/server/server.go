@@ -216,12 +216,12 @@ func (s *server) addDebugging(mux *http.ServeMux) {
 	mux.HandleFunc("GET /runningpods/{$}", s.serveRunning)
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.serveLogs)
 	for _, method := range []string{"GET ", "POST "} {
-		mux.HandleFunc(method+"/exec/{namespace}/{pod}/{container}", s.serveExec)
-		mux.HandleFunc(method+"/exec/{namespace}/{pod}/{uid}/{container}", s.serveExec)
-		mux.HandleFunc(method+"/attach/{namespace}/{pod}/{container}", s.serveAttach)
-		mux.HandleFunc(method+"/attach/{namespace}/{pod}/{uid}/{container}", s.serveAttach)
-		mux.HandleFunc(method+"/portForward/{namespace}/{pod}", s.servePortForward)
-		mux.HandleFunc(method+"/portForward/{namespace}/{pod}/{uid}", s.servePortForward)
+		mux.HandleFunc(method+"/exec/{namespace}/{pod}/{container}", lingering(s.serveExec))
+		mux.HandleFunc(method+"/exec/{namespace}/{pod}/{uid}/{container}", lingering(s.serveExec))
+		mux.HandleFunc(method+"/attach/{namespace}/{pod}/{container}", lingering(s.serveAttach))
+		mux.HandleFunc(method+"/attach/{namespace}/{pod}/{uid}/{container}", lingering(s.serveAttach))
+		mux.HandleFunc(method+"/portForward/{namespace}/{pod}", lingering(s.servePortForward))
+		mux.HandleFunc(method+"/portForward/{namespace}/{pod}/{uid}", lingering(s.servePortForward))
 	}
 	mux.HandleFunc("POST /run/{namespace}/{pod}/{container}", s.serveRun)
 	mux.HandleFunc("POST /run/{namespace}/{pod}/{uid}/{container}", s.serveRun)

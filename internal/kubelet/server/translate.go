@@ -9,7 +9,7 @@ import (
 	"net/url"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
+	"k8s.io/apimachinery/pkg/util/httpstream/spdy"
 	"k8s.io/client-go/tools/remotecommand"
 	utilexec "k8s.io/client-go/util/exec"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
@@ -79,8 +79,14 @@ func (s *server) translate(w http.ResponseWriter, r *http.Request, to *url.URL, 
 	}
 }
 
+// stream speaks SPDY with the runtime. It sends no pings: one that reaches a connection that the runtime has closed would have the kernel discard what
+// isn't read of it yet.
 func (s *server) stream(r *http.Request, to *url.URL, opts remotecommand.StreamOptions) error {
-	executor, err := remotecommand.NewSPDYExecutor(&rest.Config{Host: to.Host}, http.MethodPost, to)
+	upgrader, err := spdy.NewRoundTripper(nil)
+	if err != nil {
+		return fmt.Errorf("connect to the runtime: %w", err)
+	}
+	executor, err := remotecommand.NewSPDYExecutorForTransports(upgrader, upgrader, http.MethodPost, to)
 	if err != nil {
 		return fmt.Errorf("connect to the runtime: %w", err)
 	}
