@@ -223,7 +223,11 @@ func (g *generator) oldForms(base storedObject) (out []script) {
 		if l.path[0] == "metadata" || perilous(r.Name, l.path) {
 			continue
 		}
-		for _, v := range []value{absent, {label: "other", v: otherThan(l.value)}, {label: "empty", v: ""}} {
+		values := []value{absent, {label: "other", v: otherThan(l.value)}}
+		if _, isText := l.value.(string); isText {
+			values = append(values, value{label: "empty", v: ""})
+		}
+		for _, v := range values {
 			obj := putAt(renamed(base.obj, r.Name, fmt.Sprintf("old-%d-%s", i, v.label)), l.path, v.v)
 			store, ok := g.storeStep(base.key, obj)
 			if !ok {

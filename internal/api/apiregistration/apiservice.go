@@ -2,6 +2,8 @@ package apiregistration
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,8 +37,13 @@ var APIServices = api.Register(&api.Resource{
 	ValidateUpdate: api.CheckUpdate(func(s, _ *registrationv1.APIService) check.Errors { return validateService(s) }),
 	NameRule:       func(name string, _ bool) []string { return path.IsValidPathSegmentName(name) },
 	Status: &api.Status{
-		PrepareUpdate:  api.OnUpdate(func(s, old *registrationv1.APIService) { old.Spec.DeepCopyInto(&s.Spec) }),
+		PrepareUpdate: api.OnUpdate(func(s, old *registrationv1.APIService) {
+			old.Spec.DeepCopyInto(&s.Spec)
+			s.Labels, s.Annotations = maps.Clone(old.Labels), maps.Clone(old.Annotations)
+			s.Finalizers, s.OwnerReferences = slices.Clone(old.Finalizers), slices.Clone(old.OwnerReferences)
+		}),
 		ValidateUpdate: api.CheckUpdate(validateStatus),
+		ResetFields:    []string{"metadata", "spec"},
 	},
 	Columns: []metav1.TableColumnDefinition{
 		api.NameColumn,

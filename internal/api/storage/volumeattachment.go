@@ -54,6 +54,7 @@ var VolumeAttachments = api.Register(&api.Resource{
 	}),
 
 	Status: &api.Status{
+		MetaOnUpdate: "N",
 		PrepareUpdate: api.OnUpdate(func(n, o *storagev1.VolumeAttachment) {
 			n.Spec = o.Spec
 			metav1.ResetObjectMetaForStatus(&n.ObjectMeta, &o.ObjectMeta)
