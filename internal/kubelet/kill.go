@@ -71,7 +71,7 @@ func (w *worker) killContainer(ctx context.Context, in killInput) error {
 	w.k.events.Event(criconfig.ContainerReference(in.pod, spec.Name), corev1.EventTypeNormal, "Killing", message)
 	begun := time.Now()
 	if spec.Lifecycle != nil && spec.Lifecycle.PreStop != nil && grace > 0 {
-		w.preStop(ctx, in, spec, time.Duration(grace)*time.Second)
+		defer w.preStop(ctx, in, spec, time.Duration(grace)*time.Second)()
 	}
 	if in.order != nil {
 		in.order.wait(ctx, spec.Name, time.Duration(grace)*time.Second-time.Since(begun))
@@ -87,10 +87,10 @@ func (w *worker) killContainer(ctx context.Context, in killInput) error {
 	return nil
 }
 
-// preStop runs the hook for as long as the grace period allows.
-func (w *worker) preStop(ctx context.Context, in killInput, spec *corev1.Container, grace time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, grace)
-	defer cancel()
+// preStop starts the hook and waits for it as long as the grace period allows. A hook that takes longer goes on until the container is stopped: the
+// caller calls end then.
+func (w *worker) preStop(ctx context.Context, in killInput, spec *corev1.Container, grace time.Duration) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	target := &handlers.Target{Pod: in.pod, Container: spec, ContainerID: in.kill.ID}
 	ips := w.k.hostIPs
 	if !in.pod.Spec.HostNetwork {
@@ -99,11 +99,26 @@ func (w *worker) preStop(ctx context.Context, in killInput, spec *corev1.Contain
 	if len(ips) > 0 {
 		target.IP = ips[0]
 	}
-	err := handlers.Hook(ctx, w.k, target, spec.Lifecycle.PreStop)
-	if err != nil && ctx.Err() == nil {
-		// The hook's output stays out of the event: it may hold secrets.
-		w.k.events.Event(criconfig.ContainerReference(in.pod, spec.Name), corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")
-		w.logger.Warn("pre-stop hook failed", "container", spec.Name, "error", err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err := handlers.Hook(ctx, w.k, target, spec.Lifecycle.PreStop)
+		if err != nil && ctx.Err() == nil {
+			// The hook's output stays out of the event: it may hold secrets.
+			w.k.events.Event(criconfig.ContainerReference(in.pod, spec.Name), corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")
+			w.logger.Warn("pre-stop hook failed", "container", spec.Name, "error", err)
+		}
+	}()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return func() {
+		cancel()
+		<-done
 	}
 }
 

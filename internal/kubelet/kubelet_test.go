@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -466,6 +469,30 @@ func TestAKilledContainersEndIsNotToldWhileItStartsAgain(t *testing.T) {
 	if last := pod.Status.ContainerStatuses[0].LastTerminationState.Terminated; last == nil || last.ExitCode != 0 {
 		t.Errorf("last state = %+v, want the end with code 0", last)
 	}
+}
+
+func TestAHookGoesOnUntilItsContainerIsStopped(t *testing.T) {
+	r := newRig(t)
+	stopped := make(chan bool, 1)
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		<-req.Context().Done()
+		stopped <- slices.ContainsFunc(r.rt.Calls(), func(call string) bool { return strings.HasPrefix(call, "stop app") })
+	}))
+	defer hook.Close()
+	pod := r.create(testPod("slow", func(p *corev1.Pod) {
+		p.Spec.TerminationGracePeriodSeconds = new(int64(1))
+		p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{
+			Host: "127.0.0.1", Port: intstr.FromInt(hook.Listener.Addr().(*net.TCPAddr).Port), Path: "/", Scheme: corev1.URISchemeHTTP,
+		}}}
+	}))
+	r.eventually("slow", "running", running)
+	if err := client.Pods.Delete(t.Context(), r.api, pod.Namespace, pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if !<-stopped {
+		t.Error("the hook is cut short before the container is stopped")
+	}
+	r.eventually("slow", "gone", gone)
 }
 
 func TestALivenessProbeThatFailsRestarts(t *testing.T) {
