@@ -30,6 +30,8 @@ const (
 	gateExclusiveQuota   = "DisableCPUQuotaWithExclusiveCPUs"
 	gatePodResources     = "PodLevelResources"
 	gatePodResize        = "InPlacePodLevelResourcesVerticalScaling"
+	gateCRIStats         = "PodAndContainerStatsFromCRI"
+	gateServingRotation  = "RotateKubeletServerCertificate"
 )
 
 var switchable = []string{
@@ -38,8 +40,11 @@ var switchable = []string{
 	gateExclusiveQuota, gatePodResources, gatePodResize,
 }
 
-// indifferent are gates whose settings come to the same here: what is told of pods and containers is the runtime's and the control groups' in any case.
-var indifferent = []string{"PodAndContainerStatsFromCRI"}
+// indifferent tells whether a gate's settings come to the same: what is told of pods and containers is the runtime's and the control groups' in any case,
+// and a serving certificate that is read from a file is not the kubelet's to rotate.
+func indifferent(c *kubeletconfig.KubeletConfiguration, name string) bool {
+	return name == gateCRIStats || name == gateServingRotation && !c.ServerTLSBootstrap
+}
 
 // gateTable is made by test/conformance/gates from upstream's own.
 //
@@ -93,7 +98,7 @@ func checkGates(c *kubeletconfig.KubeletConfiguration) error {
 		switch {
 		case !ok:
 			return fmt.Errorf("unrecognized feature gate: %s", name)
-		case c.FeatureGates[name] != normal && !slices.Contains(switchable, name) && !slices.Contains(indifferent, name):
+		case c.FeatureGates[name] != normal && !slices.Contains(switchable, name) && !indifferent(c, name):
 			return fmt.Errorf("featureGates: %s can only be %s here", name, strconv.FormatBool(normal))
 		}
 	}
