@@ -20,18 +20,15 @@ const (
 
 // measureReturned lets many objects come and go, and tells what they leave of the control plane's memory.
 func measureReturned(ctx context.Context, s *side, c *kubernetes.Clientset, r *results) error {
-	before, err := collectedMemory(ctx, s, c)
-	if err != nil {
-		return err
-	}
 	maps := c.CoreV1().ConfigMaps(namespace)
 	name := func(i int) string { return fmt.Sprintf("gone-%06d", i) }
-	if _, err = perOperation(s, goneObjects, func(i int) error {
+	before, _, err := storeMany(ctx, s, c, goneObjects, func(i int) error {
 		_, err := maps.Create(ctx, &corev1.ConfigMap{
 			ObjectMeta: metav1.ObjectMeta{Name: name(i)}, Data: map[string]string{"text": strings.Repeat(fmt.Sprintf("line %d\n", i), 200)[:1000]},
 		}, metav1.CreateOptions{})
 		return err
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	peak, err := pss(s.pids)

@@ -46,6 +46,7 @@ var stages = []stage{
 			{[]string{"list"}, measureAllLists},
 			{[]string{"watch"}, withClient(true, measureWatch)},
 			{[]string{"memory"}, measureMemory},
+			{[]string{"growth"}, withClient(true, measureGrowth)},
 			{[]string{"return"}, withClient(true, measureReturned)},
 			{[]string{"scheduler"}, withClient(true, measureScheduling)},
 			{[]string{"stored"}, withClient(true, measureStored)},

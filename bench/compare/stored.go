@@ -20,12 +20,8 @@ const (
 
 // measureStored stores many pods that nobody schedules, and tells what each makes the control plane's processes grow by.
 func measureStored(ctx context.Context, s *side, c *kubernetes.Clientset, r *results) error {
-	before, err := collectedMemory(ctx, s, c)
-	if err != nil {
-		return err
-	}
 	pods := c.CoreV1().Pods(namespace)
-	each, err := perOperation(s, storedPods, func(i int) error {
+	before, each, err := storeMany(ctx, s, c, storedPods, func(i int) error {
 		_, err := pods.Create(ctx, storedPod(i), metav1.CreateOptions{})
 		return err
 	})
@@ -39,6 +35,15 @@ func measureStored(ctx context.Context, s *side, c *kubernetes.Clientset, r *res
 	}
 	r.add(fmt.Sprintf("memory for each stored pod, of %d (PSS, after a collection)", storedPods), "%.1f KB", float64(after-before)/storedPods/1e3)
 	return nil
+}
+
+// storeMany makes n objects, and returns the memory before and the CPU for each.
+func storeMany(ctx context.Context, s *side, c *kubernetes.Clientset, n int, create func(i int) error) (before int64, each time.Duration, err error) {
+	if before, err = collectedMemory(ctx, s, c); err != nil {
+		return 0, 0, err
+	}
+	each, err = perOperation(s, n, create)
+	return before, each, err
 }
 
 // collectedMemory asks the API server for a collection and reads the memory when the side has settled.
