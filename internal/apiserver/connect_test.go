@@ -51,6 +51,10 @@ func newFakeKubelet(t *testing.T) fakeKubelet {
 			return
 		}
 		fmt.Fprintf(conn, "%s ran %s", strings.TrimSpace(line), r.URL.Query()["command"])
+		if err := conn.(*tls.Conn).CloseWrite(); err != nil {
+			t.Error(err)
+		}
+		_, _ = io.Copy(io.Discard, conn) // until the other side closes
 	})
 	mux.HandleFunc("/stats/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "node ", r.URL.Path) })
 	mux.HandleFunc("/page/", func(w http.ResponseWriter, _ *http.Request) {
@@ -125,6 +129,36 @@ func TestLogsComeFromTheKubelet(t *testing.T) {
 		if string(got) != test.want && test.err == "" || (err == nil) != (test.err == "") || err != nil && err.Error() != test.err {
 			t.Errorf("%s: got %q, %v; want %q, %q", test.pod, got, err, test.want, test.err)
 		}
+	}
+}
+
+func TestAClientThatSpeaksAfterTheEndGetsAllThatItsBackendSaid(t *testing.T) {
+	f := newConnectFixture(t)
+	conn, err := tls.Dial("tcp", f.http.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test server
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	text := strings.Repeat("0123456789abcdef", 64<<10) // more than the buffers between take
+	fmt.Fprintf(conn, "POST /api/v1/namespaces/default/pods/p/exec?container=c&command=ls&stdout=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n%s\n", text)
+	reader := bufio.NewReader(conn)
+	if _, err := http.ReadResponse(reader, nil); err != nil {
+		t.Fatal(err)
+	}
+	want, got := text+" ran [ls]", 0
+	piece := make([]byte, 4<<10)
+	for err == nil {
+		var n int
+		n, err = reader.Read(piece)
+		if got+n > len(want) || string(piece[:n]) != want[got:got+n] {
+			t.Fatalf("what follows %d bytes is not what was said", got)
+		}
+		if got += n; err == nil {
+			_, err = conn.Write([]byte("ping"))
+		}
+	}
+	if !errors.Is(err, io.EOF) || got != len(want) {
+		t.Errorf("got %d bytes of %d: %v", got, len(want), err)
 	}
 }
 
