@@ -88,9 +88,12 @@ func teardownNode(ctx context.Context, l Layout, n int, purge bool) error {
 	ns := ""
 	if n > 1 {
 		ns = l.NetNS(n)
+		if err := dropDeadNetNS(ns); err != nil {
+			return err
+		}
 	}
 	// A namespace that is gone has taken everything in it along.
-	if _, err := os.Stat("/run/netns/" + ns); ns == "" && neighbour(l) == "" || ns != "" && err == nil {
+	if _, err := os.Stat(filepath.Join(netnsDir, ns)); ns == "" && neighbour(l) == "" || ns != "" && err == nil {
 		if err := inNetNS(ns, func() error { return purgeNetwork(own) }); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -14,6 +15,9 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
+
+// netnsDir is where named network namespaces are.
+const netnsDir = "/run/netns"
 
 // The nodes of one machine are joined by a bridge: the server is the machine itself, each further node a network namespace
 // with a veth to the bridge. What leaves the machine from there is masqueraded by the server's pod network.
@@ -37,9 +41,29 @@ func ensureNodeBridge(l Layout) error {
 	return netlink.LinkSetUp(link)
 }
 
+// dropDeadNetNS removes the name of a network namespace that is gone: whoever mounted it there has ended together with its mounts.
+func dropDeadNetNS(name string) error {
+	path := filepath.Join(netnsDir, name)
+	var fs unix.Statfs_t
+	err := unix.Statfs(path, &fs)
+	if errors.Is(err, os.ErrNotExist) || err == nil && fs.Type == unix.NSFS_MAGIC {
+		return nil
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if err != nil {
+		return fmt.Errorf("remove the name of dead network namespace %s: %w", name, err)
+	}
+	return nil
+}
+
 // ensureNodeNetNS makes node n's network namespace and joins it to the bridge.
 func ensureNodeNetNS(l Layout, n int) error {
 	name := l.NetNS(n)
+	if err := dropDeadNetNS(name); err != nil {
+		return err
+	}
 	if ns, err := netns.GetFromName(name); err == nil {
 		return ns.Close()
 	}
