@@ -9,8 +9,9 @@
 // managers that apply what others own, the directives of strategic merge patches, the operations of JSON patches.
 //
 // Then Clipper is started anew on upstream's database, and objects are put there that no server would store, because their values are refused: those of
-// built-in kinds field by field, and those of a custom resource whose schema says all that schemas can. Updates that leave alone what is
-// wrong, and others that don't, show that both let pass the same. What custom resources have no paths or media types for is asked for, too.
+// built-in kinds field by field, also at versions that they aren't served at, and those of a custom resource whose schema says all that schemas
+// can. They are read in several forms and at each version. Updates that leave alone what is wrong, and others that don't, show that both let
+// pass the same. What custom resources have no paths or media types for is asked for, too.
 // Of these only dry runs are sent.
 //
 // What must differ (UIDs, times, resourceVersions, allocated addresses) is made equal before answers are compared. What else differs is

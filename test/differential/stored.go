@@ -107,12 +107,12 @@ func others(resources []*resource, r *resource) iter.Seq[*resource] {
 func (g *generator) ratchets(base storedObject) (out []script) {
 	r := g.resource
 	for _, f := range r.defs.fields(r.schema) {
-		if !g.wanted(f) || !has(base.obj, f.path) || perilous(r.Name, f.path) || g.random.IntN(g.options.stored) > 0 {
+		if !g.options.fields.MatchString(f.String()) || !g.wanted(f) || !has(base.obj, f.path) || perilous(r.Name, f.path) || g.random.IntN(g.options.stored) > 0 {
 			continue
 		}
 		values := f.values()
 		for i, v := range values {
-			fresh := renamed(base.obj, r.Name, fmt.Sprintf("stored-%x", hash(f.String()+v.label)))
+			fresh := renamed(base.obj, r.Name, fmt.Sprintf("stored-%x", hash(r.id()+f.String()+v.label)))
 			obj := with(fresh, r.schema, f, v)
 			if meta, ok := obj["metadata"].(map[string]any); !ok || meta["name"] != objectName(fresh) {
 				continue

@@ -33,6 +33,7 @@ var ValidatingAdmissionPolicies = api.Register(&api.Resource{
 	ValidateUpdate: api.CheckUpdate(validateValidatingPolicy),
 	HasGeneration:  true,
 	Status: &api.Status{
+		MetaOnUpdate: "-",
 		PrepareUpdate: api.OnUpdate(func(p, old *admissionv1.ValidatingAdmissionPolicy) {
 			old.Spec.DeepCopyInto(&p.Spec)
 			metav1.ResetObjectMetaForStatus(p, old)

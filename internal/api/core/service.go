@@ -33,6 +33,7 @@ var Services = api.Register(&api.Resource{
 	PrepareUpdate:            api.OnUpdate(prepareServiceUpdate),
 	Validate:                 api.Check(validateServiceCreate),
 	ValidateUpdate:           api.CheckUpdate(validateServiceUpdate),
+	Canonicalize:             api.On(dropInternalTraffic),
 	Warnings:                 api.Warn(serviceWarnings),
 	NameRule:                 apivalidation.NameIsDNSLabel,
 	AllowCreateOnUpdate:      true,
@@ -147,13 +148,18 @@ func listClusterIP(s *corev1.Service) {
 	}
 }
 
+// dropInternalTraffic drops what a service outside the cluster may say and has no use for: it is never shown.
+func dropInternalTraffic(s *corev1.Service) {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		s.Spec.InternalTrafficPolicy = nil
+	}
+}
+
 // renewService fills in what services from before there were several addresses, or families of them, don't say, and drops what was
 // wrongly defaulted for those without addresses.
 func renewService(s *corev1.Service) {
 	listClusterIP(s)
-	if s.Spec.Type == corev1.ServiceTypeExternalName {
-		s.Spec.InternalTrafficPolicy = nil
-	}
+	dropInternalTraffic(s)
 	if needsClusterIP(s) && len(s.Spec.IPFamilies) == 0 {
 		inferFamilies(&s.Spec)
 	}
