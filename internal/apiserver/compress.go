@@ -9,7 +9,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"clipper.dev/clipper/internal/apiserver/negotiate"
-	"clipper.dev/clipper/internal/apiserver/packed"
 	"clipper.dev/clipper/internal/apiserver/wire"
 	"clipper.dev/clipper/internal/store"
 )
@@ -49,57 +48,58 @@ func writeCompressed(w http.ResponseWriter, code int, body []byte) {
 	_ = z.Close()
 }
 
-// respondCompressed answers with a body that is compressed already.
-func (s *Server) respondCompressed(w http.ResponseWriter, r *http.Request, contentType string, body packed.Body) {
+// sendPacked answers with a list as gzip, put together from compressed runs of items that are kept.
+func (s *Server) sendPacked(w http.ResponseWriter, r *http.Request, v *version, p *page, f negotiate.Format) error {
+	head, items, tail, err := p.parts(v, f)
+	if err != nil {
+		return err
+	}
 	h := w.Header()
 	h.Set("Content-Encoding", "gzip")
 	h.Add("Vary", "Accept-Encoding")
-	s.beginBody(w, r, contentType, body.Size())
+	s.beginBody(w, r, f.ContentType(), unknownSize)
 	if r.Method != http.MethodHead {
-		_, _ = body.WriteTo(w) // a client that went away is no error of the server's
+		s.breakOff(r, s.packed.WriteGzip(w, v.gvk.String()+" "+f.ContentType(), head, items, tail))
 	}
+	return nil
 }
 
-// packed is the list as gzip, put together from compressed runs of items that are kept.
-func (p *page) packed(v *version, f negotiate.Format, cache *packed.Cache) (packed.Body, error) {
-	form := v.gvk.String() + " " + f.ContentType()
+// breakOff ends an answer that can't be completed, unless that is because the client has gone.
+func (s *Server) breakOff(r *http.Request, err error) {
+	if err == nil || r.Context().Err() != nil {
+		return
+	}
+	s.cfg.Logger.Warn("an answer breaks off", "uri", r.RequestURI, "error", err)
+	panic(http.ErrAbortHandler)
+}
+
+// parts are a list up to its first item, the items, and what follows.
+func (p *page) parts(v *version, f negotiate.Format) (head []byte, items packedItems, tail []byte, err error) {
 	if f == negotiate.Protobuf {
-		return p.packedMessages(v, form, cache)
+		messages, err := p.messagesOf(v)
+		if err != nil {
+			return nil, items, nil, err
+		}
+		items = packedItems{p.entries, func(dst []byte, e *store.Entry) ([]byte, error) {
+			return wire.AppendListItem(dst, messages(e)), nil
+		}}
+		return p.protobufHead(v, p.messagesSize(messages)), items, wire.AppendEnvelopeTail(nil), nil
 	}
-	head, err := p.textHead(v)
-	if err != nil {
-		return packed.Body{}, err
+	if head, err = p.textHead(v); err != nil || len(p.entries) == 0 {
+		return head, items, []byte("]}\n"), err
 	}
-	first, err := p.listed(v, p.entries[0])
-	if err != nil {
-		return packed.Body{}, err
-	}
-	raw, err := json.Marshal(first)
-	if err != nil {
-		return packed.Body{}, err
-	}
-	// The first item stands apart, so that every other one can begin with its comma.
-	rest := packedItems{p.entries[1:], func(dst []byte, e *store.Entry) ([]byte, error) {
+	encode := func(dst []byte, e *store.Entry) ([]byte, error) {
 		o, err := p.listed(v, e)
 		if err != nil {
 			return nil, err
 		}
 		raw, err := json.Marshal(o)
-		return append(append(dst, ','), raw...), err
-	}}
-	return cache.Gzip(form, func(int) []byte { return append(head, raw...) }, rest, []byte("]}\n"))
-}
-
-func (p *page) packedMessages(v *version, form string, cache *packed.Cache) (packed.Body, error) {
-	messages, err := p.messagesOf(v)
-	if err != nil {
-		return packed.Body{}, err
+		return append(dst, raw...), err
 	}
-	head := func(size int) []byte { return p.protobufHead(v, size) }
-	items := packedItems{p.entries, func(dst []byte, e *store.Entry) ([]byte, error) {
-		return wire.AppendListItem(dst, messages(e)), nil
-	}}
-	return cache.Gzip(form, head, items, wire.AppendEnvelopeTail(nil))
+	// The first item stands apart, so that every other one can begin with its comma.
+	head, err = encode(head, p.entries[0])
+	items = packedItems{p.entries[1:], func(dst []byte, e *store.Entry) ([]byte, error) { return encode(append(dst, ','), e) }}
+	return head, items, []byte("]}\n"), err
 }
 
 // packedItems are entries as items of a compressed list.

@@ -17,16 +17,13 @@ import (
 // sendPage answers with a list in the shape asked for.
 func (s *Server) sendPage(w http.ResponseWriter, r *http.Request, v *version, p *page, m negotiate.Media) error {
 	plain := m.Shape == negotiate.AsIs && m.Format != negotiate.YAML && !m.Pretty
-	if plain && acceptsGzip(r) && p.reaches(compressFrom) {
-		body, err := p.packed(v, m.Format, &s.packed)
-		if err != nil {
-			return err
-		}
-		s.respondCompressed(w, r, m.Format.ContentType(), body)
-		return nil
-	}
-	if plain && m.Format == negotiate.Protobuf {
+	switch {
+	case plain && acceptsGzip(r) && p.reaches(compressFrom):
+		return s.sendPacked(w, r, v, p, m.Format)
+	case plain && m.Format == negotiate.Protobuf:
 		return s.sendMessages(w, r, v, p)
+	case plain && p.reaches(pieceBytes) && !acceptsGzip(r):
+		return s.sendText(w, r, v, p)
 	}
 	body, err := s.encodePage(r, v, p, m)
 	if err != nil {
@@ -77,6 +74,32 @@ func (s *Server) sendMessages(w http.ResponseWriter, r *http.Request, v *version
 		piece = wire.AppendListItem(piece, msg)
 	}
 	_, _ = w.Write(append(piece, tail...)) // a client that went away is no error of the server's
+	return nil
+}
+
+// sendText answers with a list as JSON, piece by piece too: a client that reads slowly does not make the server hold all of it.
+func (s *Server) sendText(w http.ResponseWriter, r *http.Request, v *version, p *page) error {
+	head, items, tail, err := p.parts(v, negotiate.JSON)
+	if err != nil {
+		return err
+	}
+	s.beginBody(w, r, negotiate.JSON.ContentType(), unknownSize)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	piece := head
+	for i := range items.Len() {
+		if piece, err = items.Append(piece, i); err == nil && len(piece) >= pieceBytes {
+			_, err = w.Write(piece)
+			piece = piece[:0]
+		}
+		if err != nil {
+			s.breakOff(r, err)
+			return nil
+		}
+	}
+	_, err = w.Write(append(piece, tail...))
+	s.breakOff(r, err)
 	return nil
 }
 
@@ -195,36 +218,25 @@ func (p *page) convert(v *version) (map[*store.Entry]api.Object, error) {
 
 // text is the list as JSON or YAML. Items carry no apiVersion and kind, as upstream's don't.
 func (p *page) text(v *version, m negotiate.Media) ([]byte, error) {
-	head, err := p.textHead(v)
+	out, items, tail, err := p.parts(v, negotiate.JSON)
 	if err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
-	out.Write(head)
-	encoder := json.NewEncoder(&out)
-	for i, e := range p.entries {
-		if i > 0 {
-			out.WriteByte(',')
-		}
-		o, err := p.listed(v, e)
-		if err != nil {
+	for i := range items.Len() {
+		if out, err = items.Append(out, i); err != nil {
 			return nil, err
 		}
-		if err := encoder.Encode(o); err != nil {
-			return nil, err
-		}
-		out.Truncate(out.Len() - 1) // the encoder's newline
 	}
-	out.WriteString("]}\n")
+	out = append(out, tail...)
 	switch {
 	case m.Format == negotiate.YAML:
-		return yaml.JSONToYAML(out.Bytes())
+		return yaml.JSONToYAML(out)
 	case m.Pretty:
 		var pretty bytes.Buffer
-		if err := json.Indent(&pretty, bytes.TrimSpace(out.Bytes()), "", "  "); err != nil {
+		if err := json.Indent(&pretty, bytes.TrimSpace(out), "", "  "); err != nil {
 			return nil, err
 		}
 		return pretty.Bytes(), nil
 	}
-	return out.Bytes(), nil
+	return out, nil
 }

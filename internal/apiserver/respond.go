@@ -35,12 +35,17 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, code int, conte
 	}
 }
 
-// beginBody sends the headers of a body of a known size.
+// unknownSize is that of a body which is made while it is sent.
+const unknownSize = -1
+
+// beginBody sends the headers of a body.
 func (s *Server) beginBody(w http.ResponseWriter, r *http.Request, contentType string, size int) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-cache, private")
-	h.Set("Content-Length", strconv.Itoa(size))
+	if size != unknownSize {
+		h.Set("Content-Length", strconv.Itoa(size))
+	}
 	writeWarnings(h, callOf(r.Context()))
 	w.WriteHeader(http.StatusOK)
 }

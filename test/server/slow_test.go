@@ -230,12 +230,12 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 			group.Go(func() { do(c) })
 		}
 	}
-	watchers := make([]*slowClient, many)
+	watchers, headless := make([]*slowClient, many), make([]*slowClient, many)
 	for i := range watchers { // they never read
 		watchers[i] = dial(t, "h2")
 		watchers[i].ask(t, http.MethodGet, path+"?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true", 0)
-		headers := dial(t, "http/1.1") // headers that don't end
-		if _, err := fmt.Fprintf(headers, "GET %s HTTP/1.1\r\nHost: x\r\nX-A", path); err != nil {
+		headless[i] = dial(t, "http/1.1") // headers that don't end
+		if _, err := fmt.Fprintf(headless[i], "GET %s HTTP/1.1\r\nHost: x\r\nX-A", path); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -282,10 +282,19 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		}
 	})
 	update(100)
+	grown := resident(t) - before // while nobody reads
 	group.Wait()
-	grown := resident(t) - before
+	grown = max(grown, resident(t)-before)
 	t.Logf("the server grew by %d kB", grown)
 	if grown > 400<<10 {
 		t.Errorf("slow clients cost %d kB", grown)
+	}
+	for _, c := range headless {
+		if err := c.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) { // it may be told why
+			t.Error("a client whose headers don't end is not cut off")
+		}
 	}
 }

@@ -48,29 +48,24 @@ type block struct {
 
 var seed = maphash.MakeSeed()
 
-// Gzip returns a head, the items and tail as one gzip stream. form names how items are encoded; head is told how many bytes they are.
-func (c *Cache) Gzip(form string, head func(size int) []byte, items Items, tail []byte) (Body, error) {
-	var blocks []*block
-	size := 0
+// WriteGzip writes a head, the items and tail to w as one gzip stream, run by run: what w is slow to take is not made yet. form names how
+// items are encoded.
+func (c *Cache) WriteGzip(w io.Writer, form string, head []byte, items Items, tail []byte) error {
+	s := stream{w: w}
+	s.begin()
+	s.store(head)
 	start := maphash.String(seed, form)
-	for from := 0; from < items.Len(); {
+	for from := 0; from < items.Len() && s.err == nil; {
 		to, hash := run(start, items, from)
 		b, err := c.block(form, hash, items, from, to)
 		if err != nil {
-			return Body{}, err
+			return err
 		}
-		blocks = append(blocks, b)
-		size += b.length
+		s.add(b)
 		from = to
 	}
-	var s stream
-	s.begin()
-	s.store(head(size))
-	for _, b := range blocks {
-		s.add(b)
-	}
 	s.store(tail)
-	return s.finish(), nil
+	return s.finish()
 }
 
 // run finds where the run that begins at an item ends, and the hash of its content. Versions tell almost everything about
@@ -208,30 +203,10 @@ func compress(form string, hash uint64, items Items, from, to int) (*block, erro
 	return b, nil
 }
 
-// A Body is a gzip stream in pieces, most of which are shared.
-type Body struct {
-	pieces [][]byte
-	size   int
-}
-
-// Size is the length of the stream.
-func (b Body) Size() int { return b.size }
-
-// WriteTo implements io.WriterTo.
-func (b Body) WriteTo(w io.Writer) (written int64, err error) {
-	for _, p := range b.pieces {
-		n, err := w.Write(p)
-		written += int64(n)
-		if err != nil {
-			return written, err
-		}
-	}
-	return written, nil
-}
-
 // A stream is a gzip stream in the making.
 type stream struct {
-	body   Body
+	w      io.Writer
+	err    error // of w, which is given nothing after it
 	sum    uint32
 	length int
 }
@@ -239,8 +214,9 @@ type stream struct {
 func (s *stream) begin() { s.append([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255}) }
 
 func (s *stream) append(p []byte) {
-	s.body.pieces = append(s.body.pieces, p)
-	s.body.size += len(p)
+	if s.err == nil {
+		_, s.err = s.w.Write(p)
+	}
 }
 
 func (s *stream) count(sum uint32, length int) {
@@ -266,9 +242,9 @@ func (s *stream) add(b *block) {
 	s.append(b.deflated)
 }
 
-func (s *stream) finish() Body {
+func (s *stream) finish() error {
 	out := []byte{3, 0} // a last block with nothing in it
 	out = binary.LittleEndian.AppendUint32(out, s.sum)
 	s.append(binary.LittleEndian.AppendUint32(out, uint32(s.length)))
-	return s.body
+	return s.err
 }

@@ -2,8 +2,7 @@
 // compressed again only where it has changed.
 //
 //	var cache packed.Cache
-//	body, err := cache.Gzip("v1 ConfigMap protobuf", head, items, tail)
-//	body.WriteTo(w)
+//	err := cache.WriteGzip(w, "v1 ConfigMap protobuf", head, items, tail)
 //
 // Runs end where the hash of an item's version says so. A change therefore touches the run that it lies in and no other,
 // and lists that share a run of items share its compressed form. The result is one ordinary gzip member: each run is

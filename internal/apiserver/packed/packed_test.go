@@ -3,6 +3,7 @@ package packed
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -27,13 +28,9 @@ func (s items) Append(dst []byte, i int) ([]byte, error) {
 	return fmt.Appendf(dst, "<%s at %d, with some more text to compress>", s.all[i].key, s.all[i].version), nil
 }
 
-func unzip(t *testing.T, b Body) string {
+func unzip(t *testing.T, whole *bytes.Buffer) string {
 	t.Helper()
-	var whole bytes.Buffer
-	if _, err := b.WriteTo(&whole); err != nil || whole.Len() != b.Size() {
-		t.Fatalf("wrote %d bytes of %d, %v", whole.Len(), b.Size(), err)
-	}
-	r, err := gzip.NewReader(&whole)
+	r, err := gzip.NewReader(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,12 +64,12 @@ func TestOnlyWhatChangedIsEncodedAgain(t *testing.T) {
 	} {
 		change()
 		encoded = 0
-		out, err := c.Gzip("f", func(int) []byte { return []byte("head") }, list, []byte("tail"))
-		if err != nil {
+		var out bytes.Buffer
+		if err := c.WriteGzip(&out, "f", []byte("head"), list, []byte("tail")); err != nil {
 			t.Fatal(err)
 		}
 		n := encoded
-		if got := unzip(t, out); got != plain("head", "tail") {
+		if got := unzip(t, &out); got != plain("head", "tail") {
 			t.Fatalf("round %d: the stream holds something else", round)
 		}
 		if round == 0 && n != 5000 || round == 1 && n != 0 || round > 1 && (n == 0 || n > 3*runLimit) {
@@ -81,12 +78,37 @@ func TestOnlyWhatChangedIsEncodedAgain(t *testing.T) {
 	}
 }
 
+// stuck takes some writes and no more.
+type stuck struct{ left int }
+
+func (s *stuck) Write(p []byte) (int, error) {
+	if s.left--; s.left < 0 {
+		return 0, io.ErrClosedPipe
+	}
+	return len(p), nil
+}
+
+func TestNothingIsEncodedForAClientThatHasGone(t *testing.T) {
+	var c Cache
+	encoded := 0
+	list := items{encoded: &encoded}
+	for i := range 5000 {
+		list.all = append(list.all, item{fmt.Sprintf("ns/%05d", i), int64(i)})
+	}
+	if err := c.WriteGzip(&stuck{left: 3}, "f", []byte("head"), list, nil); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("got %v", err)
+	}
+	if encoded > 2*runLimit {
+		t.Errorf("encoded %d items", encoded)
+	}
+}
+
 func TestFormsDoNotMix(t *testing.T) {
 	var c Cache
 	encoded := 0
 	list := items{all: []item{{"a", 1}}, encoded: &encoded}
 	for _, form := range []string{"x", "y"} {
-		if _, err := c.Gzip(form, func(int) []byte { return nil }, list, nil); err != nil {
+		if err := c.WriteGzip(io.Discard, form, nil, list, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,7 +123,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 	for i := range 40 {
 		big := make([]byte, 1<<20)
 		noise.Read(big)
-		if _, err := c.Gzip("f", func(int) []byte { return nil }, blob{int64(i), big}, nil); err != nil {
+		if err := c.WriteGzip(io.Discard, "f", nil, blob{int64(i), big}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
