@@ -55,16 +55,29 @@ func (s *watchStream) gathered(watch *store.Watch) {
 		return
 	}
 	for i, e := range batch {
-		frame, err := s.v.eventFrame(e, s)
-		if err != nil || !s.gathers.Offer(frame) {
+		if !s.offer(e) {
 			s.left = batch[i:]
 			watch.Wake()
 			return
 		}
-		s.count(e, len(frame))
 	}
 	clear(batch)
 	s.room = batch
+}
+
+// offer sends an event if that is done at once. What can't be encoded is the handler's to tell of, and what panics, to panic with.
+func (s *watchStream) offer(e store.Event) (sent bool) {
+	defer func() {
+		if recover() != nil {
+			sent = false
+		}
+	}()
+	frame, err := s.v.eventFrame(e, s)
+	if err != nil || !s.gathers.Offer(frame) {
+		return false
+	}
+	s.count(e, len(frame))
+	return true
 }
 
 // next waits for events, with the turn given up meanwhile, or for progress to be due, when there may be none. Nothing at or below upTo is
