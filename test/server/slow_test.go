@@ -215,7 +215,7 @@ func slowMaps(t *testing.T) (path string, update func(int)) {
 // TestSlowClientsAreCutOff lets clients of many sorts of slowness hold requests of two seconds.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	if *idle < 1000 {
-		t.Skip("\"make idle\" runs it: it takes minutes, and a gigabyte")
+		t.Skip("\"make idle\" runs it: it takes minutes")
 	}
 	path, update := slowMaps(t)
 	stop := others(t)
