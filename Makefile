@@ -70,17 +70,19 @@ e2e-containerd: build
 	GOBIN=$(abspath $(OUT))/containerd CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" $(CONTAINERD)/containerd@v2.4.2 $(CONTAINERD)/containerd-shim-runc-v2@v2.4.2 $(CONTAINERD)/ctr@v2.4.2
 	go test ./test/e2e -count 1 -v -timeout 20m -name e2e-containerd -containerd $(abspath $(OUT))/containerd
 
-# The same with a Docker engine behind cri-dockerd: make e2e-docker [CRI_DOCKERD=a built one]. It needs Debian's archive, containerd, runc and containernetworking-plugins.
+# The same with a Docker engine behind cri-dockerd, both built from their modules. It needs Debian's archive, for Docker's client, and runc, socat and
+# containernetworking-plugins. The engine's module has its requirements in files of other names.
+DOCKER = $(abspath $(OUT))/docker
+MODULE = go mod download -json $(1) | sed -n 's/.*"Dir": "\(.*\)",/\1/p'
 e2e-docker: build
-	rm -rf $(OUT)/docker && mkdir -p $(OUT)/docker
-	cd $(OUT)/docker && apt-get download docker.io && dpkg -x docker.io_*.deb . && mv usr/sbin/dockerd usr/bin/docker usr/bin/docker-init . && rm -rf usr *.deb
-ifdef CRI_DOCKERD
-	cp $(CRI_DOCKERD) $(OUT)/docker/cri-dockerd
-else
-	git clone --quiet --depth 1 --branch v0.4.3 https://github.com/Mirantis/cri-dockerd $(OUT)/docker/source
-	cd $(OUT)/docker/source && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../cri-dockerd .
-endif
-	go test ./test/e2e -count 1 -v -timeout 40m -name e2e-docker -docker $(abspath $(OUT))/docker
+	rm -rf $(DOCKER) && mkdir -p $(DOCKER)
+	GOBIN=$(DOCKER) CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" $(CONTAINERD)/containerd@v2.4.2 $(CONTAINERD)/containerd-shim-runc-v2@v2.4.2
+	cp -r --no-preserve=mode "$$($(call MODULE,github.com/docker/docker@v28.5.2+incompatible))" $(DOCKER)/source
+	cd $(DOCKER)/source && mv vendor.mod go.mod && mv vendor.sum go.sum && CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags "-s -w -X github.com/docker/docker/dockerversion.Version=28.5.2" -o ../dockerd ./cmd/dockerd
+	rm -rf $(DOCKER)/source
+	cd "$$($(call MODULE,github.com/Mirantis/cri-dockerd@v0.4.3))" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(DOCKER)/cri-dockerd .
+	cd $(DOCKER) && apt-get download docker.io && dpkg -x docker.io_*.deb . && mv usr/bin/docker . && rm -rf etc lib usr var *.deb
+	go test ./test/e2e -count 1 -v -timeout 40m -name e2e-docker -docker $(DOCKER)
 
 # The validation suite of cri-tools against the built-in runtime. It needs Debian's archive, for a busybox.
 critest:

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-var dockerDir = flag.String("docker", "", "folder with dockerd, docker and cri-dockerd, which take the built-in runtime's place on a cluster of one node; it needs containerd, runc and the CNI plugins too")
+var dockerDir = flag.String("docker", "", "folder with dockerd, its containerd, docker and cri-dockerd, which take the built-in runtime's place on a cluster of one node; it needs runc, socat and the CNI plugins too")
 
 // docker is a Docker engine with cri-dockerd before it, and with a container in it that Clipper did not start.
 type docker struct {
@@ -62,7 +62,7 @@ func (d *docker) start() error {
 		return err
 	}
 	err := d.run(*dockerDir, "dockerd", "--add-runtime", "clamped="+d.dir+"/clamped-runc", "--default-runtime", "clamped", "--data-root", d.dir+"/data", "--exec-root", d.state+"/exec", "--pidfile", d.state+"/docker.pid", "--host", d.socket(),
-		"--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+		"--bridge", "none", "--userland-proxy=false", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
 		"--storage-driver", "overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs", "--log-level", "warn")
 	if err != nil {
 		return err
