@@ -196,6 +196,7 @@ func (v *versioned) row() *api.Resource {
 	own.SpecChanged = v.changed
 	own.Validate = func(o api.Object) field.ErrorList { return v.checked(o, nil, v.validate) }
 	own.ValidateUpdate = func(o, old api.Object) field.ErrorList { return v.checked(o, old, v.schema.validateUpdate) }
+	own.Canonicalize = func(o api.Object) { v.schema.dropNothings(o.(*unstructured.Unstructured)) }
 	own.Warnings = finalizerWarnings
 	own.Hooks.BeginCreate = v.refuseTerminating
 	own.Fields = v.selectable()

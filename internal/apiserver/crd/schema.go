@@ -131,6 +131,13 @@ func (s *schema) settle(u *unstructured.Unstructured) error {
 	return nil
 }
 
+// dropNothings drops nulls that an apply patch has made where values may not be null, as reading the object would.
+func (s *schema) dropNothings(u *unstructured.Unstructured) {
+	if p, err := s.parts(); err == nil {
+		defaulting.PruneNonNullableNullsWithoutDefaults(u.Object, p.structural)
+	}
+}
+
 // fill sets defaults and prunes nothing. Nothings in metadata become what they are read as.
 func (s *schema) fill(u *unstructured.Unstructured) {
 	if meta, found, err := objectmeta.GetObjectMeta(u.Object, false); err == nil && found {
