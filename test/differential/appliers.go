@@ -78,7 +78,8 @@ func (g *generator) appliers() {
 	all := leaves(whole, nil)
 	g.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	for i, l := range all[:min(len(all), 4)] {
-		name := fmt.Sprintf("applied-%d", i)
+		_, version := splitVersion(r.GroupVersion)
+		name := fmt.Sprintf("applied-%s-%d", version, i) // what two versions show is the same object
 		mine := putAt(whole, []string{"metadata", "name"}, name)
 		bare := identity(mine)
 		g.contests = append(g.contests, script{resource: r.id(), field: field{path: l.path}.String(), name: "two appliers", steps: g.contest(name, mine, bare, l)})
