@@ -128,6 +128,7 @@ func (s *server) serveContainerMetrics(w http.ResponseWriter, r *http.Request) {
 	out.add(detailCPU, read.at, float64(read.node.CPUNanoseconds)/nano, append(root, "total")...)
 	out.add(detailUsage, read.at, float64(read.node.MemoryBytes), root...)
 	out.add(detailWorking, read.at, float64(read.node.WorkingSetBytes), root...)
+	addDisks(out, read.at, root)
 	for i := range read.pods {
 		s.addPod(out, &read, &read.pods[i])
 	}
