@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -296,11 +297,8 @@ func printEndpoints(endpoints []discoveryv1.Endpoint) string {
 }
 
 func printSome(all []string, none string) string {
-	if len(all) == 0 {
-		return none
-	}
 	if more := len(all) - shownAtMost; more > 0 {
 		return fmt.Sprintf("%s + %d more...", strings.Join(all[:shownAtMost], ","), more)
 	}
-	return strings.Join(all, ",")
+	return cmp.Or(strings.Join(all, ","), none)
 }
