@@ -387,6 +387,53 @@ func TestARestartedKubeletAdoptsWhatRuns(t *testing.T) {
 	}
 }
 
+func TestStaticContainersStayStarted(t *testing.T) {
+	r := newRig(t)
+	r.stop()
+	dir := t.TempDir()
+	r.cfg.Settings.StaticPodPath = dir
+	r.cfg.DefaultPod = func(p *corev1.Pod) {
+		probe := func(command string) *corev1.Probe {
+			return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{command}}}, PeriodSeconds: 1, TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: 100}
+		}
+		p.Spec = testPod(p.Name, nil).Spec
+		p.Spec.Containers[0].StartupProbe, p.Spec.Containers[0].ReadinessProbe = probe("startup"), probe("readiness")
+	}
+	manifest := `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"}, "spec": {"containers": [{"name": "app", "image": "app:v1"}]}}`
+	if err := os.WriteFile(filepath.Join(dir, "web.json"), []byte(manifest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var again atomic.Bool
+	var asked atomic.Int32
+	r.rt.ExecFunc = func(_ string, cmd []string) (string, int32, error) {
+		if !again.Load() {
+			return "", 0, nil
+		}
+		asked.Add(1)
+		if cmd[0] == "startup" {
+			return "", 1, nil // it isn't known yet
+		}
+		return "", 0, nil
+	}
+	r.start()
+	name := "web-" + testNode
+	r.eventually(name, "running", running)
+	r.stop()
+	again.Store(true)
+	before := len(r.api.Writes())
+	r.start()
+	r.wait("the probes run again", func() bool { return asked.Load() > 1 })
+	pod := r.eventually(name, "there", func(p *corev1.Pod) bool { return p != nil })
+	if c := pod.Status.ContainerStatuses[0]; c.Started == nil || !*c.Started || !c.Ready {
+		t.Errorf("container = %+v, want it started and ready", c)
+	}
+	for _, w := range r.api.Writes()[before:] {
+		if p, ok := w.Object.(*corev1.Pod); ok && p.Name == name && w.Subresource == "status" && !*p.Status.ContainerStatuses[0].Started {
+			t.Error("it was told to have not started")
+		}
+	}
+}
+
 func TestImagesThatAreMissingAreToldOf(t *testing.T) {
 	r := newRig(t)
 	r.create(testPod("pull", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "nothere:v1" }))

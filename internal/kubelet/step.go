@@ -60,6 +60,9 @@ func (w *worker) collect(ctx context.Context) mailbox {
 		}
 	}
 	if mail.mirror != nil || mail.noMirror {
+		if w.mirror == nil && mail.mirror != nil && len(mail.mirror.Status.ContainerStatuses) > 0 {
+			w.status = mail.mirror.Status // an earlier process's: what this one made without knowing it was never told
+		}
 		w.mirror = mail.mirror
 	}
 	if mail.stale {
@@ -141,13 +144,22 @@ func (w *worker) podIPs() []string {
 
 // wasStarted tells from the API's status that a container's startup probe had succeeded before this process began.
 func (w *worker) wasStarted(name, id string) bool {
-	for _, list := range [][]corev1.ContainerStatus{w.pod.Status.ContainerStatuses, w.pod.Status.InitContainerStatuses} {
+	known := w.known()
+	for _, list := range [][]corev1.ContainerStatus{known.ContainerStatuses, known.InitContainerStatuses} {
 		i := slices.IndexFunc(list, func(s corev1.ContainerStatus) bool { return s.Name == name })
 		if i >= 0 && list[i].ContainerID == w.observed.ContainerID(id) && list[i].Started != nil && *list[i].Started {
 			return true
 		}
 	}
 	return false
+}
+
+// known is the status that the API has. Read-only.
+func (w *worker) known() *corev1.PodStatus {
+	if w.mirror != nil {
+		return &w.mirror.Status
+	}
+	return &w.pod.Status
 }
 
 // health returns the verdicts of a container's probes.
@@ -300,10 +312,7 @@ func (w *worker) nextLook() time.Time {
 func (w *worker) statusInput() lifecycle.StatusInput {
 	previous := w.status
 	if previous.Phase == "" {
-		previous = w.pod.Status
-		if w.mirror != nil {
-			previous = w.mirror.Status
-		}
+		previous = *w.known()
 	}
 	waiting := make(map[string]lifecycle.Waiting, len(w.waiting))
 	for name, why := range w.waiting {
