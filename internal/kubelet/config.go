@@ -3,6 +3,7 @@ package kubelet
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/kubelet/cri"
 	"clipper.dev/clipper/internal/kubelet/eviction"
+	"clipper.dev/clipper/internal/reload"
 )
 
 // Config is what a kubelet is made from.
@@ -57,7 +59,9 @@ type Config struct {
 	// Logger is required.
 	Logger *slog.Logger
 
-	parsed parsed // of Settings
+	parsed    parsed                // of Settings
+	clientCAs func() *x509.CertPool // of the moment; nil: TLS's
+	followed  []*reload.File
 }
 
 const defaultVersion = "v1.36.3"
@@ -100,7 +104,7 @@ func (c *Config) complete() error {
 		return fmt.Errorf("kubelet configuration: %w", err)
 	}
 	if c.TLS != nil {
-		if c.TLS, err = c.serverTLS(); err != nil {
+		if err := c.serverTLS(); err != nil {
 			return err
 		}
 	}

@@ -209,6 +209,9 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		g.Go(func() error { return k.shutdown.Run(ctx) })
 	}
 	g.Go(func() error { return k.serve(ctx) })
+	for _, f := range k.cfg.followed {
+		g.Go(func() error { return f.Run(ctx) })
+	}
 	err = g.Wait()
 	k.pods.wg.Wait()
 	k.objects.Wait()

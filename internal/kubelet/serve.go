@@ -2,15 +2,10 @@ package kubelet
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
 	"net"
-	"os"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/types"
-	cliflag "k8s.io/component-base/cli/flag"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"clipper.dev/clipper/internal/kubelet/server"
@@ -47,7 +42,7 @@ func (k served) WatchPod(uid types.UID) (<-chan struct{}, func()) { return k.pod
 func (k *Kubelet) serve(ctx context.Context) error {
 	s := k.cfg.Settings
 	cfg := server.Config{
-		TLS: k.cfg.TLS, Client: k.cfg.Client, NodeName: k.cfg.NodeName, Backend: served{k}, Runtime: k.cri, Tree: k.tree,
+		TLS: k.cfg.TLS, ClientCAs: k.cfg.clientCAs, Client: k.cfg.Client, NodeName: k.cfg.NodeName, Backend: served{k}, Runtime: k.cri, Tree: k.tree,
 		RootDir: k.cfg.RootDir, Capacity: k.capacity, Metrics: k.metrics.registry, Probes: k.metrics.probes, Volumes: k.volumeStats,
 		Settings: s, NoDebugging: !*s.EnableDebuggingHandlers, NoProfiling: !*s.EnableProfilingHandler, Logger: k.logger,
 		Access: server.Access{
@@ -76,45 +71,4 @@ func address(host string, port int32) string {
 		host = ""
 	}
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
-}
-
-// serverTLS returns how the API is served: as the cluster has it, but for what the settings name.
-func (c *Config) serverTLS() (*tls.Config, error) {
-	s, out := c.Settings, c.TLS.Clone()
-	if (s.TLSCertFile == "") != (s.TLSPrivateKeyFile == "") {
-		return nil, errors.New("kubelet configuration: tlsCertFile and tlsPrivateKeyFile belong together")
-	}
-	if s.TLSCertFile != "" {
-		pair, err := tls.LoadX509KeyPair(s.TLSCertFile, s.TLSPrivateKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("kubelet configuration: tlsCertFile: %w", err)
-		}
-		out.GetCertificate, out.Certificates = nil, []tls.Certificate{pair}
-	}
-	if file := s.Authentication.X509.ClientCAFile; file != "" {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("kubelet configuration: authentication.x509.clientCAFile: %w", err)
-		}
-		out.ClientCAs = out.ClientCAs.Clone() // the API server's certificates stay good
-		if !out.ClientCAs.AppendCertsFromPEM(data) {
-			return nil, fmt.Errorf("kubelet configuration: authentication.x509.clientCAFile: no certificate is in %s", file)
-		}
-	}
-	var err error
-	if out.CipherSuites, err = cliflag.TLSCipherSuites(s.TLSCipherSuites); err != nil {
-		return nil, fmt.Errorf("kubelet configuration: tlsCipherSuites: %w", err)
-	}
-	if s.TLSMinVersion != "" {
-		if out.MinVersion, err = cliflag.TLSVersion(s.TLSMinVersion); err != nil {
-			return nil, fmt.Errorf("kubelet configuration: tlsMinVersion: %w", err)
-		}
-		if out.MinVersion < tls.VersionTLS12 {
-			return nil, fmt.Errorf("kubelet configuration: tlsMinVersion %s: use VersionTLS12 or VersionTLS13", s.TLSMinVersion)
-		}
-	}
-	for _, curve := range s.TLSCurvePreferences {
-		out.CurvePreferences = append(out.CurvePreferences, tls.CurveID(curve))
-	}
-	return out, nil
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +50,8 @@ type Config struct {
 	// Address is that of the HTTPS API; "" is none. Healthz and ReadOnly are addresses at which anybody may ask how the kubelet is, and read what it knows.
 	Address, Healthz, ReadOnly string
 	TLS                        *tls.Config
+	// ClientCAs is the authority of clients at the moment, in place of TLS's; nil is TLS's for ever.
+	ClientCAs func() *x509.CertPool
 	// Access says who may do what.
 	Access   Access
 	Client   client.Client
@@ -114,6 +117,19 @@ func Run(ctx context.Context, cfg Config) error {
 	return g.Wait()
 }
 
+// withAuthority has each client judged by the authority of the moment it comes: it takes up no former session.
+func withAuthority(conf *tls.Config, authority func() *x509.CertPool) *tls.Config {
+	conf.NextProtos = []string{"h2", "http/1.1"}
+	conf.SessionTicketsDisabled = true
+	out := conf.Clone()
+	out.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := conf.Clone()
+		now.ClientCAs = authority()
+		return now, nil
+	}
+	return out
+}
+
 func newServer(cfg Config) *server {
 	return &server{Config: cfg, access: newAccess(cfg), meter: newMeter(cfg)}
 }
@@ -130,6 +146,9 @@ func (s *server) serve(ctx context.Context, l net.Listener, conf *tls.Config, ha
 		h.TLSConfig.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
 		if conf.ClientCAs != nil {
 			h.TLSConfig.ClientAuth = tls.VerifyClientCertIfGiven
+		}
+		if s.ClientCAs != nil {
+			h.TLSConfig = withAuthority(h.TLSConfig, s.ClientCAs)
 		}
 	}
 	stopped := make(chan struct{})
