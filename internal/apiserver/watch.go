@@ -277,7 +277,7 @@ func beforeDeadline(ctx context.Context, early time.Duration) (context.Context, 
 	return context.WithDeadline(ctx, deadline.Add(-early))
 }
 
-// send passes events on, or, when there are none and the client wants to know, how far the watch has come.
+// send passes events on, or, when there are none and the client wants to know, how far the watch has come, though it be no further than before.
 func (s *watchStream) send(batch []store.Event, upTo int64) error {
 	for _, e := range batch {
 		frame, err := s.v.eventFrame(e, s)
@@ -289,7 +289,7 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 		}
 		s.count(e, len(frame))
 	}
-	if len(batch) == 0 && s.bookmarks && upTo > s.sent {
+	if len(batch) == 0 && s.bookmarks && upTo >= s.sent {
 		if err := s.bookmark(upTo, false); err != nil {
 			return s.fail(err)
 		}
