@@ -43,7 +43,7 @@ var switchable = []string{
 // indifferent tells whether a gate's settings come to the same: what is told of pods and containers is the runtime's and the control groups' in any case,
 // and a serving certificate that is read from a file is not the kubelet's to rotate.
 func indifferent(c *kubeletconfig.KubeletConfiguration, name string) bool {
-	return name == gateCRIStats || name == gateServingRotation && !c.ServerTLSBootstrap
+	return name == gateCRIStats || name == gateServingRotation && (!c.ServerTLSBootstrap || c.TLSCertFile != "")
 }
 
 // gateTable is made by test/conformance/gates from upstream's own.
