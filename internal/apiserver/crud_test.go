@@ -5,12 +5,21 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"clipper.dev/clipper/internal/api"
+	"clipper.dev/clipper/internal/api/core"
+	"clipper.dev/clipper/internal/apiserver"
+	"clipper.dev/clipper/internal/store"
+	"clipper.dev/clipper/internal/store/storetest"
 )
 
 func TestAnObjectLivesFromCreateToDelete(t *testing.T) {
@@ -58,6 +67,33 @@ func TestAnObjectLivesFromCreateToDelete(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// late lets the cache learn of a write some time after it was answered.
+type late struct{}
+
+func (late) FromStorage(_ context.Context, _ string, data []byte) ([]byte, bool, error) {
+	time.Sleep(10 * time.Millisecond)
+	return data, false, nil
+}
+
+func (late) ToStorage(_ context.Context, _ string, data []byte) ([]byte, error) { return data, nil }
+
+func TestWhatUndoesTheWriteBeforeIsNotTakenForNoChange(t *testing.T) {
+	f := newFixtureOver(t, apiserver.Config{Store: storetest.New(t), Rows: []*api.Resource{core.ConfigMaps}, Security: admin(), Transformer: func(schema.GroupResource) store.Transformer { return late{} }})
+	maps := f.clients(t, runtime.ContentTypeJSON).CoreV1().ConfigMaps("default")
+	must(maps.Create(t.Context(), cm("a", map[string]string{"k": "0"}), metav1.CreateOptions{}))(t)
+	for i := range 4 {
+		for _, k := range []string{"1", "0"} {
+			patched := must(maps.Patch(t.Context(), "a", types.MergePatchType, []byte(`{"data":{"k":"`+k+`"}}`), metav1.PatchOptions{}))(t)
+			if patched.Data["k"] != k {
+				t.Fatalf("round %d: the answer tells %q, want %q", i, patched.Data["k"], k)
+			}
+		}
+		if got := must(maps.Get(t.Context(), "a", metav1.GetOptions{}))(t); got.Data["k"] != "0" {
+			t.Fatalf("round %d: %q is stored, want the last that was asked for", i, got.Data["k"])
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *Server) removeOnce(ctx context.Context, t target, entry *store.Entry, o
 		return removal{}, err
 	}
 	if ready := t.v.row.ReadyToDelete; ready != nil && live.GetDeletionTimestamp() != nil && !ready(live) {
-		return removal{object: documentOf(entry), shown: true}, nil
+		return removal{object: documentOf(entry), shown: true}, s.still(ctx, t, entry)
 	}
 	dry := dryRun(o.DryRun)
 	request := t.admission(ctx, admission.Delete, nil, live, o, dry)
@@ -79,7 +79,7 @@ func (s *Server) markOrRemove(ctx context.Context, t target, live api.Object, en
 	}
 	graceful, pending := t.markGracefully(obj, o)
 	if pending {
-		return removal{object: documentOf(entry), shown: row.ReturnsDeleted}, nil
+		return removal{object: documentOf(entry), shown: row.ReturnsDeleted}, s.still(ctx, t, entry)
 	}
 	finalizers, changed := deletionFinalizers(row, obj, o)
 	if changed {
@@ -99,7 +99,7 @@ func (s *Server) markOrRemove(ctx context.Context, t target, live api.Object, en
 // removeEntry removes one version of an object from storage; the document shows it as obj, as it was last.
 func (s *Server) removeEntry(ctx context.Context, t target, obj api.Object, entry *store.Entry, dry bool) (*document, error) {
 	if dry {
-		return &document{obj: obj}, nil
+		return &document{obj: obj}, s.still(ctx, t, entry)
 	}
 	began := time.Now()
 	revision, err := t.v.table.Delete(ctx, entry.Key(), entry.Revision())
@@ -118,14 +118,14 @@ func (s *Server) removeEntry(ctx context.Context, t target, obj api.Object, entr
 // overwriteMarked stores an object that is marked for deletion.
 func (s *Server) overwriteMarked(ctx context.Context, t target, obj api.Object, entry *store.Entry, dry bool) (*document, error) {
 	if dry {
-		return &document{obj: obj}, nil
+		return &document{obj: obj}, s.still(ctx, t, entry)
 	}
 	draft, err := t.v.kind.Encode(obj)
 	if err != nil {
 		return nil, err
 	}
 	if draft.Same(entry.Raw(), entry.Revision()) {
-		return documentOf(entry), nil
+		return documentOf(entry), s.still(ctx, t, entry)
 	}
 	t.v.kind.Remember(draft)
 	began := time.Now()

@@ -291,11 +291,11 @@ func (s *Server) overwrite(ctx context.Context, t target, obj, live api.Object, 
 		return nil, err
 	}
 	if draft.Same(entry.Raw(), entry.Revision()) {
-		return documentOf(entry), nil
+		return documentOf(entry), s.still(ctx, t, entry)
 	}
 	if dry {
 		obj.SetResourceVersion(live.GetResourceVersion())
-		return &document{obj: obj}, nil
+		return &document{obj: obj}, s.still(ctx, t, entry)
 	}
 	t.v.kind.Remember(draft)
 	began := time.Now()
@@ -306,6 +306,18 @@ func (s *Server) overwrite(ctx context.Context, t target, obj, live api.Object, 
 	}
 	client.Note(ctx, revision)
 	return written(obj, draft, revision), nil
+}
+
+// still makes sure that an entry is the newest where nothing is written, so that etcd does not. The cache may be behind a write that was answered
+// just now: what changes nothing of the state before it could change what it wrote.
+func (s *Server) still(ctx context.Context, t target, entry *store.Entry) error {
+	if _, err := s.cfg.Store.Sync(ctx); err != nil {
+		return fmt.Errorf("reach the newest revision: %w", err)
+	}
+	if now, _ := t.v.table.Snapshot().Get(entry.Key()); !sameVersion(entry, now) {
+		return fmt.Errorf("compare %s %q: %w", t.v.row.Name, entry.Key(), store.ErrConflict)
+	}
+	return nil
 }
 
 // deletionDone tells whether an update removed the last thing that a deletion waited for.

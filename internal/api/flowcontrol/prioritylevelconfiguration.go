@@ -113,7 +113,8 @@ func validateLevel(l *flowcontrolv1.PriorityLevelConfiguration) (e check.Errors)
 			e.Forbidden(spec.Child("limited"), "must be nil if the type is not Limited")
 		}
 		if s.Exempt != nil {
-			e.Add(validateShares(s.Exempt.NominalConcurrencyShares, s.Exempt.LendablePercent, spec.Child("exempt"))...)
+			e.Add(validateShares(s.Exempt.NominalConcurrencyShares, spec.Child("exempt"))...)
+			e.Add(validateLendable(s.Exempt.LendablePercent, spec.Child("exempt"))...)
 		}
 	case flowcontrolv1.PriorityLevelEnablementLimited:
 		if s.Exempt != nil {
@@ -148,10 +149,14 @@ func validateLevelStatus(l *flowcontrolv1.PriorityLevelConfiguration) check.Erro
 	return validateConditions(types)
 }
 
-func validateShares(shares, lendable *int32, at *field.Path) (e check.Errors) {
+func validateShares(shares *int32, at *field.Path) (e check.Errors) {
 	if shares != nil && *shares < 0 {
 		e.Invalid(at.Child("nominalConcurrencyShares"), *shares, "must be a non-negative integer")
 	}
+	return e
+}
+
+func validateLendable(lendable *int32, at *field.Path) (e check.Errors) {
 	if lendable != nil && (*lendable < 0 || *lendable > 100) {
 		e.Invalid(at.Child("lendablePercent"), *lendable, "must be between 0 and 100, inclusive")
 	}
@@ -159,12 +164,17 @@ func validateShares(shares, lendable *int32, at *field.Path) (e check.Errors) {
 }
 
 func validateLimited(s *flowcontrolv1.LimitedPriorityLevelConfiguration, at *field.Path) (e check.Errors) {
-	e.Add(validateShares(s.NominalConcurrencyShares, s.LendablePercent, at)...)
+	e.Add(validateShares(s.NominalConcurrencyShares, at)...)
+	e.Add(validateResponse(&s.LimitResponse, at.Child("limitResponse"))...)
+	e.Add(validateLendable(s.LendablePercent, at)...)
 	if borrowed := s.BorrowingLimitPercent; borrowed != nil && *borrowed < 0 {
 		e.Invalid(at.Child("borrowingLimitPercent"), *borrowed, "if specified, must be a non-negative integer")
 	}
-	at = at.Child("limitResponse")
-	switch q := s.LimitResponse.Queuing; s.LimitResponse.Type {
+	return e
+}
+
+func validateResponse(r *flowcontrolv1.LimitResponse, at *field.Path) (e check.Errors) {
+	switch q := r.Queuing; r.Type {
 	case flowcontrolv1.LimitResponseTypeReject:
 		if q != nil {
 			e.Forbidden(at.Child("queuing"), "must be nil if limited.limitResponse.type is not Limited")
@@ -176,7 +186,7 @@ func validateLimited(s *flowcontrolv1.LimitedPriorityLevelConfiguration, at *fie
 			e.Add(validateQueuing(q, at.Child("queuing"))...)
 		}
 	default:
-		check.Enum(&e, at.Child("type"), s.LimitResponse.Type, flowcontrolv1.LimitResponseTypeQueue, flowcontrolv1.LimitResponseTypeReject)
+		check.Enum(&e, at.Child("type"), r.Type, flowcontrolv1.LimitResponseTypeQueue, flowcontrolv1.LimitResponseTypeReject)
 	}
 	return e
 }
