@@ -114,10 +114,13 @@ func (d daemon) start(ctx context.Context, report func(Step)) error {
 	// Who asked for the start may lose patience: nothing half-started stays behind.
 	defer context.AfterFunc(ctx, func() { cmd.Process.Kill() })()
 	ready, err := follow(r, report)
-	if err != nil || ready {
+	if ready {
+		return nil
+	}
+	cmd.Wait() // nothing of it is left when its failure is told
+	if err != nil {
 		return err
 	}
-	cmd.Wait()
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted before the cluster was ready; the log is %s", d.logFile)
 	}
