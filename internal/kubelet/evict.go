@@ -62,7 +62,7 @@ func (e *evictor) awaitCleanup(ctx context.Context, evicted []types.UID) {
 	ctx, cancel := context.WithTimeout(ctx, cleanupPatience)
 	defer cancel()
 	for _, uid := range evicted {
-		if !e.k.pods.awaitCleaned(ctx, uid) {
+		if e.k.pods.await(ctx, uid, e.k.pods.isCleaned) != nil {
 			return
 		}
 	}

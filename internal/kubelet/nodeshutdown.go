@@ -40,5 +40,5 @@ func (k *Kubelet) endForShutdown(ctx context.Context, pod *corev1.Pod, seconds i
 		verdict: lifecycle.PodVerdict{Phase: corev1.PodFailed, Reason: shutdown.Reason, Message: shutdown.Message}, grace: &seconds,
 		disrupt: &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: shutdown.Message},
 	})
-	k.pods.awaitCleaned(ctx, pod.UID)
+	_ = k.pods.await(ctx, pod.UID, k.pods.isCleaned) // the machine goes down in any case
 }

@@ -314,20 +314,29 @@ func (p *pods) watch(uid types.UID) (<-chan struct{}, func()) {
 	}
 }
 
-// awaitCleaned waits until a pod's containers and volumes are gone; false if ctx ends before.
-func (p *pods) awaitCleaned(ctx context.Context, uid types.UID) bool {
+// await waits until a pod is as far as reached tells, such as isStopped or isCleaned; why ctx ended, if that comes first.
+func (p *pods) await(ctx context.Context, uid types.UID, reached func(types.UID) bool) error {
 	changes, stop := p.watch(uid)
 	defer stop()
-	for !p.isCleaned(uid) {
+	for !reached(uid) {
 		select {
 		case <-ctx.Done():
-			return false
+			return context.Cause(ctx)
 		case <-changes:
 		}
 	}
-	return true
+	return nil
 }
 
+// isStopped tells whether nothing of a pod runs any more.
+func (p *pods) isStopped(uid types.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.workers[uid]
+	return e == nil || e.stopped || e.finished
+}
+
+// isCleaned tells whether a pod's containers and volumes are gone.
 func (p *pods) isCleaned(uid types.UID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"clipper.dev/clipper/internal/kubelet/admission"
 	"clipper.dev/clipper/internal/kubelet/criconfig"
@@ -47,22 +46,5 @@ func (k *Kubelet) awaitStop(ctx context.Context, pod *corev1.Pod) error {
 	limit := max(time.Duration(grace)*time.Second*3/2, shortestKill)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("timeout waiting to kill pod"))
 	defer cancel()
-	changed, end := k.pods.watch(pod.UID)
-	defer end()
-	for !k.pods.isStopped(pod.UID) {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-changed:
-		}
-	}
-	return nil
-}
-
-// isStopped tells whether nothing of a pod runs any more.
-func (p *pods) isStopped(uid types.UID) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	e := p.workers[uid]
-	return e == nil || e.stopped || e.finished
+	return k.pods.await(ctx, pod.UID, k.pods.isStopped)
 }
