@@ -8,14 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"clipper.dev/clipper/internal/keeper"
 	"clipper.dev/clipper/internal/keeper/wire"
 	"clipper.dev/clipper/internal/runtime/container"
 	"clipper.dev/clipper/internal/runtime/image"
@@ -284,60 +282,6 @@ func (rt *Runtime) containerEnded(exit wire.Container) {
 		rt.log.Error("a container's record could not be written", "container", ended.ID, "error", err)
 	}
 	rt.emitFor(&ended, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
-}
-
-// StopContainer asks a container to end, and after the timeout makes it.
-func (rt *Runtime) StopContainer(ctx context.Context, request *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
-	st, err := rt.container(request.GetContainerId())
-	if isNotFound(err) {
-		return &runtimeapi.StopContainerResponse{}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &runtimeapi.StopContainerResponse{}, rt.stopContainer(ctx, st, time.Duration(request.GetTimeout())*time.Second)
-}
-
-func (rt *Runtime) stopContainer(ctx context.Context, st *containerState, grace time.Duration) error {
-	record := st.record.Load()
-	if record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING {
-		return nil
-	}
-	if grace > 0 {
-		signal, err := container.ParseSignal(record.StopSignal)
-		if err != nil {
-			return fmt.Errorf("stop container %s: %w", record.ID, err)
-		}
-		if err := rt.signal(ctx, record.ID, signal, false); err != nil {
-			return err
-		}
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-st.ended:
-			return nil
-		case <-timer.C:
-		case <-ctx.Done():
-			return fmt.Errorf("stop container %s: %w", record.ID, ctx.Err())
-		}
-	}
-	if err := rt.signal(ctx, record.ID, syscall.SIGKILL, true); err != nil {
-		return err
-	}
-	select {
-	case <-st.ended:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("an error occurs during waiting for container %q to be killed: %w", record.ID, ctx.Err())
-	}
-}
-
-func (rt *Runtime) signal(ctx context.Context, id string, signal syscall.Signal, all bool) error {
-	err := rt.keeper.Signal(ctx, &wire.Signal{ID: id, Signal: int(signal), All: all})
-	if err != nil && !keeper.IsNotRunning(err) && !keeper.IsNotFound(err) {
-		return fmt.Errorf("signal container %s: %w", id, err)
-	}
-	return nil
 }
 
 // RemoveContainer removes a container, also one that runs.

@@ -214,8 +214,25 @@ func TestStop(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
+	t.Run("waits_for_a_program_that_does_not_hear_yet", func(t *testing.T) {
+		if got := stop(p.ready(p.containerConfig("deaf", "300ms")), 60); got.ExitCode != 10 {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("loses_no_signal_at_the_instant_of_the_start", func(t *testing.T) {
+		for range 20 {
+			if got := stop(p.run("pause"), 60); got.ExitCode == 137 {
+				t.Errorf("got %v", got)
+			}
+		}
+	})
 	t.Run("kills_after_the_grace", func(t *testing.T) {
 		if got := stop(p.ready(p.containerConfig("sleep")), 1); got.ExitCode != 137 {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("kills_a_program_that_never_hears", func(t *testing.T) {
+		if got := stop(p.ready(p.containerConfig("deaf", "1h")), 1); got.ExitCode != 137 {
 			t.Errorf("got %v", got)
 		}
 	})

@@ -36,6 +36,16 @@ func main() {
 		if got == syscall.SIGUSR1 {
 			os.Exit(10)
 		}
+	case "deaf": // has no handler for SIGTERM for a while
+		stop := make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGTERM)
+		handler := handle(syscall.SIGTERM, sigaction{})
+		fmt.Println("ready")
+		deaf, _ := time.ParseDuration(args[0])
+		time.Sleep(deaf)
+		handle(syscall.SIGTERM, handler)
+		<-stop
+		os.Exit(10)
 	case "sleep": // ignores SIGTERM
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready")
