@@ -114,13 +114,14 @@ conformance: build
 	cd test/conformance && go run ./run -clipper ../../bin/clipper -out ../../$(OUT)/conformance -images ../../$(OUT)/images \
 		-suite ../../$(OUT)/e2e.test -ginkgo ../../$(OUT)/ginkgo -focus "$(FOCUS)" -skip "$(SKIP)" -parallel $(PARALLEL)
 
-# Upstream's node suite, for the specs that this kind of machine can run: make conformance-node [FOCUS=RE] [SKIP=RE]. It needs debootstrap.
+# Upstream's node suite, for the specs that this kind of machine can run: make conformance-node [FOCUS=RE] [SKIP=RE] [NODE_PARALLEL=n]. It needs debootstrap.
 NODE_FOCUS = \[NodeConformance\]|Eviction|Device (Plugin|Manager)|(CPU|Memory|Topology) Manager|POD Resources API|PodPidsLimit
 conformance-node: build
+	cd test/conformance && go build -o ../../$(OUT)/ginkgo github.com/onsi/ginkgo/v2/ginkgo
 	cd test/conformance && go test -c -ldflags "$(SUITE_LDFLAGS)" -o ../../$(OUT)/e2e_node.test k8s.io/kubernetes/test/e2e_node
 	cd test/conformance && go run ./images -out ../../$(OUT)/images
 	cd test/conformance && go run ./node/run -clipper ../../bin/clipper -out ../../$(OUT)/conformance-node -images ../../$(OUT)/images \
-		-suite ../../$(OUT)/e2e_node.test -focus "$(or $(FOCUS),$(NODE_FOCUS))" -skip "$(SKIP)"
+		-suite ../../$(OUT)/e2e_node.test -ginkgo ../../$(OUT)/ginkgo -parallel $(or $(NODE_PARALLEL),1) -focus "$(or $(FOCUS),$(NODE_FOCUS))" -skip "$(SKIP)"
 
 # Clipper and kube-apiserver on one etcd, in turns and at once.
 samedatabase: build

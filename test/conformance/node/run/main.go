@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -28,6 +29,8 @@ import (
 type options struct {
 	Name                                  string
 	Clipper, Out, Images, Suite, Excluded string // absolute paths
+	Ginkgo                                string // the suite's runner
+	Parallel                              int
 	Focus, Skip, Timeout                  string
 	Keep                                  bool
 	Namespace                             string // the process whose network namespace is the machine's
@@ -43,6 +46,8 @@ func main() {
 	flag.StringVar(&o.Out, "out", "out/conformance-node", "folder for reports and logs")
 	flag.StringVar(&o.Images, "images", "out/images", "folder of image archives")
 	flag.StringVar(&o.Suite, "suite", "out/e2e_node.test", "the compiled suite")
+	flag.StringVar(&o.Ginkgo, "ginkgo", "out/ginkgo", "the suite's runner")
+	flag.IntVar(&o.Parallel, "parallel", 1, "how many specs run at once; serial ones come after them")
 	flag.StringVar(&o.Excluded, "excluded", "node/excluded.yaml", "file of the specs that this kind of machine can't run, with the reasons")
 	flag.StringVar(&o.Focus, "focus", "", "only specs that match")
 	flag.StringVar(&o.Skip, "skip", "", "no specs that match")
@@ -90,7 +95,7 @@ func (o options) enter(ctx context.Context) error {
 }
 
 func (o options) run(ctx context.Context) error {
-	for _, p := range []*string{&o.Clipper, &o.Out, &o.Images, &o.Suite, &o.Excluded} {
+	for _, p := range []*string{&o.Clipper, &o.Out, &o.Images, &o.Suite, &o.Ginkgo, &o.Excluded} {
 		abs, err := filepath.Abs(*p)
 		if err != nil {
 			return err
@@ -229,17 +234,19 @@ func (o options) suite(ctx context.Context, n *node) error {
 		return err
 	}
 	args := []string{
-		"--net=" + n.netns(), o.Suite,
-		"--start-services=false", "--stop-services=false", "--prepull-images=false", "--host=" + endpoint.host, "--bearer-token=" + endpoint.token,
-		"--node-name=" + endpoint.node, "--container-runtime-endpoint=unix://" + n.socket(), "--config-dir=" + filepath.Join(o.Out, "kubelet.conf.d"),
-		"--report-dir=" + o.Out, "--ginkgo.junit-report=" + filepath.Join(o.Out, "junit.xml"), "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout=" + o.Timeout,
+		"--net=" + n.netns(), o.Ginkgo, "--procs=" + strconv.Itoa(o.Parallel), "--timeout=" + o.Timeout, "--no-color", "-v",
+		"--output-dir=" + o.Out, "--junit-report=junit.xml",
 	}
 	if o.Focus != "" {
-		args = append(args, "--ginkgo.focus="+o.Focus)
+		args = append(args, "--focus="+o.Focus)
 	}
 	if skip := strings.Join(append(excluded, nonEmpty(o.Skip)...), "|"); skip != "" {
-		args = append(args, "--ginkgo.skip="+skip)
+		args = append(args, "--skip="+skip)
 	}
+	args = append(args, o.Suite, "--",
+		"--start-services=false", "--stop-services=false", "--prepull-images=false", "--host="+endpoint.host, "--bearer-token="+endpoint.token,
+		"--node-name="+endpoint.node, "--container-runtime-endpoint=unix://"+n.socket(), "--config-dir="+filepath.Join(o.Out, "kubelet.conf.d"),
+		"--report-dir="+o.Out)
 	logFile, err := os.Create(filepath.Join(o.Out, "e2e.log"))
 	if err != nil {
 		return err
