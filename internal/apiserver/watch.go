@@ -33,7 +33,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 	ctx, cancel := s.watchContext(r.Context(), o.TimeoutSeconds)
 	defer cancel()
 	defer s.metrics.watching(v)()
-	stream := &watchStream{server: s, v: v, media: media, tables: newTableStream(v, media, r), namespace: c.namespace, began: time.Now()}
+	stream := &watchStream{server: s, v: v, media: media, tables: newTableStream(v, media, r), namespace: c.namespace, began: time.Now(), base: revision}
 	stream.turn.Lock()
 	if wantsWebSocket(r) {
 		socket, err := openWatchSocket(w, r, media.Format, cancel)
@@ -155,6 +155,7 @@ type watchStream struct {
 	format    int           // the number of the form that frames are shared under
 	namespace string        // "" is all
 	began     time.Time     // when the watch was asked for
+	base      int64         // where the watch began: the revision that the client named, or that of the initial state
 	sent      int64         // the revision of the last bookmark or event
 	events    *eventMetrics // nil before the first event
 
@@ -217,6 +218,9 @@ func (s *watchStream) run(ctx context.Context, watch *store.Watch, o *metav1.Lis
 // begin puts the initial state, if the watch has one.
 func (s *watchStream) begin(watch *store.Watch, o *metav1.ListOptions) error {
 	entries, revision := watch.Initial()
+	if entries != nil || s.base == 0 {
+		s.base = revision
+	}
 	if entries == nil {
 		return nil
 	}
@@ -277,7 +281,7 @@ func beforeDeadline(ctx context.Context, early time.Duration) (context.Context, 
 	return context.WithDeadline(ctx, deadline.Add(-early))
 }
 
-// send passes events on, or, when there are none and the client wants to know, how far the watch has come, though it be no further than before.
+// send passes events on, or, when there are none and the client wants to know, how far the watch has come.
 func (s *watchStream) send(batch []store.Event, upTo int64) error {
 	for _, e := range batch {
 		frame, err := s.v.eventFrame(e, s)
@@ -289,13 +293,16 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 		}
 		s.count(e, len(frame))
 	}
-	if len(batch) == 0 && s.bookmarks && upTo >= s.sent {
+	if len(batch) == 0 && s.bookmarks && s.tells(upTo) {
 		if err := s.bookmark(upTo, false); err != nil {
 			return s.fail(err)
 		}
 	}
 	return s.to.send()
 }
+
+// tells is whether a bookmark at a revision would tell the client something. It may be told the same again, but not where it began.
+func (s *watchStream) tells(revision int64) bool { return revision > s.base && revision >= s.sent }
 
 // count notes that an event was sent.
 func (s *watchStream) count(e store.Event, size int) {
