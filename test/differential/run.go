@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"log"
 	"net/http"
 	"slices"
@@ -72,6 +73,12 @@ func runScript(ctx context.Context, b *sides, s script, found *findings) error {
 			defer b.database.delete(context.WithoutCancel(ctx), st.key)
 			continue
 		}
+		if st.until != "" {
+			if err := await(ctx, b.each[0], st); err != nil {
+				return err
+			}
+			continue
+		}
 		answers := askBoth(ctx, b, st, vars)
 		if err := ctx.Err(); err != nil {
 			return err
@@ -104,14 +111,15 @@ func runScript(ctx context.Context, b *sides, s script, found *findings) error {
 }
 
 // A watch lasts a second. A busy server's bookmarks may come later, and a quiet one has nothing to tell: where one side's is missing, both are
-// asked again and given time, while something is written.
+// asked again and given time, while something is written, and the objects are listed: upstream tells what its cache of these objects knows, which
+// learns of other kinds' changes only from a list that needs to be as new.
 const briefly, patiently = "timeoutSeconds=1&", "timeoutSeconds=15&"
 
 func missesBookmark(d difference) bool {
 	return d.Sort == "event" && strings.Contains(d.Upstream+d.Clipper, `"type":"BOOKMARK"`)
 }
 
-// askMeanwhile asks both while a namespace changes on each.
+// askMeanwhile asks both while a namespace changes on each, and the objects are listed.
 func askMeanwhile(ctx context.Context, b *sides, st step, vars [2]map[string]string) (out [2]answer) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -121,10 +129,28 @@ func askMeanwhile(ctx context.Context, b *sides, st step, vars [2]map[string]str
 		change := mergePatch("/api/v1/namespaces/default", map[string]any{"metadata": map[string]any{"annotations": map[string]any{"changed": time.Now()}}})
 		change.path = strings.TrimSuffix(change.path, dryRun)
 		askBoth(ctx, b, change, vars)
+		path, _, _ := strings.Cut(st.path, "?")
+		askBoth(ctx, b, get(path), vars)
 	})
 	out = askBoth(ctx, b, st, vars)
 	wg.Wait()
 	return out
+}
+
+// await asks until the answer has a value at st.until, or the server has had the time that it may take.
+func await(ctx context.Context, s *side, st step) error {
+	for end := time.Now().Add(settled); time.Now().Before(end); {
+		var body any
+		if a := ask(ctx, s, st, nil); json.Unmarshal(a.body, &body) == nil {
+			if _, ok := placed(body, strings.Split(st.until, ".")); ok {
+				return nil
+			}
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func askBoth(ctx context.Context, b *sides, st step, vars [2]map[string]string) (out [2]answer) {

@@ -30,6 +30,7 @@ type step struct {
 	unordered    bool              // the answer is a row of JSON values: those of a watch from the start come in any order
 	key          string            // not a request: the body is put under this key of the database, until the script has ended
 	premise      int               // the script ends here unless this is upstream's answer
+	until        string            // the request is repeated, within settled, until upstream's answer has a value there; the answers are not compared
 }
 
 // answer is what a side said.

@@ -191,6 +191,10 @@ func (g *generator) ratchet(f field, v value, store step, obj, other map[string]
 		delete(fresh["metadata"].(map[string]any), made)
 	}
 	s := g.script(f, "stored "+v.label, step{method: http.MethodPost, path: r.path() + dryRun, body: encode(fresh), silent: true, premise: http.StatusUnprocessableEntity}, store)
+	if r.Name == "customresourcedefinitions" {
+		// Its status is written at once, and the whole with it as the version that definitions are stored at, which has defaults of its own.
+		s.steps = append(s.steps, step{method: http.MethodGet, path: r.path(name), until: "status.conditions"})
+	}
 	s.steps = append(s.steps, reads(r, name)...)
 	put := func(obj map[string]any, label string, sub ...string) {
 		if serverWritten[r.Name] {
