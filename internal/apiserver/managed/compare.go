@@ -166,6 +166,8 @@ func (c *comparison) values(s *shape, l, r side) {
 
 func (c *comparison) leaf(s *shape, l, r side) {
 	switch {
+	case s.inner != nil && (s.innerOwners(l) || s.innerOwners(r)):
+		c.ok = false // for the library, which refuses what is no set of fields
 	case l.state == absent:
 		c.differ(c.added)
 	case r.state == absent:
@@ -173,6 +175,19 @@ func (c *comparison) leaf(s *shape, l, r side) {
 	case l.state != r.state || l.state == present && !equal(s.entry, l.v, r.v):
 		c.differ(c.modified)
 	}
+}
+
+// innerOwners tells whether the items of a list that is owned as a whole say who owns what.
+func (s *shape) innerOwners(x side) bool {
+	if x.state != present {
+		return false
+	}
+	for i := range x.v.Len() {
+		if item := sideOf(x.v.Index(i)); item.state == present && has(s.inner.shape.owners, fieldOf(s.inner, item)) {
+			return true
+		}
+	}
+	return false
 }
 
 func same(e *value.TypeReflectCacheEntry, l, r side) bool {

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
@@ -54,6 +55,17 @@ func TestOwnersInATemplateAreLeftToTheLibrary(t *testing.T) {
 	nested := &corev1.ReplicationController{Spec: corev1.ReplicationControllerSpec{Template: &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{ManagedFields: owners}}}}
 	if compareObjects(shape, &corev1.ReplicationController{}, nested).ok {
 		t.Error("a template's are fields, which were overlooked")
+	}
+	claims := func(owners []metav1.ManagedFieldsEntry) *appsv1.StatefulSet {
+		claim := corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data", ManagedFields: owners}}
+		return &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{VolumeClaimTemplates: []corev1.PersistentVolumeClaim{claim}}}
+	}
+	sets := types.shapeOf(appsv1.SchemeGroupVersion.WithKind("StatefulSet"), reflect.TypeFor[*appsv1.StatefulSet]())
+	if compareObjects(sets, claims(nil), claims(owners)).ok || compareObjects(sets, claims(owners), claims(nil)).ok {
+		t.Error("those of templates in a list that is owned as a whole were overlooked")
+	}
+	if c := compareObjects(sets, claims(nil), claims(nil)); !c.ok {
+		t.Error("templates that nobody owns need no library")
 	}
 	own := &corev1.ReplicationController{ObjectMeta: metav1.ObjectMeta{ManagedFields: owners}}
 	if c := compareObjects(shape, &corev1.ReplicationController{}, own); !c.ok || !c.added.Empty() || !c.modified.Empty() {

@@ -19,6 +19,7 @@ type shape struct {
 	entry  *value.TypeReflectCacheEntry // of the Go type
 	fields []fieldShape                 // of a structure, by name
 	owners *value.FieldCacheEntry       // of a structure that is metadata: its managed fields, which are no field of it
+	inner  *fieldShape                  // of a list that is owned as a whole: the metadata of its items, if they are objects
 	elem   *shape                       // of a dictionary's or list's items
 	keys   []keyShape                   // of a keyed list's items
 }
@@ -147,13 +148,14 @@ func (s *shapes) fillList(out *shape, t reflect.Type, schema *smd.Schema, l *smd
 	if t.Kind() != reflect.Slice {
 		return
 	}
-	if l.ElementRelationship == smd.Atomic {
-		out.kind = leaf
-		return
-	}
 	item := t.Elem()
 	if item.Kind() == reflect.Pointer {
 		item = item.Elem()
+	}
+	if l.ElementRelationship == smd.Atomic {
+		out.kind = leaf
+		out.inner = s.metaOf(item, schema, l.ElementType)
+		return
 	}
 	switch {
 	case l.ElementRelationship != smd.Associative:
@@ -165,6 +167,20 @@ func (s *shapes) fillList(out *shape, t reflect.Type, schema *smd.Schema, l *smd
 			out.kind, out.elem, out.keys = keyed, s.make(item, schema, l.ElementType), keys
 		}
 	}
+}
+
+// metaOf is the metadata of a Go type that is an object; nil if it is none.
+func (s *shapes) metaOf(t reflect.Type, schema *smd.Schema, ref smd.TypeRef) *fieldShape {
+	if t.Kind() != reflect.Struct || t == metaType {
+		return nil
+	}
+	parts := s.make(t, schema, ref)
+	for i := range parts.fields {
+		if f := &parts.fields[i]; f.shape.owners != nil {
+			return f
+		}
+	}
+	return nil
 }
 
 func keysOf(item reflect.Type, schema *smd.Schema, l *smd.List) ([]keyShape, error) {
