@@ -86,6 +86,13 @@ func run(ctx context.Context, o options) error {
 
 // measure fills the table with all the rows that are wanted.
 func measure(ctx context.Context, o options, t *table) error {
+	if len(o.rows) == 0 || wanted(o.rows, "floor") {
+		r := results{side: floorColumn}
+		if err := measureFloor(ctx, o.scratch, &r); err != nil {
+			r.fail("floor", err)
+		}
+		t.merge(r)
+	}
 	for _, stage := range stages {
 		for _, b := range stage.sides {
 			if o.only != "" && o.only != b.name {
@@ -98,13 +105,6 @@ func measure(ctx context.Context, o options, t *table) error {
 				return context.Cause(ctx)
 			}
 		}
-	}
-	if len(o.rows) == 0 || wanted(o.rows, "floor") {
-		r := results{side: floorColumn}
-		if err := measureFloor(ctx, o.scratch, &r); err != nil {
-			r.fail("floor", err)
-		}
-		t.merge(r)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,9 @@ func settledMemory(ctx context.Context, pids func() ([]int, error)) (memory, err
 	if err := sleep(ctx, settling); err != nil {
 		return memory{}, err
 	}
+	if err := shrinkSlabs(); err != nil {
+		return memory{}, err
+	}
 	found, err := pids()
 	if err != nil {
 		return memory{}, err
@@ -51,6 +55,18 @@ func settledMemory(ctx context.Context, pids func() ([]int, error)) (memory, err
 		kernel: i["SUnreclaim"] + i["PageTables"] + i["Percpu"] + i["VmallocUsed"] + i["Shmem"], // threads' stacks are in VmallocUsed
 		side:   side,
 	}, err
+}
+
+// shrinkSlabs has the kernel let go of what its caches keep for objects to come: what was started and ended before would otherwise make
+// what is measured look smaller.
+func shrinkSlabs() error {
+	caches, err := filepath.Glob("/sys/kernel/slab/*/shrink")
+	for _, cache := range caches {
+		if writeErr := os.WriteFile(cache, []byte("1"), 0); writeErr != nil && !errors.Is(writeErr, os.ErrNotExist) {
+			err = errors.Join(err, writeErr)
+		}
+	}
+	return err
 }
 
 // kilobytes reads a file of "Name:  1234 kB" lines, in bytes.

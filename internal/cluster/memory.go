@@ -16,8 +16,11 @@ const (
 	worthBytes = 8 << 20
 	// manyPages is how many bytes of files are mapped when it is worth finding out which of them are in use.
 	manyPages = 24 << 20
-	// memoryRest is how long nothing is given back after something was.
-	memoryRest = 30 * time.Second
+	// memoryRest is how long nothing is given back after something was, as a multiple of what that took: a load that comes and goes
+	// costs a hundredth of the time at most.
+	memoryRest = 100
+	// programRest is how long pages of the program are left alone after some were forgotten.
+	programRest = 30 * time.Second
 )
 
 const (
@@ -106,7 +109,7 @@ func returnMemory(ctx context.Context, pack func(), log *slog.Logger) {
 	look := time.NewTicker(memoryLook)
 	defer look.Stop()
 	former := readMemory()
-	var last, forgot time.Time
+	var next, forgot time.Time
 	var kept uint64
 	loaded := true // a start is a load
 	for {
@@ -117,13 +120,13 @@ func returnMemory(ctx context.Context, pack func(), log *slog.Logger) {
 			use := readMemory()
 			quiet := use.quiet(former)
 			loaded = loaded || !quiet
-			if quiet && loaded && now.Sub(last) > memoryRest && use.returnable(kept) {
+			if quiet && loaded && now.After(next) && use.returnable(kept) {
 				pack()
 				debug.FreeOSMemory()
-				last, use, loaded = now, readMemory(), false
+				next, use, loaded = time.Now().Add(memoryRest*time.Since(now)), readMemory(), false
 				kept = use.held()
 			}
-			if quiet && now.Sub(forgot) > memoryRest && mappedFiles() > manyPages {
+			if quiet && now.Sub(forgot) > programRest && mappedFiles() > manyPages {
 				forgot = now
 				if err := forgetProgram(); err != nil {
 					log.Warn("pages of the program that it seldom needs stay in memory", "error", err)
