@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -55,6 +56,9 @@ func RunServer(ctx context.Context, o ServerOptions) error {
 	}
 	defer listener.Close()
 	s := &server{opts: &o, nodeIP: nodeIP, listener: listener, metrics: prometheus.NewRegistry()}
+	s.metrics.MustRegister(
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsAll)),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := s.open(ctx); err != nil {
 		return s.close(err)
 	}

@@ -48,7 +48,7 @@ func newMetrics() *metrics {
 	m.preemptions = counters("kubelet_preemptions", "Cumulative number of pod preemptions by preemption resource", "preemption_signal")
 	m.admissionRefusals = counters("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", "reason")
 	m.registry.MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsAll)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.podStart, m.startedPods, m.startedPodErrors, m.started, m.startedErrors, m.evictions, m.preemptions, m.admissionRefusals)
 	return m
 }
