@@ -46,7 +46,7 @@ const (
 )
 
 // components are those whose metrics are compared.
-var components = []string{"kube-apiserver"}
+var components = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
 
 // upstreamMetric is one that Kubernetes serves.
 type upstreamMetric struct {

@@ -79,13 +79,15 @@ type Env struct {
 }
 
 // Register registers metrics in place of those of an earlier term.
-func (e Env) Register(metrics prometheus.Collector) error {
+func (e Env) Register(metrics ...prometheus.Collector) error {
 	if e.Registerer == nil {
 		return nil
 	}
-	e.Registerer.Unregister(metrics)
-	if err := e.Registerer.Register(metrics); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
+	for _, m := range metrics {
+		e.Registerer.Unregister(m)
+		if err := e.Registerer.Register(m); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ type metrics struct {
 	pending   *prometheus.GaugeVec     // scheduler_pending_pods
 	incoming  *prometheus.CounterVec   // scheduler_queue_incoming_pods_total
 	cache     *prometheus.GaugeVec     // scheduler_cache_size
+	flushed   prometheus.Counter       // scheduler_pod_scheduled_after_flush_total
 	creates   *prometheus.CounterVec   // scheduler_resourceclaim_creates_total
 	profile   string
 }
@@ -55,13 +56,15 @@ func newMetrics(registry prometheus.Registerer, profile string) (*metrics, error
 			Help: "Number of pods added to scheduling queues by event and queue type."}, []string{"queue", "event"}),
 		cache: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "scheduler_cache_size",
 			Help: "Number of nodes, pods, and assumed (bound) pods in the scheduler cache."}, []string{"type"}),
+		flushed: prometheus.NewCounter(prometheus.CounterOpts{Name: "scheduler_pod_scheduled_after_flush_total",
+			Help: "Number of pods that were successfully scheduled after being flushed from unschedulablePods due to timeout. This metric helps detect potential queueing hint misconfigurations or event handling issues."}),
 		creates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "scheduler_resourceclaim_creates_total",
 			Help: "Number of ResourceClaims creation requests within scheduler"}, []string{"status"}),
 	}
 	if registry == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.attempts, m.attempt, m.algorithm, m.sli, m.tries, m.victims, m.preempts, m.pending, m.incoming, m.cache, m.creates} {
+	for _, c := range []prometheus.Collector{m.attempts, m.attempt, m.algorithm, m.sli, m.tries, m.victims, m.preempts, m.pending, m.incoming, m.cache, m.flushed, m.creates} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register the scheduler's metrics: %w", err)
 		}
@@ -94,6 +97,9 @@ func (m *metrics) bound(p *podInfo, from, now time.Time, err error) {
 		return
 	}
 	m.tries.Observe(float64(p.attempts))
+	if p.flushed {
+		m.flushed.Inc()
+	}
 	m.sli.WithLabelValues(attemptsLabel(p.attempts)).Observe(now.Sub(p.queuedAt).Seconds())
 }
 

@@ -46,6 +46,7 @@ type podInfo struct {
 	// in the queue
 	queuedAt  time.Time
 	attempts  int
+	flushed   bool  // it is tried again because it has waited too long, not for an event
 	refusedBy event // what the rules that refused it wait for
 	readyAt   time.Time
 	index     int // in its heap

@@ -151,6 +151,7 @@ func (q *queue) advance(now time.Time) {
 	for _, p := range q.waiting {
 		if now.Sub(p.readyAt) >= longestWait {
 			q.leave(p)
+			p.flushed = true
 			q.activate(p, cameFromFlush)
 		}
 	}
@@ -159,7 +160,7 @@ func (q *queue) advance(now time.Time) {
 // refuse puts a pod back that no node would have: it waits for an event.
 func (q *queue) refuse(p *podInfo, wait event, now time.Time) {
 	q.pods[p.pod.UID] = p
-	p.refusedBy, p.place = wait, waiting
+	p.refusedBy, p.place, p.flushed = wait, waiting, false
 	p.readyAt = now.Add(p.delay())
 	if len(q.waiting) == 0 {
 		q.flushAt = now.Add(longestWait)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -22,11 +23,18 @@ type reconciler struct {
 	events *events.Recorder
 	crons  client.TypedView[*batchv1.CronJob]
 	jobs   client.TypedView[*batchv1.Job]
+	late   prometheus.Histogram // from when a Job is due to when it is made
 }
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, events: env.Events("cronjob-controller")}
+	r := &reconciler{client: env.Client, events: env.Events("cronjob-controller"),
+		late: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "cronjob_controller_job_creation_skew_duration_seconds",
+			Help: "Time between when a cronjob is scheduled to be run, and when the corresponding job is created", Buckets: prometheus.ExponentialBuckets(1, 2, 10)}),
+	}
+	if err := env.Register(r.late); err != nil {
+		return controller.Controller{}, err
+	}
 	if err := client.Open(ctx, env.Client, client.CronJobs.Into(&r.crons), client.Jobs.Into(&r.jobs)); err != nil {
 		return controller.Controller{}, err
 	}
@@ -108,6 +116,7 @@ func (r *reconciler) create(ctx context.Context, cron *batchv1.CronJob, p *plan)
 		r.events.Eventf(cron, corev1.EventTypeWarning, "FailedCreate", "Error creating job: %v", err)
 		return err
 	default:
+		r.late.Observe(job.CreationTimestamp.Sub(p.due).Seconds())
 		r.events.Eventf(cron, corev1.EventTypeNormal, "SuccessfulCreate", "Created job %v", job.Name)
 	}
 	if outcome(job) == "" {

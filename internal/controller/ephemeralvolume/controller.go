@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/storage/ephemeral"
 
@@ -17,11 +18,16 @@ type reconciler struct {
 	events *events.Recorder
 	pods   client.TypedView[*corev1.Pod]
 	claims client.TypedView[*corev1.PersistentVolumeClaim]
+
+	creates, failures prometheus.Counter
 }
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, events: env.Events("ephemeral_volume")}
+	r := &reconciler{client: env.Client, events: env.Events("ephemeral_volume"), creates: counter("create_total"), failures: counter("create_failures_total")}
+	if err := env.Register(r.creates, r.failures); err != nil {
+		return controller.Controller{}, err
+	}
 	if err := client.Open(ctx, env.Client, client.Pods.Into(&r.pods), client.PersistentVolumeClaims.Into(&r.claims)); err != nil {
 		return controller.Controller{}, err
 	}
@@ -31,6 +37,11 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 		Outputs:   []string{"persistentvolumeclaims"},
 		Reconcile: r.reconcile,
 	}, nil
+}
+
+// counter is one of upstream's, which have the same text.
+func counter(name string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Subsystem: "ephemeral_volume_controller", Name: name, Help: "Number of PersistentVolumeClaim creation requests"})
 }
 
 // ofNewPod maps a pod that has appeared: its volumes never change.
@@ -77,7 +88,9 @@ func (r *reconciler) ensure(ctx context.Context, pod *corev1.Pod, v *corev1.Volu
 		return ephemeral.VolumeIsForPod(pod, claim)
 	}
 	claim := claimFor(pod, v)
+	r.creates.Inc()
 	if _, err := client.PersistentVolumeClaims.Create(ctx, r.client, claim); err != nil {
+		r.failures.Inc()
 		return fmt.Errorf("create PVC %s: %w", claim.Name, err)
 	}
 	return nil

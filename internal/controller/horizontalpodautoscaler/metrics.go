@@ -38,7 +38,9 @@ func newMetrics() *metrics {
 		computations: prometheus.NewCounterVec(prometheus.CounterOpts{Subsystem: subsystem, Name: "metric_computation_total",
 			Help: "Number of metric computations." + labels + " The label 'metric_type' corresponds to HPA.spec.metrics[*].type"}, []string{"action", "error", "metric_type"}),
 		computationDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Subsystem: subsystem, Name: "metric_computation_duration_seconds", Buckets: buckets,
-			Help: "The time(seconds) that the HPA controller takes to calculate one metric." + labels + " The label 'metric_type' corresponds to HPA.spec.metrics[*].type"},
+			Help: "The time(seconds) that the HPA controller takes to calculate one metric." +
+				" The label 'action' should be either 'scale_down', 'scale_up', or 'none'. The label 'error' should be either 'spec', 'internal', or 'none'." +
+				" The label 'metric_type' corresponds to HPA.spec.metrics[*].type"},
 			[]string{"action", "error", "metric_type"}),
 		count: prometheus.NewGauge(prometheus.GaugeOpts{Subsystem: subsystem, Name: "num_horizontal_pod_autoscalers", Help: "Current number of controlled HPA objects."}),
 		desired: prometheus.NewGaugeVec(prometheus.GaugeOpts{Subsystem: subsystem, Name: "desired_replicas", Help: "Current desired replica count for HPA objects."},

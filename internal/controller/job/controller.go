@@ -34,6 +34,8 @@ type reconciler struct {
 	jobs    client.TypedView[*batchv1.Job]
 	pods    client.TypedView[*corev1.Pod]
 
+	metrics metrics
+
 	mu   sync.Mutex
 	past map[types.UID]*record
 }
@@ -47,7 +49,10 @@ type record struct {
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	recorder := env.Events("job-controller")
-	r := &reconciler{client: env.Client, events: recorder, control: podcontrol.Control{Client: env.Client, Events: recorder}, past: map[types.UID]*record{}}
+	r := &reconciler{client: env.Client, events: recorder, control: podcontrol.Control{Client: env.Client, Events: recorder}, past: map[types.UID]*record{}, metrics: newMetrics()}
+	if err := env.Register(r.metrics.syncs, r.metrics.duration, r.metrics.jobs, r.metrics.pods); err != nil {
+		return controller.Controller{}, err
+	}
 	if err := client.Open(ctx, env.Client, client.Jobs.Into(&r.jobs), client.Pods.Into(&r.pods)); err != nil {
 		return controller.Controller{}, err
 	}
@@ -105,9 +110,12 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 		r.forget(job.UID)
 		return controller.Again{}, r.untrack(ctx, podcontrol.Filter(pods, tracked))
 	}
+	began := time.Now()
 	failures, last := r.recall(job.UID)
 	p := makePlan(state{job: job, pods: pods, failuresInARow: failures, lastFailure: last, now: time.Now()})
-	return controller.Again{After: p.again}, r.apply(ctx, job, &p)
+	err = r.apply(ctx, job, &p)
+	r.metrics.synced(job, &p, time.Since(began), err)
+	return controller.Again{After: p.again}, err
 }
 
 // apply writes the status first: no finalizer goes before its pod's UID is stored.
@@ -118,6 +126,7 @@ func (r *reconciler) apply(ctx context.Context, job *batchv1.Job, p *plan) error
 		if _, err := client.Jobs.UpdateStatus(ctx, r.client, next); err != nil {
 			return err
 		}
+		r.metrics.stored(job, &p.status)
 	}
 	r.remember(job.UID, p)
 	for _, e := range p.events {

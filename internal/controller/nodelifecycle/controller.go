@@ -26,6 +26,7 @@ type reconciler struct {
 	leases client.TypedView[*coordinationv1.Lease]
 	pods   client.TypedView[*corev1.Pod]
 	zones  zones
+	shown  *zoneCollector
 
 	mu    sync.Mutex
 	known map[string]*heartbeat
@@ -49,6 +50,10 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 		client.Leases.SelectedInto(&r.leases, client.Selection{Namespace: corev1.NamespaceNodeLease}),
 		client.Pods.Into(&r.pods),
 	); err != nil {
+		return controller.Controller{}, err
+	}
+	r.shown = newZoneCollector(func() census { return count(r.nodes.List("", nil)) })
+	if err := env.Register(r.shown); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
@@ -263,6 +268,9 @@ func (r *reconciler) mark(ctx context.Context, node *corev1.Node, exec execution
 	_, err = client.Nodes.Patch(ctx, r.client, "", node.Name, "", types.MergePatchType, data, metav1.PatchOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
+	}
+	if err == nil && exec == evict && !tainted(node) {
+		r.shown.evictions.WithLabelValues(zoneOf(node)).Inc()
 	}
 	return err
 }

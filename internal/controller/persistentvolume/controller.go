@@ -23,6 +23,7 @@ type reconciler struct {
 	claims  client.TypedView[*corev1.PersistentVolumeClaim]
 	classes client.TypedView[*storagev1.StorageClass]
 	pods    client.TypedView[*corev1.Pod]
+	metrics *volumeCollector
 }
 
 // New makes the controller.
@@ -32,6 +33,10 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 		client.PersistentVolumes.Into(&r.volumes), client.PersistentVolumeClaims.Into(&r.claims),
 		client.StorageClasses.Into(&r.classes), client.Pods.Into(&r.pods),
 	); err != nil {
+		return controller.Controller{}, err
+	}
+	r.metrics = newVolumeCollector(r.volumes, r.claims)
+	if err := env.Register(r.metrics); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
@@ -129,7 +134,9 @@ func (r *reconciler) syncClaim(ctx context.Context, claim *corev1.PersistentVolu
 	case step.bind != nil:
 		return r.bind(ctx, step.bind, claim)
 	case step.class != "":
-		return r.change(ctx, claim, func(c *corev1.PersistentVolumeClaim) { c.Spec.StorageClassName = &step.class })
+		err := r.change(ctx, claim, func(c *corev1.PersistentVolumeClaim) { c.Spec.StorageClassName = &step.class })
+		r.metrics.assigned(err)
+		return err
 	case step.provisioner != "":
 		if claim.Annotations[volumehelpers.AnnStorageProvisioner] == step.provisioner && claim.Annotations[volumehelpers.AnnBetaStorageProvisioner] == step.provisioner {
 			return nil

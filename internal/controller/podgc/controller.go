@@ -28,9 +28,10 @@ const (
 var ended = controller.Key{Namespace: "/", Name: "ended"}
 
 type reconciler struct {
-	client client.Client
-	pods   client.TypedView[*corev1.Pod]
-	nodes  client.TypedView[*corev1.Node]
+	client  client.Client
+	metrics metrics
+	pods    client.TypedView[*corev1.Pod]
+	nodes   client.TypedView[*corev1.Node]
 
 	mu      sync.Mutex
 	missing map[string]time.Time // nodes that pods name and that aren't there, since when
@@ -39,7 +40,10 @@ type reconciler struct {
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, missing: map[string]time.Time{}}
+	r := &reconciler{client: env.Client, missing: map[string]time.Time{}, metrics: newMetrics()}
+	if err := env.Register(r.metrics.removed, r.metrics.failed); err != nil {
+		return controller.Controller{}, err
+	}
 	if err := client.Open(ctx, env.Client, client.Pods.Into(&r.pods), client.Nodes.Into(&r.nodes)); err != nil {
 		return controller.Controller{}, err
 	}
@@ -112,6 +116,7 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 		}
 	}
 	err := r.remove(ctx, pod, v.lost(pod))
+	r.metrics.count(pod.Namespace, reasons[v], err)
 	if err == nil && v == orphaned && len(r.pods.ByIndex("spec.nodeName", pod.Spec.NodeName)) <= 1 {
 		r.mu.Lock()
 		delete(r.missing, pod.Spec.NodeName)
@@ -159,7 +164,9 @@ func (r *reconciler) trim(ctx context.Context) (controller.Again, error) {
 		}
 	}
 	for _, pod := range excess(pods, keepEnded) {
-		if err := r.remove(ctx, pod, ""); err != nil {
+		err := r.remove(ctx, pod, "")
+		r.metrics.count(pod.Namespace, reasonEnded, err)
+		if err != nil {
 			return controller.Again{}, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,7 +32,10 @@ func Constructor(ca func() []byte) controller.Constructor {
 				return controller.Controller{}, err
 			}
 			configMaps, err := client.ConfigMaps.View(ctx, env.Client, client.Selection{Name: configMapName})
-			p := &publisher{client: env.Client, namespaces: namespaces, configMaps: configMaps, ca: ca}
+			p := &publisher{client: env.Client, namespaces: namespaces, configMaps: configMaps, ca: ca, metrics: newMetrics()}
+			if err == nil {
+				err = env.Register(p.metrics.syncs, p.metrics.duration)
+			}
 			return controller.Controller{
 				Name:      "root-ca-cert-publisher",
 				Inputs:    []controller.Input{{View: namespaces.View, Keys: controller.Self}, {View: configMaps.View, Keys: controller.Namespace}},
@@ -47,12 +51,21 @@ type publisher struct {
 	namespaces client.TypedView[*corev1.Namespace]
 	configMaps client.TypedView[*corev1.ConfigMap]
 	ca         func() []byte
+	metrics    *metrics
 }
 
 func (p *publisher) reconcile(ctx context.Context, key controller.Key) (controller.Again, error) {
+	began := time.Now()
+	err := p.publish(ctx, key)
+	p.metrics.synced(time.Since(began), err)
+	return controller.Again{}, err
+}
+
+// publish makes a namespace's copy right.
+func (p *publisher) publish(ctx context.Context, key controller.Key) error {
 	ns, ok := p.namespaces.Get("", key.Name)
 	if !ok || ns.Status.Phase == corev1.NamespaceTerminating {
-		return controller.Again{}, nil
+		return nil
 	}
 	data := map[string]string{"ca.crt": string(p.ca())}
 	have, ok := p.configMaps.Get(key.Name, configMapName)
@@ -74,7 +87,7 @@ func (p *publisher) reconcile(ctx context.Context, key controller.Key) (controll
 		_, err = client.ConfigMaps.Update(ctx, p.client, next)
 	}
 	if err == nil || apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return controller.Again{}, nil
+		return nil
 	}
-	return controller.Again{}, fmt.Errorf("publish the authority in namespace %s: %w", key.Name, err)
+	return fmt.Errorf("publish the authority in namespace %s: %w", key.Name, err)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
 	"clipper.dev/clipper/internal/client"
@@ -19,11 +20,23 @@ type reconciler struct {
 	pods   client.TypedView[*corev1.Pod]
 	nodes  client.TypedView[*corev1.Node]
 	marks  podcontrol.Marks
+
+	evicted prometheus.Counter
+	late    prometheus.Histogram
 }
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, events: env.Events("taint-eviction-controller")}
+	r := &reconciler{client: env.Client, events: env.Events("taint-eviction-controller"),
+		evicted: prometheus.NewCounter(prometheus.CounterOpts{Name: "taint_eviction_controller_pod_deletions_total",
+			Help: "Total number of Pods deleted by TaintEvictionController since its start."}),
+		late: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "taint_eviction_controller_pod_deletion_duration_seconds",
+			Help:    "Latency, in seconds, between the time when a taint effect has been activated for the Pod and its deletion via TaintEvictionController.",
+			Buckets: []float64{0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240}}),
+	}
+	if err := env.Register(r.evicted, r.late); err != nil {
+		return controller.Controller{}, err
+	}
 	if err := client.Open(ctx, env.Client, client.Pods.Into(&r.pods), client.Nodes.Into(&r.nodes)); err != nil {
 		return controller.Controller{}, err
 	}
@@ -107,6 +120,8 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 	if err := podcontrol.Evict(ctx, r.client, pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"); err != nil {
 		return controller.Again{}, err
 	}
+	r.evicted.Inc()
+	r.late.Observe(time.Since(*at).Seconds())
 	r.marks.Set(key, false)
 	return controller.Again{}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +18,11 @@ import (
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	jobs, err := client.Jobs.View(ctx, env.Client, client.Selection{})
 	if err != nil {
+		return controller.Controller{}, err
+	}
+	late := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ttl_after_finished_controller_job_deletion_duration_seconds",
+		Help: "The time it took to delete the job since it became eligible for deletion", Buckets: prometheus.ExponentialBuckets(0.1, 2, 14)})
+	if err := env.Register(late); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
@@ -38,6 +44,9 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 				Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &revision}, PropagationPolicy: &policy})
 			if apierrors.IsNotFound(err) {
 				return controller.Again{}, nil
+			}
+			if err == nil {
+				late.Observe(-left.Seconds())
 			}
 			return controller.Again{}, err
 		},
