@@ -74,18 +74,19 @@ func csiDriverCells(d *storagev1.CSIDriver, p api.PrintOptions) []any {
 	for _, mode := range s.VolumeLifecycleModes {
 		modes = append(modes, string(mode))
 	}
-	if len(modes) == 0 {
-		modes = []string{"<none>"}
-	}
 	for _, r := range s.TokenRequests {
 		audiences = append(audiences, r.Audience)
 	}
 	if s.TokenRequests == nil {
 		audiences = []string{"<unset>"}
 	}
+	shown := strings.Join(modes, ",")
+	if shown == "" {
+		shown = "<none>"
+	}
 	return []any{
 		d.Name, ptr.Deref(s.AttachRequired, true), ptr.Deref(s.PodInfoOnMount, false), ptr.Deref(s.StorageCapacity, false),
-		strings.Join(audiences, ","), ptr.Deref(s.RequiresRepublish, false), strings.Join(modes, ","), api.Age(d.CreationTimestamp, p),
+		strings.Join(audiences, ","), ptr.Deref(s.RequiresRepublish, false), shown, api.Age(d.CreationTimestamp, p),
 	}
 }
 
