@@ -119,18 +119,21 @@ func missesBookmark(d difference) bool {
 	return d.Sort == "event" && strings.Contains(d.Upstream+d.Clipper, `"type":"BOOKMARK"`)
 }
 
-// askMeanwhile asks both while a namespace changes on each, and the objects are listed.
+// askMeanwhile asks both while a namespace changes on each, and the objects are listed: a few times, since on a busy machine one side may begin
+// later than the other.
 func askMeanwhile(ctx context.Context, b *sides, st step, vars [2]map[string]string) (out [2]answer) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if sleep(ctx, time.Second) != nil {
-			return
-		}
-		change := mergePatch("/api/v1/namespaces/default", map[string]any{"metadata": map[string]any{"annotations": map[string]any{"changed": time.Now()}}})
-		change.path = strings.TrimSuffix(change.path, dryRun)
-		askBoth(ctx, b, change, vars)
 		path, _, _ := strings.Cut(st.path, "?")
-		askBoth(ctx, b, get(path), vars)
+		for range 3 {
+			if sleep(ctx, 3*time.Second) != nil {
+				return
+			}
+			change := mergePatch("/api/v1/namespaces/default", map[string]any{"metadata": map[string]any{"annotations": map[string]any{"changed": time.Now()}}})
+			change.path = strings.TrimSuffix(change.path, dryRun)
+			askBoth(ctx, b, change, vars)
+			askBoth(ctx, b, get(path), vars)
+		}
 	})
 	out = askBoth(ctx, b, st, vars)
 	wg.Wait()
