@@ -36,7 +36,7 @@ func (rt *Runtime) CreateContainer(ctx context.Context, request *runtimeapi.Crea
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
 	pod := sb.record.Load()
-	if !pod.Ready {
+	if !pod.Ready || sb.stopping.Load() {
 		return nil, status.Errorf(codes.FailedPrecondition, "sandbox container %q is not running", pod.ID)
 	}
 	img, err := rt.images.Get(config.GetImage().GetImage())
@@ -191,7 +191,7 @@ func (rt *Runtime) StartContainer(ctx context.Context, request *runtimeapi.Start
 		return nil, err
 	}
 	pod := sb.record.Load()
-	if !pod.Ready {
+	if !pod.Ready || sb.stopping.Load() {
 		return nil, status.Errorf(codes.FailedPrecondition, "sandbox container %q is not running", pod.ID)
 	}
 	started := *record

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -253,6 +254,27 @@ func TestStop(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestNothingStartsInASandboxThatIsStopped(t *testing.T) {
+	n := newNode(t)
+	for range 20 {
+		p := n.runPod()
+		id := p.create(p.containerConfig("sleep"))
+		var starting sync.WaitGroup
+		starting.Go(func() {
+			_, _ = n.StartContainer(t.Context(), &runtimeapi.StartContainerRequest{ContainerId: id}) // either may come first
+		})
+		time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
+		if _, err := n.StopPodSandbox(t.Context(), &runtimeapi.StopPodSandboxRequest{PodSandboxId: p.id}); err != nil {
+			t.Fatal(err)
+		}
+		before := n.status(id).State
+		starting.Wait()
+		if after := n.status(id).State; after != before || after == runtimeapi.ContainerState_CONTAINER_RUNNING {
+			t.Fatalf("the container is %v when its sandbox has stopped, and then %v", before, after)
+		}
+	}
 }
 
 func TestStartFailureIsRecorded(t *testing.T) {

@@ -145,6 +145,7 @@ func (rt *Runtime) StopPodSandbox(ctx context.Context, request *runtimeapi.StopP
 // stopSandbox does the work; the caller holds the sandbox's lock.
 func (rt *Runtime) stopSandbox(ctx context.Context, st *sandboxState) error {
 	record := st.record.Load()
+	st.stopping.Store(true)
 	var group errgroup.Group
 	for _, c := range rt.containersOf(record.ID) {
 		group.Go(func() error { return rt.stopContainer(ctx, c, 0) })

@@ -16,8 +16,9 @@ import (
 
 // sandboxState is a sandbox in memory.
 type sandboxState struct {
-	mu     sync.Mutex // held while the sandbox changes
-	record atomic.Pointer[sandbox.Record]
+	mu       sync.Mutex // held while the sandbox changes
+	record   atomic.Pointer[sandbox.Record]
+	stopping atomic.Bool // nothing starts in it any more
 }
 
 // containerState is a container in memory.

@@ -26,7 +26,9 @@ func (rt *Runtime) StopContainer(ctx context.Context, request *runtimeapi.StopCo
 }
 
 func (rt *Runtime) stopContainer(ctx context.Context, st *containerState, grace time.Duration) error {
+	st.mu.Lock() // a start that is under way goes on though its caller may be gone: it is waited for
 	record := st.record.Load()
+	st.mu.Unlock()
 	if record.State() != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		return nil
 	}
