@@ -15,8 +15,8 @@ import (
 )
 
 // inProcess is a connection to the runtime for the runtime's own process. Calls behave as those over the socket do: messages are
-// copied in both directions, errors have their codes, a caller is released when its context ends, and the end of a call ends the
-// context that the callee has.
+// copied in both directions, errors have their codes, and the end of a caller's context ends the callee's. But a call that is cut short
+// returns only when the callee has: what it was making is there then, or taken away again, and nothing comes after a pod's removal.
 type inProcess struct {
 	server    any
 	intercept grpc.UnaryServerInterceptor
@@ -84,28 +84,13 @@ func (c *inProcess) Invoke(caller context.Context, method string, request, respo
 	if err != nil {
 		return err
 	}
-	sent := proto.Clone(request.(proto.Message)) // before the caller is released, who may use it again
-	type outcome struct {
-		response any
-		err      error
+	defer c.calls.Done()
+	defer end()
+	answer, err := handler(c.server, ctx, func(into any) error { return copyMessage(into, request) }, c.intercept)
+	if err != nil {
+		return err
 	}
-	result := make(chan outcome, 1)
-	go func() {
-		defer c.calls.Done()
-		defer end()
-		decode := func(into any) error { return copyMessage(into, sent) }
-		answer, err := handler(c.server, ctx, decode, c.intercept)
-		result <- outcome{answer, err}
-	}()
-	select {
-	case r := <-result:
-		if r.err != nil {
-			return r.err
-		}
-		return copyMessage(response, r.response)
-	case <-caller.Done():
-		return status.FromContextError(caller.Err()).Err()
-	}
+	return copyMessage(response, answer)
 }
 
 // copyMessage copies a message into an empty one.
