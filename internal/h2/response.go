@@ -246,7 +246,7 @@ func (w *response) put(p []byte, end, flush bool) error {
 	switch w.ended = end; {
 	case end:
 		w.complete()
-	case flush || len(c.out) >= bufferBytes:
+	case flush || len(c.out) >= blockBytes:
 		c.flush()
 	}
 	return nil

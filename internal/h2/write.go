@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// blockBytes is how much is written at once: a few TLS records.
-	blockBytes = 64 << 10
+	// blockBytes is how much is written at once: some TLS records, which fit a processor's own cache.
+	blockBytes = 128 << 10
 	// maxControlBytes bounds answers to control frames that a client doesn't read.
 	maxControlBytes = 1 << 20
 	// keptBytes is how large an idle connection's buffers may be.
@@ -168,7 +168,11 @@ func (c *conn) reserve(n int) {
 	if cap(c.out)-len(c.out) >= n+frameHeaderLen || cap(c.out) >= blockBytes || len(c.out)+n < keptBytes {
 		return
 	}
-	c.out = append((*blocks.Get().(*[]byte))[:0], c.out...)
+	small := c.out
+	c.out = append((*blocks.Get().(*[]byte))[:0], small...)
+	if c.spare == nil && cap(small) <= keptBytes {
+		c.spare = small[:0]
+	}
 }
 
 // gone tells why a stream can't be written to. The caller holds c.mu.
