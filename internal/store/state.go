@@ -160,22 +160,19 @@ func (s Snapshot) Ascend(prefix, after string, fn func(*Entry) bool) {
 // AscendLabelled is Ascend for the entries whose labels are chosen. choose must be pure: entries share sets of labels, and a set
 // is judged once for most of those who have it.
 func (s Snapshot) AscendLabelled(prefix, after string, choose func(map[string]string) bool, fn func(*Entry) bool) {
-	judged := map[unsafe.Pointer]bool{}
+	var judged [256]struct {
+		set           unsafe.Pointer
+		known, chosen bool
+	}
 	s.ascend(prefix, after, func(it item) bool {
 		set := *(*unsafe.Pointer)(unsafe.Pointer(&it.labels)) // a map is a pointer, and the snapshot holds it
-		chosen, known := judged[set]
-		if !known {
-			chosen = choose(it.labels)
-			if len(judged) < maxJudged {
-				judged[set] = chosen
-			}
+		last := &judged[uintptr(set)>>4*0x9e3779b97f4a7c15>>56]
+		if !last.known || last.set != set {
+			last.set, last.known, last.chosen = set, true, choose(it.labels)
 		}
-		return !chosen || fn(it.entry)
+		return !last.chosen || fn(it.entry)
 	})
 }
-
-// maxJudged bounds the sets of labels that are told apart in one pass.
-const maxJudged = 256
 
 // countFrom is the size of a table from which the end of a range is found before the pass, so that the pass looks at no keys.
 const countFrom = 512
