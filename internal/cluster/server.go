@@ -149,6 +149,9 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return revive(ctx, p.store, o.Layout.EtcdDir(), o.Logger) })
 	g.Go(func() error { returnMemory(ctx, p.store.Pack, o.Logger); return nil })
 	g.Go(func() error { spendMemory(ctx); return nil })
+	if err := easeMonitor(); err != nil {
+		o.Logger.Debug("each request costs more wake-ups than it needs", "error", err)
+	}
 	if err := s.writeAccess(); err != nil {
 		return err
 	}

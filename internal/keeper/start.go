@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -58,11 +59,20 @@ func Start(ctx context.Context, options Options) (*Client, error) {
 	return client, nil
 }
 
+// usualTimerSlack is the kernel's.
+const usualTimerSlack = 50 * time.Microsecond
+
 func launch(ctx context.Context, options Options) error {
 	cmd := exec.CommandContext(ctx, options.Path,
 		"-state", options.StateDir, "-run", options.RunDir, "-cgroup", filepath.Join("/", options.Cgroup))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
+	// What the keeper starts shall have the usual timers, whatever those of this process are.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(usualTimerSlack.Nanoseconds()), 0, 0, 0); err != nil {
+		return fmt.Errorf("set the timer slack: %w", err)
+	}
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("start the keeper: %s: %w", strings.TrimSpace(stderr.String()), err)
 	}

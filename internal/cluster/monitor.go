@@ -1,0 +1,55 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+// monitorSlack is by how much the kernel may put off the looks of Go's monitor.
+const monitorSlack = 500 * time.Microsecond
+
+// easeMonitor has Go's monitor look less often. The monitor is the thread that takes processors away from system calls that block and from
+// goroutines that run for long. A process that has just become busy is looked at every 20 µs, which with the slack that threads have (50 µs) makes
+// a dozen wake-ups for a request of a millisecond; on a virtual machine they cost a tenth to a fifth of what the request does itself.
+func easeMonitor() error {
+	thread, err := monitorThread()
+	if err != nil {
+		return fmt.Errorf("find the thread of Go's monitor: %w", err)
+	}
+	slack := strconv.FormatInt(monitorSlack.Nanoseconds(), 10)
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/timerslack_ns", thread), []byte(slack), 0); err != nil {
+		return fmt.Errorf("set the timer slack of Go's monitor: %w", err)
+	}
+	return nil
+}
+
+// monitorThread returns the thread that was started after the process's first one. Numbers are given out in turn, up to the largest one.
+func monitorThread() (int, error) {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return 0, err
+	}
+	var second, smallest int
+	for _, t := range tasks {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil || id == os.Getpid() {
+			continue
+		}
+		if smallest == 0 || id < smallest {
+			smallest = id
+		}
+		if id > os.Getpid() && (second == 0 || id < second) {
+			second = id
+		}
+	}
+	switch {
+	case second != 0:
+		return second, nil
+	case smallest != 0:
+		return smallest, nil
+	}
+	return 0, errors.New("the process has one thread")
+}
