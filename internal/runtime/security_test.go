@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -167,6 +168,14 @@ func TestMounts(t *testing.T) {
 	}
 	if got := mounted(&runtimeapi.Mount{ContainerPath: "/other", Image: &runtimeapi.ImageSpec{Image: probeImage}, ImageSubPath: "etc", Readonly: true}, "read", "/other/group"); !strings.Contains(got, "friends") {
 		t.Errorf("the mounted image's folder shows %q", got)
+	}
+	for path, why := range map[string]string{"missing": "file does not exist", "hello": "only directory subpath is supported"} {
+		config := p.containerConfig("pause")
+		config.Mounts = append(config.Mounts, &runtimeapi.Mount{ContainerPath: "/other", Image: &runtimeapi.ImageSpec{Image: probeImage}, ImageSubPath: path, Readonly: true})
+		_, err := n.CreateContainer(context.Background(), &runtimeapi.CreateContainerRequest{PodSandboxId: p.id, Config: config, SandboxConfig: p.config})
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("a container with the image's %q is made: %v", path, err)
+		}
 	}
 	// /dev/shm is the pod's: what one container writes another one reads.
 	p.output(p.containerConfig("write", "/dev/shm/note", "shared"))

@@ -37,6 +37,11 @@ func (rt *Runtime) prepareImageMounts(_ context.Context, id string, config *runt
 				return nil, invalid("sub path %q of image %q leaves the image", m.GetImageSubPath(), name)
 			}
 		}
+		if sub := m.GetImageSubPath(); sub != "" {
+			if err := rt.images.Tree(img.Lower()).CheckFolder(sub); err != nil {
+				return nil, fmt.Errorf("failed to ensure image subpath %q of image %q: %w", sub, name, err)
+			}
+		}
 		volume := wire.Volume{
 			Name:    strconv.Itoa(i),
 			Base:    rt.images.LayerDir(),

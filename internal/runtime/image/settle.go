@@ -153,8 +153,8 @@ func isOpaque(dir string) bool {
 	return err == nil && n == 1 && value[0] == 'y'
 }
 
-// Open opens a regular file by its path, following links as the root file system's own.
-func (t Tree) Open(name string) (*os.File, error) {
+// resolve finds what shows at a path, following links as the root file system's own.
+func (t Tree) resolve(name string) (string, error) {
 	resolved := ""
 	rest := path.Clean("/" + name)[1:]
 	for hops := 0; rest != ""; {
@@ -167,7 +167,7 @@ func (t Tree) Open(name string) (*os.File, error) {
 		next := path.Join(resolved, part)
 		at, err := t.locate(next)
 		if err != nil {
-			return nil, fmt.Errorf("open %s in image: %w", name, err)
+			return "", err
 		}
 		target, err := os.Readlink(at)
 		if err != nil {
@@ -175,7 +175,7 @@ func (t Tree) Open(name string) (*os.File, error) {
 			continue
 		}
 		if hops++; hops > 40 {
-			return nil, fmt.Errorf("open %s in image: %w", name, unix.ELOOP)
+			return "", unix.ELOOP
 		}
 		if path.IsAbs(target) {
 			resolved = ""
@@ -185,7 +185,28 @@ func (t Tree) Open(name string) (*os.File, error) {
 			rest = rest[1:]
 		}
 	}
-	at, err := t.locate(resolved)
+	return t.locate(resolved)
+}
+
+// CheckFolder tells why a path leads to no folder.
+func (t Tree) CheckFolder(name string) error {
+	at, err := t.resolve(name)
+	if err != nil {
+		return fmt.Errorf("open %s in image: %w", name, err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Lstat(at, &stat); err != nil {
+		return fmt.Errorf("look at %s in image: %w", name, err)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return fmt.Errorf("only directory subpath is supported, subpath: %q", name)
+	}
+	return nil
+}
+
+// Open opens a regular file by its path.
+func (t Tree) Open(name string) (*os.File, error) {
+	at, err := t.resolve(name)
 	if err != nil {
 		return nil, fmt.Errorf("open %s in image: %w", name, err)
 	}
