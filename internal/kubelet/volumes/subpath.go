@@ -90,7 +90,7 @@ func makeBeneath(dir, path string) error {
 		if err != nil {
 			return fmt.Errorf("make subPath directory: %w", err)
 		}
-		if err := root.Chmod(made, info.Mode()&(os.ModePerm|os.ModeSetgid)); err != nil {
+		if err := root.Chmod(made, info.Mode()&(os.ModePerm|os.ModeSetuid|os.ModeSetgid|os.ModeSticky)); err != nil {
 			return fmt.Errorf("make subPath directory: %w", err)
 		}
 	}

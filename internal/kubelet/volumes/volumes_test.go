@@ -269,6 +269,27 @@ func TestSubPaths(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a missing one gets all the mode of its volume", func(t *testing.T) {
+		m := newManager(t, &host{})
+		pod := podWith(empty, corev1.VolumeMount{Name: "v", MountPath: "/v", SubPath: "a"})
+		volumes, err := m.Mount(t.Context(), pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mode := os.ModeDir | os.ModeSetgid | os.ModeSticky | 0o777
+		if err := os.Chmod(volumes["v"].Path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mounts(t, m, pod); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(filepath.Join(volumes["v"].Path, "a")); err != nil || info.Mode() != mode {
+			t.Errorf("%v %v", info, err)
+		}
+		if err := m.Unmount(t.Context(), pod.UID); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("an unknown variable is refused", func(t *testing.T) {
 		m := newManager(t, &host{})
 		if _, err := mounts(t, m, podWith(empty, corev1.VolumeMount{Name: "v", MountPath: "/v", SubPathExpr: "$(NAME)"})); err == nil || err.Error() != `missing value for "NAME"` {
