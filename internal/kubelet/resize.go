@@ -29,6 +29,7 @@ type resizing struct {
 	running *corev1.PodCondition // granted and being carried out
 	retryAt time.Time
 	applied map[string]string // what containers were granted in place, by ID
+	bound   cgroups.Limits    // what the pod's own group was given last; zero is unknown
 }
 
 // grant takes in a new version of the pod: what it asks for is granted if the node has it, else the pod goes on with what it has.
@@ -83,11 +84,17 @@ func (r *resizing) conditions() []corev1.PodCondition {
 
 // settleResize notes that everything granted is in force.
 func (w *worker) settleResize(plan *lifecycle.Plan) {
-	if w.resize.running == nil || len(plan.Resize) > 0 || len(plan.Kill) > 0 || w.op != nil {
+	if w.resize.running == nil || w.unbound() || len(plan.Resize) > 0 || len(plan.Kill) > 0 || w.op != nil {
 		return
 	}
 	w.resize.running = nil
 	w.k.events.Event(criconfig.PodReference(w.pod), corev1.EventTypeNormal, "ResizeCompleted", resizeMessage("Pod resize completed", w.pod, ""))
+}
+
+// unbound tells that the group of a pod that runs has other bounds than the pod's, as far as known.
+func (w *worker) unbound() bool {
+	s := w.observed.Sandbox()
+	return s != nil && s.Ready && w.resize.bound != w.k.tree.Limits(w.pod)
 }
 
 // resizeFailed notes why a grant isn't in force.
@@ -199,8 +206,10 @@ func (r *syncRun) resize(ctx context.Context) error {
 			return fmt.Errorf("attempting to set pod memory limit (%d) below current usage (%d)", limit, used.MemoryBytes)
 		}
 	}
-	if err := r.k.tree.LoosenPod(r.pod); err != nil {
-		return err
+	if len(r.plan.Resize) > 0 {
+		if err := r.k.tree.LoosenPod(r.pod); err != nil {
+			return err
+		}
 	}
 	for _, ref := range r.plan.Resize {
 		c := ref.Spec(r.pod)
@@ -211,7 +220,11 @@ func (r *syncRun) resize(ctx context.Context) error {
 		}
 		r.out.applied[seen.ID] = criconfig.ResourcesKey(r.pod, c)
 	}
-	return r.k.tree.UpdatePod(r.pod)
+	if err := r.k.tree.UpdatePod(r.pod); err != nil {
+		return err
+	}
+	r.out.bound = r.k.tree.Limits(r.pod)
+	return r.k.updateQOS()
 }
 
 // updateQOS weighs burstable pods together by what they request.

@@ -271,7 +271,8 @@ func (w *worker) actOnPlan(ctx context.Context) {
 	if at := volumes.RefreshAt(w.mounted); !at.IsZero() && !at.After(w.now) {
 		w.stale = true
 	}
-	if plan.Empty() {
+	unbound := w.unbound()
+	if plan.Empty() && !unbound {
 		if w.stale && w.mounted != nil {
 			w.stale = false
 			pod := w.pod
@@ -281,6 +282,7 @@ func (w *worker) actOnPlan(ctx context.Context) {
 	}
 	w.stale = false
 	run := w.newSync(plan)
+	run.unbound = unbound
 	w.begin(ctx, opSync, 0, run.execute)
 	w.op.replaces = plan.Replaces(w.pod)
 }

@@ -24,6 +24,7 @@ type syncRun struct {
 	about    *corev1.ObjectReference
 	observed *lifecycle.Observed
 	plan     lifecycle.Plan
+	unbound  bool // the pod's group is to be given its bounds
 	crashes  map[string]lifecycle.Crash
 
 	handler   string // of the runtime class
@@ -61,7 +62,7 @@ func (r *syncRun) run(ctx context.Context) error {
 	if err := r.stopFirst(ctx); err != nil {
 		return err
 	}
-	if len(r.plan.Resize) > 0 {
+	if len(r.plan.Resize) > 0 || r.unbound {
 		if r.out.resize = r.resize(ctx); r.out.resize != nil {
 			return r.out.resize
 		}
@@ -138,6 +139,7 @@ func (r *syncRun) prepare(ctx context.Context) (err error) {
 		r.k.events.Eventf(r.about, corev1.EventTypeWarning, "FailedCreatePodContainer", "unable to ensure pod container exists: %v", err)
 		return err
 	}
+	r.out.bound = r.k.tree.Limits(r.pod)
 	if err := r.k.updateQOS(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"clipper.dev/clipper/internal/kubelet/cgroups"
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
 	"clipper.dev/clipper/internal/kubelet/probes"
 	"clipper.dev/clipper/internal/kubelet/volumes"
@@ -195,6 +196,7 @@ type outcome struct {
 	crashes map[string]*lifecycle.Crash
 	applied map[string]string // grants in force, by container ID
 	resize  error             // why a grant isn't
+	bound   cgroups.Limits    // of the pod's group, if they were set
 }
 
 // ended is closed when the operation is over; without an operation it never is.
@@ -242,6 +244,9 @@ func (w *worker) finishOperation() {
 	}
 	for id, grant := range r.applied {
 		w.resize.applied[id] = grant
+	}
+	if r.bound != (cgroups.Limits{}) {
+		w.resize.bound = r.bound
 	}
 	if r.resize != nil {
 		w.resizeFailed(r.resize.Error())

@@ -135,6 +135,17 @@ func TestControlGroups(t *testing.T) {
 		expect(t, 30*time.Second, ns, "pod/burstable", restarts, "0")
 		expect(t, 30*time.Second, ns, "pod/burstable", "{.status.containerStatuses[0].resources.limits.memory}", "128Mi")
 	})
+	t.Run("so_does_a_resize_of_the_pod_alone", func(t *testing.T) {
+		apply(t, ns, `{apiVersion: v1, kind: Pod, metadata: {name: whole}, spec: {terminationGracePeriodSeconds: 1, resources: {requests: {cpu: 250m}, limits: {cpu: 500m, memory: 64Mi}}, `+
+			`containers: [{name: c, image: "clipper.dev/demo:v1", resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 200m, memory: 32Mi}}}]}}`)
+		expect(t, time.Minute, ns, "pod/whole", "{.status.phase}", "Running")
+		kubectl(t, "-n", ns, "patch", "pod", "whole", "--subresource", "resize", "-p", `{"spec":{"resources":{"requests":{"cpu":"500m"},"limits":{"cpu":"1","memory":"128Mi"}}}}`)
+		group := groupOf(t, ns, "whole", "burstable")
+		for _, s := range []setting{quota("100000"), weight("512", "20", "59"), memory("134217728")} {
+			eventually(t, 30*time.Second, func() error { return s.check(group) })
+		}
+		expect(t, 30*time.Second, ns, "pod/whole", restarts, "0")
+	})
 	t.Run("a_container_sees_its_own_and_cannot_change_it", func(t *testing.T) { seesItsOwn(t, containerGroup(t, ns, "guaranteed", groups["guaranteed"])) })
 	t.Run("a_privileged_container_sees_the_nodes", func(t *testing.T) {
 		seesTheNodes(t, containerGroup(t, ns, "privileged", groups["privileged"]))

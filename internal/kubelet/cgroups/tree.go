@@ -168,10 +168,11 @@ func (t *Tree) EnsurePod(pod *corev1.Pod) (string, error) {
 	if err := t.make(path); err != nil {
 		return "", err
 	}
-	return path, t.apply(path, t.limits(pod))
+	return path, t.apply(path, t.Limits(pod))
 }
 
-func (t *Tree) limits(pod *corev1.Pod) Limits {
+// Limits are those of the pod's group on this node.
+func (t *Tree) Limits(pod *corev1.Pod) Limits {
 	l := PodLimits(pod, t.QuotaPeriod)
 	l.PIDs = t.PodPIDs
 	if t.NoQuota || t.Unbounded != nil && t.Unbounded(pod) {
@@ -181,7 +182,7 @@ func (t *Tree) limits(pod *corev1.Pod) Limits {
 }
 
 // UpdatePod writes the pod's limits anew.
-func (t *Tree) UpdatePod(pod *corev1.Pod) error { return t.apply(t.PodPath(pod), t.limits(pod)) }
+func (t *Tree) UpdatePod(pod *corev1.Pod) error { return t.apply(t.PodPath(pod), t.Limits(pod)) }
 
 // LoosenPod takes the pod's own bounds off while its containers' bounds change; UpdatePod sets them again.
 func (t *Tree) LoosenPod(pod *corev1.Pod) error {

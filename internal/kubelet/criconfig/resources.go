@@ -87,7 +87,7 @@ func Resources(n *Node, pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxC
 	return r
 }
 
-// ResourcesKey writes what a container is granted in short, so that a change is recognized: CPU request and limit in thousandths, memory limit in bytes.
+// ResourcesKey writes what a container is granted in short, so that a change is recognized: CPU request and limit in thousandths, memory request and limit in bytes.
 func ResourcesKey(pod *corev1.Pod, c *corev1.Container) string {
 	cpu, memory := c.Resources.Limits.Cpu(), c.Resources.Limits.Memory()
 	if pod.Spec.Resources != nil {
@@ -98,7 +98,7 @@ func ResourcesKey(pod *corev1.Pod, c *corev1.Container) string {
 			memory = pod.Spec.Resources.Limits.Memory()
 		}
 	}
-	return lifecycle.JoinResources(c.Resources.Requests.Cpu().MilliValue(), cpu.MilliValue(), memory.Value())
+	return lifecycle.JoinResources(c.Resources.Requests.Cpu().MilliValue(), cpu.MilliValue(), c.Resources.Requests.Memory().Value(), memory.Value())
 }
 
 // podResources returns the sum of what the pod's containers may use, for runtimes that size a virtual machine by it.

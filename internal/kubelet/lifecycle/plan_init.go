@@ -72,6 +72,9 @@ func (p *initPlan) advance(in Input, i int) {
 func (p *initPlan) once(in Input, i int, c *corev1.Container, seen *Container) {
 	switch seen.State {
 	case Running:
+		if inPlace, _ := resized(in, c, seen); inPlace {
+			p.resize = append(p.resize, Ref{Init, i})
+		}
 	case Created:
 		p.start = append(p.start, i)
 	case Exited:

@@ -8,25 +8,25 @@ import (
 )
 
 // JoinResources writes what a container is granted in short; see Container.Applied.
-func JoinResources(cpuRequest, cpuLimit, memoryLimit int64) string {
-	return fmt.Sprintf("%d/%d/%d", cpuRequest, cpuLimit, memoryLimit)
+func JoinResources(cpuRequest, cpuLimit, memoryRequest, memoryLimit int64) string {
+	return fmt.Sprintf("%d/%d %d/%d", cpuRequest, cpuLimit, memoryRequest, memoryLimit)
 }
 
 // resizeRestarts tells whether the change from one grant to another restarts the container, by its resize policies.
 func resizeRestarts(c *corev1.Container, from, to string) bool {
-	cpu := func(s string) string { return s[:max(strings.LastIndexByte(s, '/'), 0)] }
-	memory := func(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }
+	formerCPU, formerMemory, _ := strings.Cut(from, " ")
+	cpu, memory, _ := strings.Cut(to, " ")
 	for _, p := range c.ResizePolicy {
 		if p.RestartPolicy != corev1.RestartContainer {
 			continue
 		}
 		switch p.ResourceName {
 		case corev1.ResourceCPU:
-			if cpu(from) != cpu(to) {
+			if cpu != formerCPU {
 				return true
 			}
 		case corev1.ResourceMemory:
-			if memory(from) != memory(to) {
+			if memory != formerMemory {
 				return true
 			}
 		}
