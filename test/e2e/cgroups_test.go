@@ -245,11 +245,17 @@ func isMeasured(t *testing.T, ns, pod string) {
 			return err
 		}
 		type usage struct {
-			CPU    struct{ UsageCoreNanoSeconds uint64 }
+			CPU    struct{ UsageCoreNanoSeconds, UsageNanoCores uint64 }
 			Memory struct{ WorkingSetBytes, AvailableBytes, RSSBytes uint64 }
 		}
 		var summary struct {
-			Node usage
+			Node struct {
+				usage
+				SystemContainers []struct {
+					usage
+					Name string
+				}
+			}
 			Pods []struct {
 				usage
 				PodRef     struct{ Name, Namespace string }
@@ -260,8 +266,11 @@ func isMeasured(t *testing.T, ns, pod string) {
 			return err
 		}
 		complete := func(u usage) bool { return u.CPU.UsageCoreNanoSeconds > 0 && u.Memory.WorkingSetBytes > 0 }
-		if !complete(summary.Node) {
+		if !complete(summary.Node.usage) {
 			return fmt.Errorf("the node uses %+v", summary.Node)
+		}
+		if all := summary.Node.SystemContainers; len(all) != 1 || all[0].Name != "pods" || !complete(all[0].usage) || all[0].CPU.UsageNanoCores == 0 || all[0].Memory.AvailableBytes == 0 {
+			return fmt.Errorf("all pods use %+v", all)
 		}
 		for _, p := range summary.Pods {
 			if p.PodRef.Name != pod || p.PodRef.Namespace != ns {

@@ -28,6 +28,19 @@ func (t *Tree) PodUsage(pod *corev1.Pod) (Usage, error) { return t.usage(t.PodPa
 // PodsUsage returns what all pods together use.
 func (t *Tree) PodsUsage() (Usage, error) { return t.usage(t.pods()) }
 
+// PodsMemoryLimit returns how much memory all pods together may use; 0 is no limit.
+func (t *Tree) PodsMemoryLimit() uint64 {
+	file := filepath.Join(t.of["memory"], t.pods(), "memory.limit_in_bytes")
+	if t.v2 {
+		file = filepath.Join(fsRoot, t.pods(), "memory.max")
+	}
+	// What is no number is "max"; version 1 writes the greatest that it can count.
+	if limit, err := readNumber(file); err == nil && limit < 1<<62 {
+		return limit
+	}
+	return 0
+}
+
 // NodeUsage returns what the whole machine uses.
 func (t *Tree) NodeUsage() (Usage, error) { return t.usage("/") }
 

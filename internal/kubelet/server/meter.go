@@ -40,6 +40,7 @@ type point struct {
 type reading struct {
 	at   time.Time
 	node cgroups.Usage
+	all  *cgroups.Usage // of all pods together
 	pods []podReading
 	// network of the node, by interface.
 	network map[string]traffic
@@ -66,6 +67,9 @@ func (m *meter) read(ctx context.Context) reading {
 	var err error
 	if out.node, err = m.cfg.Tree.NodeUsage(); err != nil {
 		out.failed = true
+	}
+	if all, err := m.cfg.Tree.PodsUsage(); err == nil {
+		out.all = &all
 	}
 	out.network = readTraffic("/proc/net/dev")
 	containers, err := m.containers(ctx)
@@ -165,7 +169,10 @@ func (m *meter) readRates(ctx context.Context) (reading, map[string]uint64) {
 	return r, rates
 }
 
-const nodeKey = "node"
+const (
+	nodeKey    = "node"
+	allPodsKey = "pods"
+)
 
 func podKey(p *podReading) string { return "pod " + string(p.pod.UID) }
 func containerKey(c *runtimeapi.ContainerStats) string {
@@ -174,6 +181,9 @@ func containerKey(c *runtimeapi.ContainerStats) string {
 
 func (r *reading) counters() map[string]point {
 	out := map[string]point{nodeKey: {r.at, r.node.CPUNanoseconds}}
+	if r.all != nil {
+		out[allPodsKey] = point{r.at, r.all.CPUNanoseconds}
+	}
 	for i := range r.pods {
 		p := &r.pods[i]
 		out[podKey(p)] = point{r.at, p.usage.CPUNanoseconds}

@@ -52,14 +52,21 @@ func usageStats(at time.Time, u *cgroups.Usage, nano *uint64) (*stats.CPUStats, 
 		&stats.MemoryStats{Time: stamp, UsageBytes: &u.MemoryBytes, WorkingSetBytes: &u.WorkingSetBytes, RSSBytes: &u.RSSBytes, PageFaults: &u.PageFaults, MajorPageFaults: &u.MajorPageFaults}
 }
 
+// defaultInterface is the one whose numbers stand for a node's own, where it has one of this name.
+const defaultInterface = "eth0"
+
 func (s *server) nodeStats(ctx context.Context, r *reading, rates map[string]uint64, all bool) stats.NodeStats {
 	out := stats.NodeStats{NodeName: s.NodeName, StartTime: metav1.NewTime(bootTime())}
 	out.CPU, out.Memory = usageStats(r.at, &r.node, rate(rates, nodeKey))
 	memory := s.Capacity[corev1.ResourceMemory]
 	available := uint64(memory.Value()) - min(uint64(memory.Value()), r.node.WorkingSetBytes)
 	out.Memory.AvailableBytes = &available
-	if pods, err := s.Tree.PodsUsage(); err == nil {
-		cpu, mem := usageStats(r.at, &pods, nil)
+	if r.all != nil {
+		cpu, mem := usageStats(r.at, r.all, rate(rates, allPodsKey))
+		if limit := s.Tree.PodsMemoryLimit(); limit > 0 {
+			available := limit - min(limit, r.all.WorkingSetBytes)
+			mem.AvailableBytes = &available
+		}
 		out.SystemContainers = append(out.SystemContainers, stats.ContainerStats{Name: stats.SystemContainerPods, StartTime: out.StartTime, CPU: cpu, Memory: mem})
 	}
 	if !all {
@@ -76,11 +83,11 @@ func (s *server) nodeStats(ctx context.Context, r *reading, rates map[string]uin
 		}
 		one := stats.InterfaceStats{Name: name, RxBytes: &t.rx, RxErrors: &t.rxErrors, TxBytes: &t.tx, TxErrors: &t.txErrors}
 		out.Network.Interfaces = append(out.Network.Interfaces, one)
+		if name == defaultInterface {
+			out.Network.InterfaceStats = one
+		}
 	}
 	slices.SortFunc(out.Network.Interfaces, func(a, b stats.InterfaceStats) int { return cmp.Compare(a.Name, b.Name) })
-	if len(out.Network.Interfaces) > 0 {
-		out.Network.InterfaceStats = out.Network.Interfaces[0]
-	}
 	return out
 }
 
