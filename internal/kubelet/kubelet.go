@@ -66,8 +66,9 @@ type Kubelet struct {
 	node     *node.Manager
 	services client.TypedView[*corev1.Service]
 
-	static       atomic.Bool // the static pods have been read once
-	sourcesReady atomic.Bool // all pods that the API had at first are known
+	static       atomic.Bool   // the static pods have been read once
+	staticNews   chan struct{} // something that static pods wait for has happened
+	sourcesReady atomic.Bool   // all pods that the API had at first are known
 	started      time.Time
 }
 
@@ -79,7 +80,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := cfg.makeDirs(); err != nil {
 		return nil, err
 	}
-	k := &Kubelet{cfg: cfg, logger: cfg.Logger, hostIPs: cfg.hostIPs(), metrics: newMetrics(), started: time.Now()}
+	k := &Kubelet{cfg: cfg, logger: cfg.Logger, hostIPs: cfg.hostIPs(), metrics: newMetrics(), started: time.Now(), staticNews: make(chan struct{}, 1)}
 	k.static.Store(cfg.Settings.StaticPodPath == "")
 	var err error
 	if k.machine, err = node.Inspect(cfg.RootDir); err != nil {

@@ -434,6 +434,44 @@ func TestStaticContainersStayStarted(t *testing.T) {
 	}
 }
 
+func TestAStaticPodComesWhenItsFormerVersionIsGone(t *testing.T) {
+	r := newRig(t)
+	r.stop()
+	dir := t.TempDir()
+	r.cfg.Settings.StaticPodPath = dir
+	r.cfg.DefaultPod = func(p *corev1.Pod) {
+		p.Spec = testPod(p.Name, nil).Spec
+		p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"leave"}}}}
+	}
+	asked, leave := make(chan struct{}, 1), make(chan struct{})
+	r.rt.ExecFunc = func(string, []string) (string, int32, error) {
+		asked <- struct{}{}
+		<-leave
+		return "", 0, nil
+	}
+	write := func(version string) {
+		t.Helper()
+		manifest := `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default", "labels": {"version": "` + version + `"}}, "spec": {"containers": [{"name": "app", "image": "app:v1"}]}}`
+		if err := os.WriteFile(filepath.Join(dir, "web.json"), []byte(manifest), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first")
+	r.start()
+	name := "web-" + testNode
+	former := r.eventually(name, "running", running)
+	write("second")
+	<-asked
+	if now, err := client.Pods.Get(t.Context(), r.api, "default", name); err != nil || now.UID != former.UID {
+		t.Errorf("the mirror of a pod that ends is gone: %v", err)
+	}
+	if all, _ := r.rt.Sandboxes(); all != 1 {
+		t.Errorf("there are %d sandboxes", all)
+	}
+	close(leave)
+	r.eventually(name, "replaced", func(p *corev1.Pod) bool { return p != nil && p.Labels["version"] == "second" && running(p) })
+}
+
 func TestImagesThatAreMissingAreToldOf(t *testing.T) {
 	r := newRig(t)
 	r.create(testPod("pull", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "nothere:v1" }))

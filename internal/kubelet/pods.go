@@ -37,6 +37,7 @@ type entry struct {
 	stopped  bool
 	cleaned  bool
 	finished bool
+	leaving  bool // no source has it any more
 	deferred bool // asks for more than it has got
 	// waiters are told of every change until their context ends.
 	waiters map[chan struct{}]bool
@@ -85,6 +86,7 @@ func (p *pods) start(w *worker, pod *corev1.Pod) {
 		defer p.mu.Unlock()
 		if e := p.workers[w.uid]; e != nil && e.worker == w && e.finished {
 			delete(p.workers, w.uid)
+			p.k.lookAtStatic()
 		}
 		p.k.statuses.forget(w.uid)
 	})
@@ -98,6 +100,7 @@ func (p *pods) remove(pod *corev1.Pod) {
 		if pod.DeletionTimestamp != nil {
 			e.worker.update(p.k.withoutUnknown(pod))
 		}
+		e.leaving = true
 		e.worker.remove()
 	}
 }
@@ -112,6 +115,21 @@ func (p *pods) orphan(pod *corev1.Pod) {
 	w := p.k.newWorker(pod)
 	w.mail.gone = true
 	p.start(w, pod)
+	if e := p.workers[pod.UID]; e != nil {
+		e.leaving = true
+	}
+}
+
+// leaving tells whether a pod of a name, which no source has any more, is still being ended.
+func (p *pods) leaving(name types.NamespacedName) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.workers {
+		if e.leaving && fullName(e.pod) == name {
+			return true
+		}
+	}
+	return false
 }
 
 func fullName(pod *corev1.Pod) types.NamespacedName {
@@ -124,6 +142,7 @@ func (p *pods) setMirror(name types.NamespacedName, mirror *corev1.Pod) {
 	defer p.mu.Unlock()
 	if mirror == nil {
 		delete(p.mirrors, name)
+		p.k.lookAtStatic()
 	} else {
 		p.mirrors[name] = mirror
 	}

@@ -43,6 +43,8 @@ func (k *Kubelet) followStatic(ctx context.Context) error {
 			return nil
 		case <-events:
 			timer.Stop()
+		case <-k.staticNews:
+			timer.Stop()
 		case <-timer.C:
 		}
 	}
@@ -76,14 +78,25 @@ func (k *Kubelet) readStatic(known map[types.UID]*corev1.Pod) {
 	}
 	for uid, pod := range found {
 		if known[uid] == nil {
+			if k.pods.leaving(fullName(pod)) {
+				continue // it starts when the pod that it follows is gone
+			}
 			k.pods.update(pod)
 		}
+		known[uid] = pod
 	}
-	maps.Copy(known, found)
 	k.setStaticReady()
 }
 
-// mirrorStatic makes the mirrors that are missing, and removes those of pods that are gone.
+// lookAtStatic makes the static pods be looked at before their time.
+func (k *Kubelet) lookAtStatic() {
+	select {
+	case k.staticNews <- struct{}{}:
+	default:
+	}
+}
+
+// mirrorStatic makes the mirrors that are missing, and removes those of pods that are gone; one that still ends keeps its own.
 func (k *Kubelet) mirrorStatic(ctx context.Context, known map[types.UID]*corev1.Pod) {
 	k.pods.mu.Lock()
 	mirrors := maps.Clone(k.pods.mirrors)
@@ -100,7 +113,10 @@ func (k *Kubelet) mirrorStatic(ctx context.Context, known map[types.UID]*corev1.
 			k.logger.Debug("mirror pod not created", "error", err)
 		}
 	}
-	for _, mirror := range mirrors {
+	for name, mirror := range mirrors {
+		if k.pods.leaving(name) {
+			continue
+		}
 		k.statuses.set(mirror, mirror.Status, 0, true)
 	}
 }
