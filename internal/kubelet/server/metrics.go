@@ -62,7 +62,6 @@ var (
 	resourceStart   = gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds", "container", "pod", "namespace")
 	podCPU          = counter("pod_cpu_usage_seconds_total", "Cumulative cpu time consumed by the pod in core-seconds", "pod", "namespace")
 	podMemory       = gauge("pod_memory_working_set_bytes", "Current working set of the pod in bytes", "pod", "namespace")
-	scrapeError     = gauge("scrape_error", "1 if there was an error while getting container metrics, 0 otherwise")
 	resourceFailure = gauge("resource_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise")
 )
 
@@ -93,7 +92,6 @@ func (s *server) serveResourceMetrics(w http.ResponseWriter, r *http.Request) {
 	if read.failed {
 		failed = 1
 	}
-	out.add(scrapeError, time.Time{}, failed)
 	out.add(resourceFailure, time.Time{}, failed)
 	out.serve(w, r)
 }

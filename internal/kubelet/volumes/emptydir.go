@@ -70,7 +70,7 @@ func mountMedium(source *corev1.EmptyDirVolumeSource, r *Request) error {
 	case medium == corev1.StorageMediumDefault:
 		return nil
 	case medium == corev1.StorageMediumMemory:
-		options := "mode=0777"
+		options := "mode=1777"
 		if n := memorySize(source, r); n > 0 {
 			options += fmt.Sprintf(",size=%d", n)
 		}
