@@ -4,7 +4,7 @@
 //
 // It starts a control plane and one agent in a network namespace of its own, gives the agent the KubeletConfiguration that upstream's runner gives its
 // kubelet, imports the images, serves them on the node's loopback and runs the suite beside the agent, in that namespace. The suite restarts its kubelet by systemctl: a link of that name to
-// this program, first in PATH, stops and starts the agent. All of it sees a /var/lib/kubelet and control groups of its own.
+// this program, first in PATH, stops and starts the agent. All of it sees a /var/lib/kubelet, a /var/log/pods and control groups of its own.
 package main
 
 import (
@@ -74,12 +74,15 @@ func main() {
 const (
 	insideEnv  = "CLIPPER_NODE_SUITE_INSIDE"
 	kubeletDir = "/var/lib/kubelet"
+	podLogsDir = "/var/log/pods"
 )
 
 // enter runs this program again in namespaces of its own for mounts and control groups.
 func (o options) enter(ctx context.Context) error {
-	if err := os.MkdirAll(kubeletDir, 0o750); err != nil {
-		return err
+	for _, dir := range []string{kubeletDir, podLogsDir} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return err
+		}
 	}
 	restore, err := ownGroups("suite-of-" + o.Name)
 	if err != nil {
@@ -148,12 +151,12 @@ func (o options) run(ctx context.Context) error {
 	return summarize(filepath.Join(o.Out, "junit.xml"), os.Stdout)
 }
 
-// prepare makes the folders and the namespace's own /var/lib/kubelet.
+// prepare makes the folders and the namespace's own /var/lib/kubelet and /var/log/pods.
 func (o options) prepare() error {
 	if err := os.RemoveAll(o.Out); err != nil {
 		return err
 	}
-	for _, dir := range []string{"kubelet", "manifests", "kubelet.conf.d", "bin"} {
+	for _, dir := range []string{"kubelet", "pods", "manifests", "kubelet.conf.d", "bin"} {
 		if err := os.MkdirAll(filepath.Join(o.Out, dir), 0o755); err != nil {
 			return err
 		}
@@ -164,6 +167,7 @@ func (o options) prepare() error {
 	}{
 		{"none", "/", syscall.MS_REC | syscall.MS_PRIVATE},
 		{filepath.Join(o.Out, "kubelet"), kubeletDir, syscall.MS_BIND},
+		{filepath.Join(o.Out, "pods"), podLogsDir, syscall.MS_BIND},
 		{"none", "/", syscall.MS_REC | syscall.MS_SHARED}, // pods may ask for mounts that propagate
 	} {
 		if err := syscall.Mount(m.what, m.on, "", m.flags, ""); err != nil {
@@ -207,6 +211,7 @@ port: 10250
 readOnlyPort: 10255
 healthzPort: 10248
 staticPodPath: MANIFESTS
+podLogsDir: /var/log/pods
 fileCheckFrequency: 10s
 serializeImagePulls: false
 evictionPressureTransitionPeriod: 30s
@@ -246,7 +251,7 @@ func (o options) suite(ctx context.Context, n *node) error {
 	args = append(args, o.Suite, "--",
 		"--start-services=false", "--stop-services=false", "--prepull-images=false", "--host="+endpoint.host, "--bearer-token="+endpoint.token,
 		"--node-name="+endpoint.node, "--container-runtime-endpoint=unix://"+n.socket(), "--config-dir="+filepath.Join(o.Out, "kubelet.conf.d"),
-		"--report-dir="+o.Out)
+		"--report-dir="+o.Out, "--dns-domain=cluster.local")
 	logFile, err := os.Create(filepath.Join(o.Out, "e2e.log"))
 	if err != nil {
 		return err
