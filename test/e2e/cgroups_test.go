@@ -245,7 +245,10 @@ func isMeasured(t *testing.T, ns, pod string) {
 			return err
 		}
 		type usage struct {
-			CPU    struct{ UsageCoreNanoSeconds, UsageNanoCores uint64 }
+			CPU struct {
+				UsageCoreNanoSeconds uint64
+				UsageNanoCores       *uint64
+			}
 			Memory struct{ WorkingSetBytes, AvailableBytes, RSSBytes uint64 }
 		}
 		var summary struct {
@@ -269,7 +272,7 @@ func isMeasured(t *testing.T, ns, pod string) {
 		if !complete(summary.Node.usage) {
 			return fmt.Errorf("the node uses %+v", summary.Node)
 		}
-		if all := summary.Node.SystemContainers; len(all) != 1 || all[0].Name != "pods" || !complete(all[0].usage) || all[0].CPU.UsageNanoCores == 0 || all[0].Memory.AvailableBytes == 0 {
+		if all := summary.Node.SystemContainers; len(all) != 1 || all[0].Name != "pods" || !complete(all[0].usage) || all[0].CPU.UsageNanoCores == nil || all[0].Memory.AvailableBytes == 0 {
 			return fmt.Errorf("all pods use %+v", all)
 		}
 		for _, p := range summary.Pods {
