@@ -26,8 +26,11 @@ func restartPolicy(pod *corev1.Pod, c *corev1.Container) corev1.RestartPolicy {
 
 // restartsAfter tells whether a container runs again after it has exited with a code. Rules come before policies.
 func restartsAfter(pod *corev1.Pod, c *corev1.Container, exitCode int32) bool {
-	if rule := matchingRule(c, exitCode); rule != nil && rule.Action == corev1.ContainerRestartRuleActionRestart {
-		return true
+	if rule := matchingRule(c, exitCode); rule != nil {
+		switch rule.Action {
+		case corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers:
+			return true
+		}
 	}
 	switch restartPolicy(pod, c) {
 	case corev1.RestartPolicyNever:

@@ -24,6 +24,16 @@ func condition(s corev1.PodStatus, t corev1.PodConditionType) corev1.PodConditio
 
 func TestPhases(t *testing.T) {
 	const always, onFailure, never = corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever
+	restartingAll := func(pod *corev1.Pod) *corev1.Pod {
+		for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers[:1]} {
+			for i := range list {
+				list[i].RestartPolicyRules = []corev1.ContainerRestartRule{{
+					Action: corev1.ContainerRestartRuleActionRestartAllContainers, ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: "In", Values: []int32{42}},
+				}}
+			}
+		}
+		return pod
+	}
 	for _, tc := range []struct {
 		name string
 		pod  *corev1.Pod
@@ -38,6 +48,8 @@ func TestPhases(t *testing.T) {
 		{"init containers run", podOf(always, "i:x", "a"), seen("x"), corev1.PodPending},
 		{"an init container has failed and will be tried again", podOf(always, "i:x", "a"), seen("x=1"), corev1.PodPending},
 		{"an init container has failed for good", podOf(never, "i:x", "a"), seen("x=1"), corev1.PodFailed},
+		{"an init container has made all start again", restartingAll(podOf(never, "i:x", "a")), seen("x=42"), corev1.PodPending},
+		{"the only container has made all start again", restartingAll(podOf(never, "a")), seen("a=42"), corev1.PodRunning},
 		{"all have succeeded", podOf(never, "a", "b"), seen("a=0", "b=0"), corev1.PodSucceeded},
 		{"one has failed for good", podOf(never, "a", "b"), seen("a=0", "b=2"), corev1.PodFailed},
 		{"one that failed is tried again", podOf(onFailure, "a", "b"), seen("a=0", "b=2"), corev1.PodRunning},
