@@ -76,7 +76,7 @@ func (p *pods) start(w *worker, pod *corev1.Pod) {
 	}
 	p.workers[pod.UID] = &entry{worker: w, pod: pod, status: pod.Status, waiters: map[chan struct{}]bool{}}
 	if lifecycle.IsStatic(pod) {
-		if mirror := p.mirrors[fullName(pod)]; mirror != nil {
+		if mirror := p.mirrors[fullName(pod)]; mirror != nil && reflects(mirror, pod) {
 			w.setMirror(mirror)
 		}
 	}
@@ -147,10 +147,15 @@ func (p *pods) setMirror(name types.NamespacedName, mirror *corev1.Pod) {
 		p.mirrors[name] = mirror
 	}
 	for _, e := range p.workers {
-		if lifecycle.IsStatic(e.pod) && fullName(e.pod) == name {
+		if lifecycle.IsStatic(e.pod) && fullName(e.pod) == name && (mirror == nil || reflects(mirror, e.pod)) {
 			e.worker.setMirror(mirror)
 		}
 	}
+}
+
+// reflects tells whether a mirror is that of this version of a static pod.
+func reflects(mirror, static *corev1.Pod) bool {
+	return mirror.Annotations[lifecycle.MirrorAnnotation] == static.Annotations[lifecycle.HashAnnotation]
 }
 
 // changed tells a pod's worker that the runtime has news.

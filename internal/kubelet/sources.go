@@ -71,7 +71,7 @@ func (k *Kubelet) mirrorChanged(mirror *corev1.Pod) {
 		k.pods.setMirror(fullName(mirror), mirror)
 		return
 	}
-	if ok && mirror.DeletionTimestamp == nil && static.Pod.Annotations[lifecycle.HashAnnotation] == mirror.Annotations[lifecycle.MirrorAnnotation] {
+	if ok && mirror.DeletionTimestamp == nil && reflects(mirror, static.Pod) {
 		k.pods.setMirror(fullName(mirror), mirror)
 		return
 	}

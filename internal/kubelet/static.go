@@ -104,7 +104,7 @@ func (k *Kubelet) mirrorStatic(ctx context.Context, known map[types.UID]*corev1.
 	for _, pod := range known {
 		if mirror := mirrors[fullName(pod)]; mirror != nil {
 			delete(mirrors, fullName(pod))
-			if mirror.Annotations[lifecycle.MirrorAnnotation] == pod.Annotations[lifecycle.HashAnnotation] {
+			if reflects(mirror, pod) {
 				continue
 			}
 			k.statuses.set(mirror, mirror.Status, 0, true)

@@ -34,7 +34,11 @@ func (emptyDir) Mount(_ context.Context, r *Request) (Mounted, error) {
 	if err := mountMedium(source, r); err != nil {
 		return Mounted{}, err
 	}
-	if err := os.Chmod(r.Dir, 0o777); err != nil {
+	mode := os.FileMode(0o777)
+	if source.Medium == corev1.StorageMediumMemory {
+		mode |= os.ModeSticky // as a fresh file system in memory has it
+	}
+	if err := os.Chmod(r.Dir, mode); err != nil {
 		return Mounted{}, fmt.Errorf("open directory to all: %w", err)
 	}
 	if err := ChownGroup(r.Dir, r.FSGroup, nil, false); err != nil {
