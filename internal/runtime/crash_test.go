@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"clipper.dev/clipper/internal/keeper"
 )
 
 // helper is a runtime in a process of its own.
@@ -159,5 +161,35 @@ func (n *node) checkTruth() {
 				n.t.Errorf("a container ended with code %d, reason %q: %s", status.ExitCode, status.Reason, status.Message)
 			}
 		}
+	}
+}
+
+func TestASandboxIsGoneWithWhatWasBeingStartedInIt(t *testing.T) {
+	n := newNode(t)
+	client := keeper.NewClient(filepath.Join(n.config.RunDir, "keeper"))
+	defer client.Close()
+	for i := range 20 {
+		p := n.runPod()
+		id := p.create(p.containerConfig("pause"))
+		started := make(chan struct{})
+		go func() {
+			defer close(started)
+			// Whether it starts depends on who comes first.
+			_, _ = n.StartContainer(context.Background(), &runtimeapi.StartContainerRequest{ContainerId: id})
+		}()
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		if err := client.RemoveSandbox(t.Context(), p.id); err != nil {
+			t.Fatal(err)
+		}
+		state, err := client.State(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range state.Containers {
+			if c.Sandbox == p.id && c.Exit == nil {
+				t.Errorf("container %s runs in a sandbox that is removed", c.ID)
+			}
+		}
+		<-started
 	}
 }

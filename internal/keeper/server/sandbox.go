@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +21,7 @@ type sandbox struct {
 	namespaces map[string]*os.File // by OCI's name of the type
 	shm        string
 	reaper     *reaper
+	starts     sync.WaitGroup // of containers, that are under way
 }
 
 // namespaceFiles maps OCI's names of namespace types to the names below /proc/<pid>/ns.
@@ -242,6 +245,19 @@ func rootOf(request *wire.CreateSandbox) (uid, gid uint32, ok bool) {
 	return uid, gid, ok
 }
 
+// occupy keeps a sandbox from being removed until its starts are done.
+func (s *Server) occupy(id string) (*sandbox, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sb, ok := s.sandboxes[id]
+	if !ok {
+		return nil, notFound("no sandbox %s", id)
+	}
+	sb.starts.Add(1)
+	return sb, nil
+}
+
+// removeSandbox takes the sandbox's containers along: one whose start was under way may run without its daemon's knowing, if that was killed meanwhile.
 func (s *Server) removeSandbox(request *wire.Target) error {
 	if err := checkID(request.ID); err != nil {
 		return err
@@ -253,7 +269,30 @@ func (s *Server) removeSandbox(request *wire.Target) error {
 	if !ok {
 		sb = &sandbox{id: request.ID, shm: filepath.Join(s.shmDir(), request.ID)}
 	}
+	sb.starts.Wait()
+	if err := s.endContainers(sb.id); err != nil {
+		return err
+	}
 	return s.dismantle(sb)
+}
+
+// endContainers kills what runs in a sandbox, and waits for the ends.
+func (s *Server) endContainers(sandbox string) error {
+	s.mu.Lock()
+	var inside []*container
+	for _, c := range s.containers {
+		if c.record.Sandbox == sandbox && c.running() {
+			inside = append(inside, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range inside {
+		if err := c.proc.signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("kill container %s: %w", c.record.ID, err)
+		}
+		<-c.exited
+	}
+	return nil
 }
 
 // dismantle releases a sandbox in whatever state it is.

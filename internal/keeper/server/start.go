@@ -29,6 +29,11 @@ func (s *Server) start(request *wire.Start) (wire.Started, error) {
 	if _, err := s.container(request.ID); err == nil {
 		return wire.Started{}, &wire.Error{Code: wire.CodeExists, Message: fmt.Sprintf("container %s was started before", request.ID)}
 	}
+	sb, err := s.occupy(request.Sandbox)
+	if err != nil {
+		return wire.Started{}, err
+	}
+	defer sb.starts.Done()
 	s.starting <- struct{}{}
 	defer func() { <-s.starting }()
 	c, err := s.bear(request)
