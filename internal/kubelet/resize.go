@@ -24,12 +24,13 @@ const resizeRetry = time.Minute
 
 // resizing is a worker's change of resources.
 type resizing struct {
-	desired *corev1.Pod          // as the API has it, while its resources are not granted
-	pending *corev1.PodCondition // why not
-	running *corev1.PodCondition // granted and being carried out
-	retryAt time.Time
-	applied map[string]string // what containers were granted in place, by ID
-	bound   cgroups.Limits    // what the pod's own group was given last; zero is unknown
+	desired  *corev1.Pod          // as the API has it, while its resources are not granted
+	pending  *corev1.PodCondition // why not
+	running  *corev1.PodCondition // granted and being carried out
+	retryAt  time.Time
+	applied  map[string]string            // what containers were granted in place, by ID
+	bound    cgroups.Limits               // what the pod's own group was given last; zero is unknown
+	enforced *corev1.ResourceRequirements // those of the pod as a whole that these came from
 }
 
 // grant takes in a new version of the pod: what it asks for is granted if the node has it, else the pod goes on with what it has.
@@ -95,6 +96,14 @@ func (w *worker) settleResize(plan *lifecycle.Plan) {
 func (w *worker) unbound() bool {
 	s := w.observed.Sandbox()
 	return s != nil && s.Ready && w.resize.bound != w.k.tree.Limits(w.pod)
+}
+
+// stillEnforced are the resources of the pod as a whole that are still in force while others are granted; nil when the spec's are.
+func (r *resizing) stillEnforced() *corev1.ResourceRequirements {
+	if r.running == nil {
+		return nil
+	}
+	return r.enforced
 }
 
 // resizeFailed notes why a grant isn't in force.
@@ -223,7 +232,7 @@ func (r *syncRun) resize(ctx context.Context) error {
 	if err := r.k.tree.UpdatePod(r.pod); err != nil {
 		return err
 	}
-	r.out.bound = r.k.tree.Limits(r.pod)
+	r.out.bound, r.out.enforced = r.k.tree.Limits(r.pod), r.pod.Spec.Resources
 	return r.k.updateQOS()
 }
 

@@ -322,7 +322,7 @@ func (w *worker) statusInput() lifecycle.StatusInput {
 	}
 	return lifecycle.StatusInput{
 		Pod: w.pod, Observed: w.observed, Previous: previous, Health: w.health, Waiting: waiting,
-		Ended: w.ending, Stopped: w.stopped, Verdict: w.verdict, Disruption: w.disrupt, Resize: w.resize.conditions(), HostIPs: w.k.hostIPs, Now: w.now,
+		Ended: w.ending, Stopped: w.stopped, Verdict: w.verdict, Disruption: w.disrupt, Resize: w.resize.conditions(), Enforced: w.resize.stillEnforced(), HostIPs: w.k.hostIPs, Now: w.now,
 	}
 }
 

@@ -139,7 +139,7 @@ func (r *syncRun) prepare(ctx context.Context) (err error) {
 		r.k.events.Eventf(r.about, corev1.EventTypeWarning, "FailedCreatePodContainer", "unable to ensure pod container exists: %v", err)
 		return err
 	}
-	r.out.bound = r.k.tree.Limits(r.pod)
+	r.out.bound, r.out.enforced = r.k.tree.Limits(r.pod), r.pod.Spec.Resources
 	if err := r.k.updateQOS(); err != nil {
 		return err
 	}

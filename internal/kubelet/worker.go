@@ -189,14 +189,15 @@ const (
 
 // outcome is what an operation leaves behind.
 type outcome struct {
-	err     error
-	retryAt time.Time                // when trying again can help, if the error says so
-	waiting map[string]*waitingUntil // by container; nil clears
-	mounted map[string]volumes.Mounted
-	crashes map[string]*lifecycle.Crash
-	applied map[string]string // grants in force, by container ID
-	resize  error             // why a grant isn't
-	bound   cgroups.Limits    // of the pod's group, if they were set
+	err      error
+	retryAt  time.Time                // when trying again can help, if the error says so
+	waiting  map[string]*waitingUntil // by container; nil clears
+	mounted  map[string]volumes.Mounted
+	crashes  map[string]*lifecycle.Crash
+	applied  map[string]string            // grants in force, by container ID
+	resize   error                        // why a grant isn't
+	bound    cgroups.Limits               // of the pod's group, if they were set
+	enforced *corev1.ResourceRequirements // what they came from
 }
 
 // ended is closed when the operation is over; without an operation it never is.
@@ -246,7 +247,7 @@ func (w *worker) finishOperation() {
 		w.resize.applied[id] = grant
 	}
 	if r.bound != (cgroups.Limits{}) {
-		w.resize.bound = r.bound
+		w.resize.bound, w.resize.enforced = r.bound, r.enforced
 	}
 	if r.resize != nil {
 		w.resizeFailed(r.resize.Error())

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -27,6 +28,8 @@ type StatusInput struct {
 	Disruption *corev1.PodCondition
 	// Resize are the conditions that tell of a change of the pod's resources under way or waiting.
 	Resize []corev1.PodCondition
+	// Enforced are the resources of the pod as a whole while those of its spec aren't in force yet; nil when they are.
+	Enforced *corev1.ResourceRequirements
 	// HostIPs are the node's addresses, the primary one first.
 	HostIPs []string
 	// Now is the time of the status.
@@ -192,7 +195,7 @@ func anyRegularActive(pod *corev1.Pod, o *Observed) bool {
 func podResources(in *StatusInput, s *corev1.PodStatus) {
 	s.AllocatedResources = resourcehelper.PodRequests(in.Pod, resourcehelper.PodResourcesOptions{})
 	if in.Pod.Spec.Resources != nil {
-		s.Resources = in.Pod.Spec.Resources.DeepCopy()
+		s.Resources = cmp.Or(in.Enforced, in.Pod.Spec.Resources).DeepCopy()
 	}
 	if len(s.AllocatedResources) == 0 {
 		s.AllocatedResources = nil

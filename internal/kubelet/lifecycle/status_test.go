@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 func statusOf(pod *corev1.Pod, o *Observed, change func(*StatusInput)) corev1.PodStatus {
@@ -62,6 +63,20 @@ func TestPhases(t *testing.T) {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
 		})
+	}
+}
+
+func TestAPodsOwnResourcesAreToldWhenTheyAreInForce(t *testing.T) {
+	limit := func(memory string) *corev1.ResourceRequirements {
+		return &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memory)}}
+	}
+	pod := podOf(corev1.RestartPolicyAlways, "a")
+	pod.Spec.Resources = limit("10Ki")
+	if got := statusOf(pod, seen("a"), nil).Resources.Limits.Memory().String(); got != "10Ki" {
+		t.Errorf("got %s", got)
+	}
+	if got := statusOf(pod, seen("a"), func(in *StatusInput) { in.Enforced = limit("64Mi") }).Resources.Limits.Memory().String(); got != "64Mi" {
+		t.Errorf("while the former ones are in force: %s", got)
 	}
 }
 
