@@ -195,7 +195,6 @@ func (w *worker) purge(ctx context.Context, pod *corev1.Pod, o *lifecycle.Observ
 	var errs []error
 	for i := range o.Containers {
 		errs = append(errs, w.k.cri.Remove(ctx, o.Containers[i].ID))
-		w.k.logLinks.drop(o.Containers[i].ID)
 	}
 	for i := range o.Sandboxes {
 		_, err := w.k.cri.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: o.Sandboxes[i].ID})
@@ -206,7 +205,9 @@ func (w *worker) purge(ctx context.Context, pod *corev1.Pod, o *lifecycle.Observ
 	if err := errors.Join(errs...); err != nil {
 		return outcome{err: err}
 	}
-	if err := os.RemoveAll(w.k.translate.PodLogDir(pod)); err != nil {
+	logs := w.k.translate.PodLogDir(pod)
+	w.k.logLinks.dropUnder(logs) // first: who is killed in between finds the logs again, but nothing leads to the links of logs that are gone
+	if err := os.RemoveAll(logs); err != nil {
 		return outcome{err: fmt.Errorf("remove the pod's logs: %w", err)}
 	}
 	return outcome{err: w.k.volumes.Remove(pod.UID)}

@@ -70,6 +70,15 @@ func (l *logLinks) drop(id string) {
 	}
 }
 
+// dropUnder removes the links to the logs in a folder.
+func (l *logLinks) dropUnder(dir string) {
+	l.each(func(link, log string) {
+		if within(log, dir) {
+			l.remove(link)
+		}
+	})
+}
+
 // each calls fn for every link of this kubelet.
 func (l *logLinks) each(fn func(link, log string)) {
 	if l.dir == "" {

@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,6 +28,12 @@ func TestLogLinks(t *testing.T) {
 		paths = append(paths, path)
 	}
 	l.add(pod, "main", "none", filepath.Join(logs, "none.log"))
+	gone := filepath.Join(logs, "gone")
+	if err := errors.Join(os.Mkdir(gone, 0o700), os.WriteFile(filepath.Join(gone, "0.log"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	l.add(pod, "main", "five", filepath.Join(gone, "0.log"))
+	l.dropUnder(gone)
 	foreign := filepath.Join(dir, "other_default_main-four.log")
 	if err := os.Symlink("/nowhere/four.log", foreign); err != nil {
 		t.Fatal(err)
