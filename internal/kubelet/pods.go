@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	resourcehelper "k8s.io/component-helpers/resource"
 
 	"clipper.dev/clipper/internal/kubelet/configuration"
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
@@ -279,6 +280,20 @@ func (p *pods) list() []Snapshot {
 		out = append(out, e.snapshot())
 	}
 	return out
+}
+
+// burstableCPU is what the burstable pods that haven't stopped request, in thousandths of a CPU. Every start and end of a pod asks.
+func (p *pods) burstableCPU() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var milli int64
+	for _, e := range p.workers {
+		if !e.stopped && lifecycle.QOS(e.pod) == corev1.PodQOSBurstable {
+			requests := resourcehelper.PodRequests(e.pod, resourcehelper.PodResourcesOptions{})
+			milli += requests.Cpu().MilliValue()
+		}
+	}
+	return milli
 }
 
 // find returns a pod by its name, or UID if that's not empty.

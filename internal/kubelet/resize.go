@@ -237,13 +237,4 @@ func (r *syncRun) resize(ctx context.Context) error {
 }
 
 // updateQOS weighs burstable pods together by what they request.
-func (k *Kubelet) updateQOS() error {
-	var milli int64
-	for _, s := range k.pods.list() {
-		if !s.Stopped && lifecycle.QOS(s.Pod) == corev1.PodQOSBurstable {
-			requests := resourcehelper.PodRequests(s.Pod, resourcehelper.PodResourcesOptions{})
-			milli += requests.Cpu().MilliValue()
-		}
-	}
-	return k.tree.UpdateQOS(milli)
-}
+func (k *Kubelet) updateQOS() error { return k.tree.UpdateQOS(k.pods.burstableCPU()) }

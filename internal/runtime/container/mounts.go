@@ -197,6 +197,9 @@ func hostPath(path string) (string, error) {
 	return filepath.EvalSymlinks(path)
 }
 
+// unescaped undoes what the kernel does to paths in lists of mounts.
+var unescaped = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
 // checkPropagation makes sure that the mount a path lies on has a propagation.
 func checkPropagation(path, wanted string) error {
 	file, err := os.Open("/proc/self/mountinfo")
@@ -211,7 +214,7 @@ func checkPropagation(path, wanted string) error {
 		if len(fields) < 7 {
 			continue
 		}
-		at := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
+		at := unescaped.Replace(fields[4])
 		if len(at) >= len(mountPoint) && (at == "/" || path == at || strings.HasPrefix(path, at+"/")) {
 			mountPoint, optional = at, strings.Join(fields[6:slices.Index(fields, "-")], " ")
 		}
