@@ -26,30 +26,25 @@ func easeMonitor() error {
 	return nil
 }
 
-// monitorThread returns the thread that was started after the process's first one. Numbers are given out in turn, up to the largest one.
+// monitorThread returns the thread that was started after the process's first one. Numbers are given out in turn, and after the largest one from the
+// smallest again: unsigned distances keep that order.
 func monitorThread() (int, error) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return 0, err
 	}
-	var second, smallest int
+	first, next := os.Getpid(), 0
 	for _, t := range tasks {
 		id, err := strconv.Atoi(t.Name())
-		if err != nil || id == os.Getpid() {
+		if err != nil || id == first {
 			continue
 		}
-		if smallest == 0 || id < smallest {
-			smallest = id
-		}
-		if id > os.Getpid() && (second == 0 || id < second) {
-			second = id
+		if next == 0 || uint32(id-first) < uint32(next-first) {
+			next = id
 		}
 	}
-	switch {
-	case second != 0:
-		return second, nil
-	case smallest != 0:
-		return smallest, nil
+	if next == 0 {
+		return 0, errors.New("the process has one thread")
 	}
-	return 0, errors.New("the process has one thread")
+	return next, nil
 }
