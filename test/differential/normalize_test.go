@@ -28,6 +28,17 @@ func TestWhatServersMakeUpIsEqual(t *testing.T) {
 	}
 }
 
+func TestABookmarkCountsOnce(t *testing.T) {
+	event := func(sort, version string) string {
+		return `{"type":"` + sort + `","object":{"metadata":{"resourceVersion":"` + version + `"}}}`
+	}
+	var n normalizer
+	got := n.rows([]byte(event("ADDED", "1") + event("ADDED", "2") + event("BOOKMARK", "3") + event("BOOKMARK", "4")))
+	if len(got) != 3 || isBookmark(got[1]) || !isBookmark(got[2]) {
+		t.Errorf("two objects and two bookmarks became %q", got)
+	}
+}
+
 func TestQuotedValuesDontCount(t *testing.T) {
 	a := `spec: Invalid value: {"Type":"x","Rolling":null}: field is immutable (FieldValueInvalid)`
 	b := `spec: Invalid value: {"type":"x"}: field is immutable (FieldValueInvalid)`

@@ -116,7 +116,7 @@ func runScript(ctx context.Context, b *sides, s script, found *findings) error {
 const briefly, patiently = "timeoutSeconds=1&", "timeoutSeconds=15&"
 
 func missesBookmark(d difference) bool {
-	return d.Sort == "event" && strings.Contains(d.Upstream+d.Clipper, `"type":"BOOKMARK"`)
+	return d.Sort == "event" && isBookmark(d.Upstream+d.Clipper)
 }
 
 // askMeanwhile asks both while a namespace changes on each, and the objects are listed: a few times, since on a busy machine one side may begin
