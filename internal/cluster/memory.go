@@ -27,11 +27,14 @@ const (
 	loadLook = time.Second
 	// loadBytes is what is allocated between two looks at least while there is a load.
 	loadBytes = 16 << 20
+	// loadLooks is how many looks a load has lasted when it gets more memory. What pods that start leave behind lies scattered over as
+	// much heap as there was meanwhile, which can't be given back: a burst of them is over before.
+	loadLooks = 4
 	// loadHeadroom is how much more garbage may lie about during a load.
 	loadHeadroom = 64 << 20
 )
 
-// spendMemory lets a load have more memory, and so less often stop for collections, until ctx ends: a small heap would be collected
+// spendMemory lets a load that lasts have more memory, and so less often stop for collections, until ctx ends: a small heap would be collected
 // many times a second. When the load is over the heap is as small as before.
 func spendMemory(ctx context.Context) {
 	usual := debug.SetGCPercent(100)
@@ -42,13 +45,14 @@ func spendMemory(ctx context.Context) {
 	look := time.NewTicker(loadLook)
 	defer look.Stop()
 	former, percent := readMemory(), usual
+	var l load
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
 			use := readMemory()
-			if wanted := use.gcPercent(former); wanted != percent {
+			if wanted := l.gcPercent(use, former); wanted != percent {
 				debug.SetGCPercent(wanted)
 				percent = wanted
 			}
@@ -57,13 +61,20 @@ func spendMemory(ctx context.Context) {
 	}
 }
 
-// gcPercent is how much garbage there may be for what is in use.
-func (m memoryUse) gcPercent(former memoryUse) int {
-	if m.allocated-former.allocated < loadBytes || m.live == 0 {
+// load is how many looks in a row there has been one.
+type load int
+
+// gcPercent is how much garbage there may be for what is in use, after a further look.
+func (l *load) gcPercent(now, former memoryUse) int {
+	if now.allocated-former.allocated < loadBytes {
+		*l = 0
+		return 100
+	}
+	if *l++; *l < loadLooks || now.live == 0 {
 		return 100
 	}
 	// In steps, since each change stops the world for a moment.
-	return 100 + int(min(100, loadHeadroom*100/m.live)/20*20)
+	return 100 + int(min(100, loadHeadroom*100/now.live)/20*20)
 }
 
 // memoryUse is what the runtime holds.

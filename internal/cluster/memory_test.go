@@ -22,20 +22,32 @@ func TestMemoryIsReturnedWhenALoadIsOver(t *testing.T) {
 	}
 }
 
-func TestALoadMayHaveMoreMemory(t *testing.T) {
+func TestALoadThatLastsMayHaveMoreMemory(t *testing.T) {
 	const mb = 1 << 20
 	for name, test := range map[string]struct {
 		allocated, live uint64
+		looks           int
 		want            int
 	}{
-		"idle":                  {2 * mb, 60 * mb, 100},
-		"a load on a small one": {200 * mb, 60 * mb, 200},
-		"a load on a large one": {200 * mb, 150 * mb, 140},
-		"a load on a huge one":  {200 * mb, 4000 * mb, 100},
-		"before any collection": {200 * mb, 0, 100},
+		"idle":                  {2 * mb, 60 * mb, 2 * loadLooks, 100},
+		"a burst":               {200 * mb, 60 * mb, loadLooks - 1, 100},
+		"a load on a small one": {200 * mb, 60 * mb, loadLooks, 200},
+		"a load on a large one": {200 * mb, 150 * mb, loadLooks, 140},
+		"a load on a huge one":  {200 * mb, 4000 * mb, loadLooks, 100},
+		"before any collection": {200 * mb, 0, loadLooks, 100},
 	} {
-		if got := (memoryUse{allocated: 500*mb + test.allocated, live: test.live}).gcPercent(memoryUse{allocated: 500 * mb}); got != test.want {
+		var l load
+		var former memoryUse
+		got := 0
+		for range test.looks {
+			now := memoryUse{allocated: former.allocated + test.allocated, live: test.live}
+			got, former = l.gcPercent(now, former), now
+		}
+		if got != test.want {
 			t.Errorf("%s: %d", name, got)
+		}
+		if again := l.gcPercent(former, former); again != 100 {
+			t.Errorf("%s: %d when it is over", name, again)
 		}
 	}
 }
