@@ -46,6 +46,8 @@ const (
 	snapshotEntries = 2000
 	// Log entries that stay in memory for a member that lags; one that lags further receives a snapshot.
 	catchUpEntries = 500
+	// The same while there is no other member. The first one to join begins with a snapshot, and then lags less than this.
+	loneCatchUpEntries = 100
 	// etcd's own quota lies beyond ours, because a write that meets it is applied and refused at once.
 	quotaSlackBytes = 1 << 30
 	// How long Close waits for an etcd that a fatal error has crippled.
@@ -93,6 +95,9 @@ func openEmbedded(ctx context.Context, cfg Config) (*embedded, error) {
 	if err := e.newServer(ctx, sc); err != nil {
 		e.peers.close()
 		return nil, err
+	}
+	if len(e.server.Cluster().Members()) == 1 {
+		e.server.Cfg.SnapshotCatchUpEntries = loneCatchUpEntries
 	}
 	e.server.Start()
 	e.wait.Go(e.watchEnd)
