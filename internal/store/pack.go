@@ -12,6 +12,8 @@ const (
 	slabBytes = 256 << 10
 	// packedShare is how much of a slab must be in use, in parts of slabParts, for it to be left alone.
 	packedShare, slabParts = 3, 4
+	// packedLeast is how much is worth being moved.
+	packedLeast = 16 << 10
 	// packedLimit is the size from which bytes are left where they are: the heap gives them pages of their own.
 	packedLimit = slabBytes / 8
 )
@@ -33,38 +35,58 @@ func (c *content) set(raw []byte) {
 
 func (c *content) bytes() []byte { return unsafe.Slice(c.data.Load(), c.size) }
 
-// Pack lays the bytes of all tables' objects side by side where that is worthwhile, and lets go of what is kept only because it was
-// used lately: it lies scattered over what the load has left. What was read before stays valid. Pack is meant for when a load is over,
-// before memory is given back to the system.
+// Pack lays the bytes of all tables' objects side by side where that is worthwhile, and those of former versions that the logs hold,
+// and lets go of what is kept only because it was used lately: it lies scattered over what the load has left. What was read before
+// stays valid. Pack is meant for when a load is over, before memory is given back to the system.
 func (s *Store) Pack() {
 	s.packing.Lock()
 	defer s.packing.Unlock()
 	s.warm.release()
 	s.frames.release()
+	var current, former []*Entry
 	for _, t := range *s.tables.Load() {
-		t.Snapshot().pack()
+		t.Snapshot().Ascend("", "", func(e *Entry) bool {
+			current = append(current, e)
+			return true
+		})
+		former = append(former, t.formerEntries()...)
 	}
+	pack(current)
+	pack(former) // in slabs of their own: they go sooner
+}
+
+// formerEntries returns the versions in the log that are in the tree no more.
+func (t *Table) formerEntries() []*Entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var former []*Entry
+	for _, c := range t.recent.all() {
+		for _, e := range []*Entry{c.former, c.gone.Load()} {
+			if e != nil {
+				former = append(former, e)
+			}
+		}
+	}
+	return former
 }
 
 // pack moves what lies alone, or in slabs that are mostly empty.
-func (s Snapshot) pack() {
+func pack(entries []*Entry) {
 	used := map[*slab]int{}
-	s.Ascend("", "", func(e *Entry) bool {
+	for _, e := range entries {
 		used[e.content.slab] += e.content.size
-		return true
-	})
+	}
 	var moving []*Entry
 	size := 0
-	s.Ascend("", "", func(e *Entry) bool {
+	for _, e := range entries {
 		at := e.content.slab
 		settled := at != nil && used[at]*slabParts >= len(at.data)*packedShare
 		if !settled && e.content.size > 0 && e.content.size < packedLimit {
 			moving = append(moving, e)
 			size += e.content.size
 		}
-		return true
-	})
-	if size < slabBytes {
+	}
+	if size < packedLeast {
 		return
 	}
 	var to *slab

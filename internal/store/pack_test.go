@@ -27,6 +27,11 @@ func slabsOf(s Snapshot) map[*slab]int {
 	return slabs
 }
 
+func entriesOf(s Snapshot) (entries []*Entry) {
+	s.Ascend("", "", func(e *Entry) bool { entries = append(entries, e); return true })
+	return entries
+}
+
 func TestPackedBytesStayWhatTheyWere(t *testing.T) {
 	s := packable(2000, 1500)
 	var readers sync.WaitGroup
@@ -48,7 +53,7 @@ func TestPackedBytesStayWhatTheyWere(t *testing.T) {
 			}
 		})
 	}
-	s.pack()
+	pack(entriesOf(s))
 	readers.Wait()
 	check()
 	slabs := slabsOf(s)
@@ -59,9 +64,9 @@ func TestPackedBytesStayWhatTheyWere(t *testing.T) {
 
 func TestASlabThatIsMostlyEmptyIsLeft(t *testing.T) {
 	s := packable(2000, 1500)
-	s.pack()
+	pack(entriesOf(s))
 	before := slabsOf(s)
-	s.pack()
+	pack(entriesOf(s))
 	if after := slabsOf(s); len(after) != len(before) {
 		t.Errorf("full slabs were packed again: %d, then %d", len(before), len(after))
 	}
@@ -70,7 +75,7 @@ func TestASlabThatIsMostlyEmptyIsLeft(t *testing.T) {
 			s.state.remove(fmt.Sprintf("ns/%05d", i))
 		}
 	}
-	s.pack()
+	pack(entriesOf(s))
 	for sl := range slabsOf(s) {
 		if _, old := before[sl]; old {
 			t.Error("a slab that is half empty is still used")
@@ -80,7 +85,7 @@ func TestASlabThatIsMostlyEmptyIsLeft(t *testing.T) {
 
 func TestLargeBytesAndFewStayWhereTheyAre(t *testing.T) {
 	for name, s := range map[string]Snapshot{"large": packable(20, packedLimit), "few": packable(10, 1000)} {
-		s.pack()
+		pack(entriesOf(s))
 		if slabs := slabsOf(s); len(slabs) != 1 || slabs[nil] == 0 {
 			t.Errorf("%s were packed", name)
 		}
@@ -132,6 +137,35 @@ func TestPackingLetsGoOfFrames(t *testing.T) {
 		b, err := ev.Frame(0, func() ([]byte, error) { encoded++; return []byte("frame"), nil })
 		if err != nil || string(b) != "frame" || encoded != want {
 			t.Fatalf("got %q, %v after %d encodings, want %d", b, err, encoded, want)
+		}
+	}
+}
+
+func TestPackingMovesFormerVersionsToo(t *testing.T) {
+	s := &Store{}
+	tab := newTable(s, TableConfig{})
+	s.tables.Store(&map[string]*Table{"": tab})
+	version := func(i int) *Entry {
+		e := &Entry{key: fmt.Sprintf("ns/%05d", i)}
+		e.content.set(bytes.Repeat([]byte{byte(i)}, 1000))
+		return e
+	}
+	for i := range 100 {
+		now := version(i)
+		tab.state.set(now)
+		tab.recent.append(&change{former: version(i), now: now, table: tab})
+	}
+	s.Pack()
+	current, former := map[*slab]bool{}, map[*slab]bool{}
+	for i, c := range tab.recent.all() {
+		current[c.now.content.slab], former[c.former.content.slab] = true, true
+		if raw := c.former.Raw(); len(raw) != 1000 || raw[0] != byte(i) || raw[999] != byte(i) {
+			t.Errorf("the former version of %d has other bytes", i)
+		}
+	}
+	for at := range former {
+		if at == nil || current[at] || len(former) != 1 || len(current) != 1 {
+			t.Errorf("former versions lie in %d slabs, current ones in %d: together %t, alone %t", len(former), len(current), current[at], at == nil)
 		}
 	}
 }
