@@ -93,10 +93,10 @@ func (r *reading) memory() *runtimeapi.MemoryUsage {
 
 func (r *reading) swap() *runtimeapi.SwapUsage {
 	swap := &runtimeapi.SwapUsage{
-		Timestamp: r.at.UnixNano(), SwapUsageBytes: &runtimeapi.UInt64Value{Value: r.swapUsage}, SwapAvailableBytes: &runtimeapi.UInt64Value{},
+		Timestamp: r.at.UnixNano(), SwapUsageBytes: &runtimeapi.UInt64Value{Value: r.swapUsage},
 	}
-	if r.swapLimit > 0 && r.swapLimit < unlimited {
-		swap.SwapAvailableBytes.Value = r.swapLimit - min(r.swapLimit, r.swapUsage)
+	if r.swapLimit < unlimited {
+		swap.SwapAvailableBytes = &runtimeapi.UInt64Value{Value: r.swapLimit - min(r.swapLimit, r.swapUsage)}
 	}
 	return swap
 }
@@ -147,7 +147,7 @@ func readPressure(path string) *runtimeapi.PsiStats {
 		if n, _ := fmt.Sscanf(line, "%s avg10=%f avg60=%f avg300=%f total=%d", &kind, &psi.Avg10, &psi.Avg60, &psi.Avg300, &micros); n != 5 {
 			continue
 		}
-		psi.Total = micros * 1000
+		psi.Total = micros // as the kernel counts, and as other runtimes tell it
 		if kind == "full" {
 			stats.Full = psi
 		} else {

@@ -2,12 +2,15 @@ package cgroups
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
 // Usage is what a group uses.
@@ -20,7 +23,16 @@ type Usage struct {
 	PageFaults      uint64
 	MajorPageFaults uint64
 	Processes       uint64
+	// SwapBytes is what lies in swap, SwapLimit how much may; NoLimit is as much as there is.
+	SwapBytes, SwapLimit uint64
+	// CPUPressure, MemoryPressure and IOPressure have totals in the kernel's microseconds.
+	CPUPressure, MemoryPressure, IOPressure stats.PSIStats
 }
+
+// NoLimit is the limit of a group that has none. Version 1 writes the greatest number of whole pages instead.
+const NoLimit = math.MaxUint64
+
+const greatestLimit = 1 << 62
 
 // PodUsage returns what a pod uses.
 func (t *Tree) PodUsage(pod *corev1.Pod) (Usage, error) { return t.usage(t.PodPath(pod)) }
@@ -35,14 +47,27 @@ func (t *Tree) PodsMemoryLimit() uint64 {
 		file = filepath.Join(fsRoot, t.pods(), "memory.max")
 	}
 	// What is no number is "max"; version 1 writes the greatest that it can count.
-	if limit, err := readNumber(file); err == nil && limit < 1<<62 {
+	if limit, err := readNumber(file); err == nil && limit < greatestLimit {
 		return limit
 	}
 	return 0
 }
 
-// NodeUsage returns what the whole machine uses.
-func (t *Tree) NodeUsage() (Usage, error) { return t.usage("/") }
+// NodeUsage returns what the whole machine uses. The root group has no limits: the machine's swap is.
+func (t *Tree) NodeUsage() (Usage, error) {
+	u, err := t.usage("/")
+	if err != nil {
+		return u, err
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return u, fmt.Errorf("read the machine's swap: %w", err)
+	}
+	unit := uint64(info.Unit)
+	u.SwapLimit = info.Totalswap * unit
+	u.SwapBytes = u.SwapLimit - min(u.SwapLimit, info.Freeswap*unit)
+	return u, nil
+}
 
 func (t *Tree) usage(path string) (Usage, error) {
 	if t.v2 {
@@ -63,6 +88,7 @@ func (t *Tree) usageV1(path string) (u Usage, err error) {
 	u.WorkingSetBytes = u.MemoryBytes - min(u.MemoryBytes, stat["total_inactive_file"])
 	u.RSSBytes = stat["total_rss"]
 	u.PageFaults, u.MajorPageFaults = stat["total_pgfault"], stat["total_pgmajfault"]
+	u.SwapBytes, u.SwapLimit = stat["total_swap"], swapLimitV1(memory)
 	if mount := t.of["cpuacct"]; mount != "" {
 		if u.CPUNanoseconds, err = readNumber(filepath.Join(mount, path, "cpuacct.usage")); err != nil {
 			// The runtime makes this hierarchy's group with the first container.
@@ -73,6 +99,19 @@ func (t *Tree) usageV1(path string) (u Usage, err error) {
 		u.Processes, _ = readNumber(filepath.Join(mount, path, "pids.current")) // absent where nothing counts
 	}
 	return u, nil
+}
+
+// swapLimitV1 is what the limit of memory and swap together leaves beyond that of memory.
+func swapLimitV1(memory string) uint64 {
+	both, err := readNumber(filepath.Join(memory, "memory.memsw.limit_in_bytes"))
+	if err != nil || both >= greatestLimit {
+		return NoLimit // a kernel that doesn't count it doesn't limit it
+	}
+	limit, err := readNumber(filepath.Join(memory, "memory.limit_in_bytes"))
+	if err != nil {
+		return NoLimit
+	}
+	return both - min(both, limit)
 }
 
 func usageV2(dir string) (u Usage, err error) {
@@ -92,7 +131,14 @@ func usageV2(dir string) (u Usage, err error) {
 		u.MemoryBytes = stat["anon"] + stat["file"]
 	}
 	u.WorkingSetBytes = u.MemoryBytes - min(u.MemoryBytes, stat["inactive_file"])
-	u.Processes, _ = readNumber(filepath.Join(dir, "pids.current")) // the root has none
+	u.Processes, _ = readNumber(filepath.Join(dir, "pids.current"))        // the root has none
+	u.SwapBytes, _ = readNumber(filepath.Join(dir, "memory.swap.current")) // nor has who has no swap
+	if u.SwapLimit, err = readNumber(filepath.Join(dir, "memory.swap.max")); err != nil {
+		u.SwapLimit = NoLimit // "max"
+	}
+	u.CPUPressure = readPressure(filepath.Join(dir, "cpu.pressure"))
+	u.MemoryPressure = readPressure(filepath.Join(dir, "memory.pressure"))
+	u.IOPressure = readPressure(filepath.Join(dir, "io.pressure"))
 	return u, nil
 }
 

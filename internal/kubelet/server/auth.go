@@ -18,7 +18,7 @@ import (
 
 // Access says who may use the API.
 type Access struct {
-	// Anonymous lets in who shows nothing. NoTokens has no tokens reviewed.
+	// Anonymous lets in who shows nothing. NoTokens has no tokens reviewed: who shows one shows nothing.
 	Anonymous, NoTokens bool
 	// All allows everything to everybody who is let in.
 	All bool
@@ -130,11 +130,8 @@ func (a *access) authenticate(r *http.Request) (user, bool, error) {
 		}
 	}
 	scheme, token, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
-	if !strings.EqualFold(scheme, "bearer") || token == "" {
+	if !strings.EqualFold(scheme, "bearer") || token == "" || a.NoTokens {
 		return anonymous, a.Anonymous, nil
-	}
-	if a.NoTokens {
-		return user{}, false, nil
 	}
 	return a.review(r.Context(), strings.TrimSpace(token))
 }

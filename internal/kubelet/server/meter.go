@@ -44,6 +44,8 @@ type reading struct {
 	pods []podReading
 	// network of the node, by interface.
 	network map[string]traffic
+	// pressure tells that the kernel counts it for groups.
+	pressure bool
 	// failed tells that not everything could be read.
 	failed bool
 }
@@ -63,7 +65,7 @@ func newMeter(cfg Config) *meter { return &meter{cfg: cfg, last: map[string]poin
 
 // read takes a reading.
 func (m *meter) read(ctx context.Context) reading {
-	out := reading{at: time.Now()}
+	out := reading{at: time.Now(), pressure: m.cfg.Tree.TellsPressure()}
 	var err error
 	if out.node, err = m.cfg.Tree.NodeUsage(); err != nil {
 		out.failed = true

@@ -62,6 +62,10 @@ var (
 	resourceStart   = gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds", "container", "pod", "namespace")
 	podCPU          = counter("pod_cpu_usage_seconds_total", "Cumulative cpu time consumed by the pod in core-seconds", "pod", "namespace")
 	podMemory       = gauge("pod_memory_working_set_bytes", "Current working set of the pod in bytes", "pod", "namespace")
+	nodeSwap        = gauge("node_swap_usage_bytes", "Current swap usage of the node in bytes. Reported only on non-windows systems")
+	resourceSwap    = gauge("container_swap_usage_bytes", "Current amount of the container swap usage in bytes. Reported only on non-windows systems", "container", "pod", "namespace")
+	resourceSwapMax = gauge("container_swap_limit_bytes", "Current amount of the container swap limit in bytes. Reported only on non-windows systems", "container", "pod", "namespace")
+	podSwap         = gauge("pod_swap_usage_bytes", "Current amount of the pod swap usage in bytes. Reported only on non-windows systems", "pod", "namespace")
 	resourceFailure = gauge("resource_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise")
 )
 
@@ -71,10 +75,12 @@ func (s *server) serveResourceMetrics(w http.ResponseWriter, r *http.Request) {
 	out := &sheet{}
 	out.add(nodeCPU, read.at, float64(read.node.CPUNanoseconds)/nano)
 	out.add(nodeMemory, read.at, float64(read.node.WorkingSetBytes))
+	out.add(nodeSwap, read.at, float64(read.node.SwapBytes))
 	for i := range read.pods {
 		p := &read.pods[i]
 		out.add(podCPU, read.at, float64(p.usage.CPUNanoseconds)/nano, p.pod.Name, p.pod.Namespace)
 		out.add(podMemory, read.at, float64(p.usage.WorkingSetBytes), p.pod.Name, p.pod.Namespace)
+		out.add(podSwap, read.at, float64(p.usage.SwapBytes), p.pod.Name, p.pod.Namespace)
 		for _, c := range p.containers {
 			name := c.GetAttributes().GetMetadata().GetName()
 			if v := c.GetCpu().GetUsageCoreNanoSeconds(); v != nil {
@@ -82,6 +88,13 @@ func (s *server) serveResourceMetrics(w http.ResponseWriter, r *http.Request) {
 			}
 			if v := c.GetMemory().GetWorkingSetBytes(); v != nil {
 				out.add(resourceMemory, time.Unix(0, c.Memory.Timestamp), float64(v.Value), name, p.pod.Name, p.pod.Namespace)
+			}
+			if used, free := c.GetSwap().GetSwapUsageBytes(), c.GetSwap().GetSwapAvailableBytes(); used != nil {
+				at := time.Unix(0, c.Swap.Timestamp)
+				out.add(resourceSwap, at, float64(used.Value), name, p.pod.Name, p.pod.Namespace)
+				if free != nil {
+					out.add(resourceSwapMax, at, float64(free.Value+used.Value), name, p.pod.Name, p.pod.Namespace)
+				}
 			}
 			if seen := find(p.pod.Observed, c.GetAttributes().GetId()); seen != nil {
 				out.add(resourceStart, time.Time{}, float64(seen.StartedAt.UnixNano())/nano, name, p.pod.Name, p.pod.Namespace)
@@ -126,6 +139,9 @@ func (s *server) serveContainerMetrics(w http.ResponseWriter, r *http.Request) {
 	out.add(detailCPU, read.at, float64(read.node.CPUNanoseconds)/nano, append(root, "total")...)
 	out.add(detailUsage, read.at, float64(read.node.MemoryBytes), root...)
 	out.add(detailWorking, read.at, float64(read.node.WorkingSetBytes), root...)
+	if read.pressure {
+		pressuresOf(&read.node).add(out, read.at, root)
+	}
 	addDisks(out, read.at, root)
 	for i := range read.pods {
 		s.addPod(out, &read, &read.pods[i])
@@ -143,6 +159,9 @@ func (s *server) addPod(out *sheet, read *reading, p *podReading) {
 	out.add(detailWorking, read.at, float64(p.usage.WorkingSetBytes), labels...)
 	out.add(detailRSS, read.at, float64(p.usage.RSSBytes), labels...)
 	out.add(detailProcs, read.at, float64(p.usage.Processes), labels...)
+	if read.pressure {
+		pressuresOf(&p.usage).add(out, read.at, labels)
+	}
 	if n := p.network.GetDefaultInterface(); n != nil {
 		out.add(networkIn, read.at, float64(n.GetRxBytes().GetValue()), with(labels, n.Name)...)
 		out.add(networkOut, read.at, float64(n.GetTxBytes().GetValue()), with(labels, n.Name)...)
@@ -162,6 +181,9 @@ func (s *server) addPod(out *sheet, read *reading, p *podReading) {
 		out.add(detailWorking, read.at, float64(c.GetMemory().GetWorkingSetBytes().GetValue()), own...)
 		out.add(detailRSS, read.at, float64(c.GetMemory().GetRssBytes().GetValue()), own...)
 		out.add(detailFS, read.at, float64(c.GetWritableLayer().GetUsedBytes().GetValue()), with(own, "")...)
+		if read.pressure {
+			containerPressures(c).add(out, read.at, own)
+		}
 		if seen != nil {
 			out.add(detailStart, read.at, float64(seen.StartedAt.Unix()), own...)
 		}

@@ -48,8 +48,24 @@ func rate(rates map[string]uint64, key string) *uint64 {
 
 func usageStats(at time.Time, u *cgroups.Usage, nano *uint64) (*stats.CPUStats, *stats.MemoryStats) {
 	stamp := metav1.NewTime(at)
-	return &stats.CPUStats{Time: stamp, UsageNanoCores: nano, UsageCoreNanoSeconds: &u.CPUNanoseconds},
-		&stats.MemoryStats{Time: stamp, UsageBytes: &u.MemoryBytes, WorkingSetBytes: &u.WorkingSetBytes, RSSBytes: &u.RSSBytes, PageFaults: &u.PageFaults, MajorPageFaults: &u.MajorPageFaults}
+	return &stats.CPUStats{Time: stamp, UsageNanoCores: nano, UsageCoreNanoSeconds: &u.CPUNanoseconds, PSI: &u.CPUPressure},
+		&stats.MemoryStats{
+			Time: stamp, UsageBytes: &u.MemoryBytes, WorkingSetBytes: &u.WorkingSetBytes, RSSBytes: &u.RSSBytes, PageFaults: &u.PageFaults, MajorPageFaults: &u.MajorPageFaults,
+			PSI: &u.MemoryPressure,
+		}
+}
+
+func ioStats(at time.Time, u *cgroups.Usage) *stats.IOStats {
+	return &stats.IOStats{Time: metav1.NewTime(at), PSI: &u.IOPressure}
+}
+
+func swapStats(at time.Time, u *cgroups.Usage) *stats.SwapStats {
+	out := &stats.SwapStats{Time: metav1.NewTime(at), SwapUsageBytes: &u.SwapBytes}
+	if u.SwapLimit != cgroups.NoLimit {
+		available := u.SwapLimit - min(u.SwapLimit, u.SwapBytes)
+		out.SwapAvailableBytes = &available
+	}
+	return out
 }
 
 // defaultInterface is the one whose numbers stand for a node's own, where it has one of this name.
@@ -61,13 +77,14 @@ func (s *server) nodeStats(ctx context.Context, r *reading, rates map[string]uin
 	memory := s.Capacity[corev1.ResourceMemory]
 	available := uint64(memory.Value()) - min(uint64(memory.Value()), r.node.WorkingSetBytes)
 	out.Memory.AvailableBytes = &available
+	out.Swap, out.IO = swapStats(r.at, &r.node), ioStats(r.at, &r.node)
 	if r.all != nil {
 		cpu, mem := usageStats(r.at, r.all, rate(rates, allPodsKey))
 		if limit := s.Tree.PodsMemoryLimit(); limit > 0 {
 			available := limit - min(limit, r.all.WorkingSetBytes)
 			mem.AvailableBytes = &available
 		}
-		out.SystemContainers = append(out.SystemContainers, stats.ContainerStats{Name: stats.SystemContainerPods, StartTime: out.StartTime, CPU: cpu, Memory: mem})
+		out.SystemContainers = append(out.SystemContainers, stats.ContainerStats{Name: stats.SystemContainerPods, StartTime: out.StartTime, CPU: cpu, Memory: mem, Swap: swapStats(r.at, r.all), IO: ioStats(r.at, r.all)})
 	}
 	if !all {
 		return out
@@ -150,6 +167,7 @@ func (s *server) podStats(r *reading, p *podReading, rates map[string]uint64, al
 		out.StartTime = *p.pod.Status.StartTime
 	}
 	out.CPU, out.Memory = usageStats(r.at, &p.usage, rate(rates, podKey(p)))
+	out.Swap, out.IO = swapStats(r.at, &p.usage), ioStats(r.at, &p.usage)
 	out.ProcessStats = &stats.ProcessStats{ProcessCount: &p.usage.Processes}
 	var storage uint64
 	for _, c := range p.containers {
@@ -187,13 +205,20 @@ func containerStats(p *podReading, c *runtimeapi.ContainerStats, nano *uint64) s
 		if v := value(cpu.UsageNanoCores); v != nil {
 			nano = v
 		}
-		out.CPU = &stats.CPUStats{Time: metav1.NewTime(time.Unix(0, cpu.Timestamp)), UsageNanoCores: nano, UsageCoreNanoSeconds: value(cpu.UsageCoreNanoSeconds)}
+		out.CPU = &stats.CPUStats{Time: metav1.NewTime(time.Unix(0, cpu.Timestamp)), UsageNanoCores: nano, UsageCoreNanoSeconds: value(cpu.UsageCoreNanoSeconds), PSI: pressure(cpu.Psi)}
 	}
 	if mem := c.GetMemory(); mem != nil {
 		out.Memory = &stats.MemoryStats{
 			Time: metav1.NewTime(time.Unix(0, mem.Timestamp)), AvailableBytes: value(mem.AvailableBytes), UsageBytes: value(mem.UsageBytes),
 			WorkingSetBytes: value(mem.WorkingSetBytes), RSSBytes: value(mem.RssBytes), PageFaults: value(mem.PageFaults), MajorPageFaults: value(mem.MajorPageFaults),
+			PSI: pressure(mem.Psi),
 		}
+	}
+	if io := c.GetIo(); io != nil {
+		out.IO = &stats.IOStats{Time: metav1.NewTime(time.Unix(0, io.Timestamp)), PSI: pressure(io.Psi)}
+	}
+	if swap := c.GetSwap(); swap != nil {
+		out.Swap = &stats.SwapStats{Time: metav1.NewTime(time.Unix(0, swap.Timestamp)), SwapUsageBytes: value(swap.SwapUsageBytes), SwapAvailableBytes: value(swap.SwapAvailableBytes)}
 	}
 	if layer := c.GetWritableLayer(); layer != nil {
 		out.Rootfs = &stats.FsStats{Time: metav1.NewTime(time.Unix(0, layer.Timestamp)), UsedBytes: value(layer.UsedBytes), InodesUsed: value(layer.InodesUsed)}
