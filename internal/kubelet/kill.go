@@ -192,6 +192,9 @@ func (w *worker) clean(ctx context.Context, pod *corev1.Pod) outcome {
 
 // purge removes what the runtime keeps of a pod that its source has let go of.
 func (w *worker) purge(ctx context.Context, pod *corev1.Pod, o *lifecycle.Observed) outcome {
+	if w.k.pods.isReturning(w.uid) {
+		return outcome{err: w.k.volumes.Remove(pod.UID)}
+	}
 	var errs []error
 	for i := range o.Containers {
 		errs = append(errs, w.k.cri.Remove(ctx, o.Containers[i].ID))

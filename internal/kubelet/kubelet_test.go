@@ -472,6 +472,33 @@ func TestAStaticPodComesWhenItsFormerVersionIsGone(t *testing.T) {
 	r.eventually(name, "replaced", func(p *corev1.Pod) bool { return p != nil && p.Labels["version"] == "second" && running(p) })
 }
 
+func TestAStaticPodThatIsBackStartsAgain(t *testing.T) {
+	r := newRig(t)
+	r.stop()
+	dir := t.TempDir()
+	r.cfg.Settings.StaticPodPath = dir
+	r.cfg.DefaultPod = func(p *corev1.Pod) { p.Spec = testPod(p.Name, nil).Spec }
+	file := filepath.Join(dir, "web.json")
+	write := func() {
+		t.Helper()
+		manifest := `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"}, "spec": {"containers": [{"name": "app", "image": "app:v1"}]}}`
+		if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	r.start()
+	name := "web-" + testNode
+	r.eventually(name, "running", running)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	write()
+	r.eventually(name, "restarted", func(p *corev1.Pod) bool {
+		return p != nil && running(p) && p.Status.ContainerStatuses[0].RestartCount == 1
+	})
+}
+
 func TestImagesThatAreMissingAreToldOf(t *testing.T) {
 	r := newRig(t)
 	r.create(testPod("pull", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "nothere:v1" }))

@@ -54,7 +54,7 @@ func (k *Kubelet) followPlugins(ctx context.Context) error {
 		k.logger.Warn("CSINode not made: the first driver makes it", "error", err)
 	}
 	dir := filepath.Join(k.cfg.RootDir, registryDir)
-	changes, stop, err := watchDir(dir, unix.IN_CREATE|unix.IN_DELETE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM)
+	changes, stop, err := watchDir(dir, unix.IN_CREATE|unix.IN_DELETE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM, nil)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ type entry struct {
 	cleaned  bool
 	finished bool
 	leaving  bool // no source has it any more
+	returns  bool // a source has it again, and it starts anew once it has ended
 	deferred bool // asks for more than it has got
 	// waiters are told of every change until their context ends.
 	waiters map[chan struct{}]bool
@@ -131,6 +132,22 @@ func (p *pods) leaving(name types.NamespacedName) bool {
 		}
 	}
 	return false
+}
+
+// returns notes that a source has a pod again which is being ended: its containers are kept, so that the next ones count on from them.
+func (p *pods) returns(uid types.UID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.workers[uid]; e != nil {
+		e.returns = true
+	}
+}
+
+func (p *pods) isReturning(uid types.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.workers[uid]
+	return e != nil && e.returns
 }
 
 func fullName(pod *corev1.Pod) types.NamespacedName {

@@ -3,6 +3,7 @@ package kubelet
 import (
 	"context"
 	"crypto/md5"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,14 +29,15 @@ func (k *Kubelet) followStatic(ctx context.Context) error {
 	if k.cfg.Settings.StaticPodPath == "" {
 		return nil
 	}
-	events, stop, err := watchDir(k.cfg.Settings.StaticPodPath, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE)
+	var removed removals
+	events, stop, err := watchDir(k.cfg.Settings.StaticPodPath, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE, removed.note)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	known := map[types.UID]*corev1.Pod{}
+	known := staticPods{}
 	for {
-		k.readStatic(known)
+		k.readStatic(known, removed.take())
 		k.mirrorStatic(ctx, known)
 		timer := time.NewTimer(k.cfg.Settings.FileCheckFrequency.Duration)
 		select {
@@ -50,9 +53,43 @@ func (k *Kubelet) followStatic(ctx context.Context) error {
 	}
 }
 
-// readStatic compares the folder with what is known, which it changes.
-func (k *Kubelet) readStatic(known map[types.UID]*corev1.Pod) {
-	found := map[types.UID]*corev1.Pod{}
+// staticPods are pods by their UIDs, with the names of their files.
+type staticPods map[types.UID]staticPod
+
+type staticPod struct {
+	*corev1.Pod
+	file string
+}
+
+// removals are the names of files that were taken away, even if they are there again.
+type removals struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (r *removals) note(name string, mask uint32) {
+	if mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.names == nil {
+		r.names = map[string]bool{}
+	}
+	r.names[name] = true
+}
+
+func (r *removals) take() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := r.names
+	r.names = nil
+	return names
+}
+
+// readStatic compares the folder with what is known, which it changes. A pod whose file was removed ends, and starts again if the file is back.
+func (k *Kubelet) readStatic(known staticPods, removed map[string]bool) {
+	found := staticPods{}
 	entries, err := os.ReadDir(k.cfg.Settings.StaticPodPath)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		k.logger.Error("static pods not read", "path", k.cfg.Settings.StaticPodPath, "error", err)
@@ -68,20 +105,21 @@ func (k *Kubelet) readStatic(known map[types.UID]*corev1.Pod) {
 			k.logger.Error("static pod not accepted", "path", path, "error", err)
 			continue
 		}
-		found[pod.UID] = pod
+		found[pod.UID] = staticPod{pod, e.Name()}
 	}
 	for uid, pod := range known {
-		if found[uid] == nil {
-			k.pods.remove(pod)
+		if _, ok := found[uid]; !ok || removed[pod.file] {
+			k.pods.remove(pod.Pod)
 			delete(known, uid)
 		}
 	}
 	for uid, pod := range found {
-		if known[uid] == nil {
-			if k.pods.leaving(fullName(pod)) {
+		if _, ok := known[uid]; !ok {
+			if k.pods.leaving(fullName(pod.Pod)) {
+				k.pods.returns(uid)
 				continue // it starts when the pod that it follows is gone
 			}
-			k.pods.update(pod)
+			k.pods.update(pod.Pod)
 		}
 		known[uid] = pod
 	}
@@ -97,19 +135,19 @@ func (k *Kubelet) lookAtStatic() {
 }
 
 // mirrorStatic makes the mirrors that are missing, and removes those of pods that are gone; one that still ends keeps its own.
-func (k *Kubelet) mirrorStatic(ctx context.Context, known map[types.UID]*corev1.Pod) {
+func (k *Kubelet) mirrorStatic(ctx context.Context, known staticPods) {
 	k.pods.mu.Lock()
 	mirrors := maps.Clone(k.pods.mirrors)
 	k.pods.mu.Unlock()
 	for _, pod := range known {
-		if mirror := mirrors[fullName(pod)]; mirror != nil {
-			delete(mirrors, fullName(pod))
-			if reflects(mirror, pod) {
+		if mirror := mirrors[fullName(pod.Pod)]; mirror != nil {
+			delete(mirrors, fullName(pod.Pod))
+			if reflects(mirror, pod.Pod) {
 				continue
 			}
 			k.statuses.set(mirror, mirror.Status, 0, true)
 		}
-		if err := k.ensureMirror(ctx, pod); err != nil && ctx.Err() == nil {
+		if err := k.ensureMirror(ctx, pod.Pod); err != nil && ctx.Err() == nil {
 			k.logger.Debug("mirror pod not created", "error", err)
 		}
 	}
@@ -167,8 +205,8 @@ func (k *Kubelet) parseStatic(path string) (*corev1.Pod, error) {
 	return pod, nil
 }
 
-// watchDir tells of changes in a folder, which is made if it isn't there.
-func watchDir(dir string, mask uint32) (<-chan struct{}, func(), error) {
+// watchDir tells of changes in a folder, which is made if it isn't there. note is called with each change before it's told; nil asks for none.
+func watchDir(dir string, mask uint32, note func(name string, mask uint32)) (<-chan struct{}, func(), error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, fmt.Errorf("make the folder to watch: %w", err)
 	}
@@ -186,8 +224,12 @@ func watchDir(dir string, mask uint32) (<-chan struct{}, func(), error) {
 		defer close(ended)
 		buf := make([]byte, 4096)
 		for {
-			if _, err := f.Read(buf); err != nil {
+			n, err := f.Read(buf)
+			if err != nil {
 				return
+			}
+			if note != nil {
+				eachChange(buf[:n], note)
 			}
 			select {
 			case events <- struct{}{}:
@@ -196,4 +238,14 @@ func watchDir(dir string, mask uint32) (<-chan struct{}, func(), error) {
 		}
 	}()
 	return events, func() { f.Close(); <-ended }, nil
+}
+
+// eachChange calls fn for every event that inotify has written.
+func eachChange(buf []byte, fn func(name string, mask uint32)) {
+	for len(buf) >= unix.SizeofInotifyEvent {
+		mask, length := binary.NativeEndian.Uint32(buf[4:]), int(binary.NativeEndian.Uint32(buf[12:]))
+		buf = buf[unix.SizeofInotifyEvent:]
+		fn(unix.ByteSliceToString(buf[:length]), mask)
+		buf = buf[length:]
+	}
 }
