@@ -136,7 +136,6 @@ func removeFiles(l Layout) error {
 			errs = append(errs, removeFolder(filepath.Join(l.DataDir, e.Name())))
 		}
 	}
-	errs = append(errs, removeLogLinks(l))
 	for _, dir := range []string{l.LogDir, l.RunDir, l.ConfigDir} {
 		errs = append(errs, removeFolder(dir))
 	}
@@ -144,26 +143,6 @@ func removeFiles(l Layout) error {
 		return err
 	}
 	return removeFolder(l.DataDir) // with its mark, which lets a purge that failed be repeated
-}
-
-// removeLogLinks removes the links to the cluster's logs from the folder that others may use too, and the folder if nobody does.
-func removeLogLinks(l Layout) error {
-	dir := l.LogLinkDir()
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	errs := []error{err}
-	for _, e := range entries {
-		link := filepath.Join(dir, e.Name())
-		if log, err := os.Readlink(link); err == nil && strings.HasPrefix(log, l.LogDir+"/") {
-			errs = append(errs, os.Remove(link))
-		}
-	}
-	if err := os.Remove(dir); !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
 }
 
 // removeFolder removes a folder with all that is in it. A disk that an administrator has mounted there is emptied, and stays mounted.

@@ -30,7 +30,7 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 	}
 	k, err := kubelet.New(kubelet.Config{
 		Cluster: l.Name, NodeName: o.NodeName, NodeIPs: []netip.Addr{n.ip}, Labels: o.NodeLabels,
-		Client: c, Runtime: builtIn, RootDir: l.KubeletDir(), LocalVolumeDir: l.VolumesDir(), LogLinkDir: l.LogLinkDir(), NodeLogDir: l.LogDir,
+		Client: c, Runtime: builtIn, RootDir: l.KubeletDir(), LocalVolumeDir: l.VolumesDir(), LogLinkDir: l.logLinks(o.kubelet.PodLogsDir), NodeLogDir: l.LogDir,
 		TLS: &tls.Config{
 			MinVersion: tls.VersionTLS12, GetCertificate: id.getCertificate, ClientAuth: tls.RequestClientCert, ClientCAs: id.clientCA,
 			NextProtos: []string{"h2", "http/1.1"},

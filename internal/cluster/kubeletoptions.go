@@ -45,7 +45,7 @@ func (o *NodeOptions) settings(l Layout) (*kubeletconfig.KubeletConfiguration, e
 		given.Set("containerRuntimeEndpoint", "unix://"+strings.TrimPrefix(o.RuntimeEndpoint, "unix://"))
 	}
 	s, err := given.Complete(kubeletconfig.KubeletConfiguration{
-		ContainerRuntimeEndpoint: endpoint, CgroupRoot: l.CgroupRoot, PodLogsDir: l.PodLogDir(), Port: int32(l.KubeletPort),
+		ContainerRuntimeEndpoint: endpoint, CgroupRoot: l.CgroupRoot, PodLogsDir: l.podLogs(wellKnownLogs), Port: int32(l.KubeletPort),
 		ClusterDNS: []string{l.ServiceIP(dnsServiceIP).String()}, ClusterDomain: clusterDomain,
 	})
 	if err != nil {

@@ -133,16 +133,11 @@ func (l Layout) KubeletDir() string { return cmp.Or(l.RootDir, filepath.Join(l.D
 // VolumesDir holds the volumes that the built-in provisioner makes.
 func (l Layout) VolumesDir() string { return filepath.Join(l.DataDir, "volumes") }
 
-// PodLogDir holds the containers' logs.
+// PodLogDir holds the containers' logs, where the well-known folder isn't used.
 func (l Layout) PodLogDir() string { return filepath.Join(l.LogDir, "pods") }
 
-// LogLinkDir holds links to the containers' logs, where collectors of logs look for those of a machine's one cluster.
-func (l Layout) LogLinkDir() string {
-	if l.LogDir == filepath.Join(logRoot, DefaultName) {
-		return filepath.Join(logRoot, "containers")
-	}
-	return filepath.Join(l.LogDir, "containers")
-}
+// isDefault tells whether this is the first node of the cluster that was given no name: it has what a machine has once.
+func (l Layout) isDefault() bool { return l.LogDir == filepath.Join(logRoot, DefaultName) }
 
 // RuntimeDir holds images and containers.
 func (l Layout) RuntimeDir() string { return filepath.Join(l.DataDir, "runtime") }

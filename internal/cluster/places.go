@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -101,6 +102,10 @@ func (l Layout) leave(purge bool) error {
 	var errs []error
 	if p.CgroupRoot != "" {
 		errs = append(errs, leaveCgroups(p.CgroupRoot, l.KubeletDir()))
+	}
+	if purge {
+		logs := cmp.Or(p.PodLogsDir, l.PodLogDir())
+		errs = append(errs, removeLogLinks(l.logLinks(logs), logs))
 	}
 	for _, dir := range []string{p.RootDir, p.PodLogsDir} {
 		if have, err := os.ReadFile(filepath.Join(dir, ownerFile)); dir == "" || err != nil || string(have) != l.DataDir+"\n" || !purge {

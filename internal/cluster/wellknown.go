@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // wellKnownDir is where device plugins and agents that ask for pods' resources look for a kubelet: manifests have it in their text.
@@ -13,6 +15,56 @@ const wellKnownDir = "/var/lib/kubelet"
 
 // wellKnownFolders are the folders that they look for.
 var wellKnownFolders = []string{"device-plugins", "pod-resources"}
+
+// Where collectors look for containers' logs, and for links to them by pod, namespace and container. A machine has each once.
+const (
+	wellKnownLogs     = "/var/log/pods"
+	wellKnownLogLinks = "/var/log/containers"
+)
+
+// podLogs is where containers' logs lie if nobody says: a default node's at the well-known place, unless others' are there.
+func (l Layout) podLogs(wellKnown string) string {
+	if l.isDefault() && vacant(wellKnown, l.DataDir) {
+		return wellKnown
+	}
+	return l.PodLogDir()
+}
+
+// vacant tells whether a folder has nothing in it, or belongs to the node with a data directory.
+func vacant(dir, dataDir string) bool {
+	if owner, err := os.ReadFile(filepath.Join(dir, ownerFile)); err == nil {
+		return string(owner) == dataDir+"\n"
+	}
+	entries, err := os.ReadDir(dir)
+	return len(entries) == 0 && (err == nil || errors.Is(err, os.ErrNotExist))
+}
+
+// logLinks is the folder of the links to the logs in another one: who has the well-known place for its logs has that for the links too.
+func (l Layout) logLinks(podLogs string) string {
+	if l.isDefault() || podLogs == wellKnownLogs {
+		return wellKnownLogLinks
+	}
+	return filepath.Join(l.LogDir, "containers")
+}
+
+// removeLogLinks removes the links to a node's logs from a folder that others may use too, and the folder if nobody does.
+func removeLogLinks(dir, podLogs string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		link := filepath.Join(dir, e.Name())
+		if log, err := os.Readlink(link); err == nil && strings.HasPrefix(log, podLogs+"/") {
+			errs = append(errs, os.Remove(link))
+		}
+	}
+	if err := os.Remove(dir); !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
+		errs = append(errs, err) // neither in use nor a mount point
+	}
+	return errors.Join(errs...)
+}
 
 // offerFolders lets plugins find a kubelet at the well-known place, unless another kubelet is there: that one keeps it.
 func offerFolders(kubeletDir, at string) error {
