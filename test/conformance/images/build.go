@@ -150,6 +150,13 @@ func (b *builder) layer(i image) (v1.Layer, error) {
 		}
 		files = append(files, applets...)
 	}
+	if slices.ContainsFunc(files, func(f file) bool { return f.path == "agnhost" }) {
+		served, err := b.fakeRegistry()
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, served...)
+	}
 	for _, f := range files {
 		if err := b.add(w, f); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.path, err)

@@ -4,7 +4,7 @@
 //
 // It starts a control plane and one agent in a network namespace of its own, gives the agent the KubeletConfiguration that upstream's runner gives its
 // kubelet, imports the images, serves them on the node's loopback and runs the suite beside the agent, in that namespace. The suite restarts its kubelet by systemctl: a link of that name to
-// this program, first in PATH, stops and starts the agent. All of it sees a /var/lib/kubelet, a /var/log/pods and control groups of its own.
+// this program, first in PATH, stops and starts the agent. All of it sees a /var/lib/kubelet, a /var/log/pods, a /var/log/containers and control groups of its own.
 package main
 
 import (
@@ -75,11 +75,12 @@ const (
 	insideEnv  = "CLIPPER_NODE_SUITE_INSIDE"
 	kubeletDir = "/var/lib/kubelet"
 	podLogsDir = "/var/log/pods"
+	logLinkDir = "/var/log/containers"
 )
 
 // enter runs this program again in namespaces of its own for mounts and control groups.
 func (o options) enter(ctx context.Context) error {
-	for _, dir := range []string{kubeletDir, podLogsDir} {
+	for _, dir := range []string{kubeletDir, podLogsDir, logLinkDir} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return err
 		}
@@ -151,12 +152,12 @@ func (o options) run(ctx context.Context) error {
 	return summarize(filepath.Join(o.Out, "junit.xml"), os.Stdout)
 }
 
-// prepare makes the folders and the namespace's own /var/lib/kubelet and /var/log/pods.
+// prepare makes the folders and the namespace's own /var/lib/kubelet, /var/log/pods and /var/log/containers.
 func (o options) prepare() error {
 	if err := os.RemoveAll(o.Out); err != nil {
 		return err
 	}
-	for _, dir := range []string{"kubelet", "pods", "manifests", "kubelet.conf.d", "bin"} {
+	for _, dir := range []string{"kubelet", "pods", "containers", "manifests", "kubelet.conf.d", "bin"} {
 		if err := os.MkdirAll(filepath.Join(o.Out, dir), 0o755); err != nil {
 			return err
 		}
@@ -168,6 +169,7 @@ func (o options) prepare() error {
 		{"none", "/", syscall.MS_REC | syscall.MS_PRIVATE},
 		{filepath.Join(o.Out, "kubelet"), kubeletDir, syscall.MS_BIND},
 		{filepath.Join(o.Out, "pods"), podLogsDir, syscall.MS_BIND},
+		{filepath.Join(o.Out, "containers"), logLinkDir, syscall.MS_BIND},
 		{"none", "/", syscall.MS_REC | syscall.MS_SHARED}, // pods may ask for mounts that propagate
 	} {
 		if err := syscall.Mount(m.what, m.on, "", m.flags, ""); err != nil {

@@ -22,8 +22,8 @@ type node struct {
 }
 
 const (
-	// registryAddress is where the node reaches the registry of the images, and nobody else does: on its own loopback.
-	registryAddress = "127.0.0.1:5000"
+	// registryAddress is where the node reaches the registry of the images, and nobody else does: on its own loopback. Specs have a registry of their own at port 5000.
+	registryAddress = "127.0.0.1:5001"
 	mirrorsFile     = "registries.yaml"
 )
 
