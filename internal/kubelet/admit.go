@@ -50,7 +50,7 @@ func (k *Kubelet) admit(ctx context.Context, pod *corev1.Pod, running bool) *adm
 	k.pods.admission.Lock()
 	defer k.pods.admission.Unlock()
 	if running {
-		k.pods.admitted[pod.UID] = pod
+		k.pods.grant(pod)
 		return k.allocate(ctx, pod)
 	}
 	p := k.pressure.get()
@@ -77,7 +77,7 @@ func (k *Kubelet) admit(ctx context.Context, pod *corev1.Pod, running bool) *adm
 		refusal = k.preempt(ctx, pod, in.Others, refusal.Lacking)
 	}
 	if refusal == nil {
-		k.pods.admitted[pod.UID] = pod
+		k.pods.grant(pod)
 	}
 	return refusal
 }
@@ -87,16 +87,21 @@ func (p *pods) holding(except types.UID) []*corev1.Pod {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []*corev1.Pod
-	for uid, pod := range p.admitted {
-		e := p.workers[uid]
-		switch {
-		case e == nil || e.stopped:
-			delete(p.admitted, uid)
-		case uid != except:
-			out = append(out, pod)
+	for uid, e := range p.workers {
+		if e.granted != nil && !e.stopped && uid != except {
+			out = append(out, e.granted)
 		}
 	}
 	return out
+}
+
+// grant notes that a pod has what it asks for.
+func (p *pods) grant(pod *corev1.Pod) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.workers[pod.UID]; e != nil {
+		e.granted = pod
+	}
 }
 
 // appArmor tells whether the kernel enforces AppArmor profiles.

@@ -23,15 +23,14 @@ type pods struct {
 	workers map[types.UID]*entry
 	mirrors map[types.NamespacedName]*corev1.Pod
 
-	// admission lets one pod at a time in; admitted are those that hold resources.
-	admission sync.Mutex
-	admitted  map[types.UID]*corev1.Pod
+	admission sync.Mutex // lets one pod at a time in
 }
 
 // entry is one worker and what it publishes.
 type entry struct {
 	worker   *worker
 	pod      *corev1.Pod
+	granted  *corev1.Pod // as it was admitted or resized last; nil if it wasn't
 	status   corev1.PodStatus
 	observed *lifecycle.Observed
 	ending   bool
@@ -46,7 +45,7 @@ type entry struct {
 }
 
 func newPods(k *Kubelet) *pods {
-	return &pods{k: k, workers: map[types.UID]*entry{}, mirrors: map[types.NamespacedName]*corev1.Pod{}, admitted: map[types.UID]*corev1.Pod{}}
+	return &pods{k: k, workers: map[types.UID]*entry{}, mirrors: map[types.NamespacedName]*corev1.Pod{}}
 }
 
 // update takes in a pod from a source.
@@ -241,6 +240,9 @@ func (p *pods) publishStatus(w *worker, pod *corev1.Pod, status corev1.PodStatus
 	if e := p.workers[w.uid]; e != nil {
 		e.pod, e.status, e.ending, e.stopped, e.cleaned = pod, status, w.ending, w.stopped, w.cleaned
 		e.deferred = w.resize.desired != nil
+		if g := e.granted; g != nil && g.Generation == pod.Generation && g.Generation != 0 {
+			e.granted = pod // of the same specification: its older version needn't be kept beside it
+		}
 		e.tell()
 	}
 }
@@ -329,11 +331,14 @@ func mirrors(pod, mirror *corev1.Pod, uid types.UID) bool {
 	return lifecycle.IsStatic(pod) && mirror != nil && mirror.UID == uid
 }
 
-// admittedPod returns a pod as it was granted last; nil if it wasn't.
-func (p *pods) admittedPod(uid types.UID) *corev1.Pod {
-	p.admission.Lock()
-	defer p.admission.Unlock()
-	return p.admitted[uid]
+// grantedPod returns a pod as it was granted last; nil if it wasn't.
+func (p *pods) grantedPod(uid types.UID) *corev1.Pod {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.workers[uid]; e != nil {
+		return e.granted
+	}
+	return nil
 }
 
 // observed returns what the runtime last said of a pod; nil if that isn't known.

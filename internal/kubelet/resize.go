@@ -151,7 +151,7 @@ func (k *Kubelet) admitResize(ctx context.Context, pod *corev1.Pod) (reason, mes
 	if lifecycle.IsStatic(pod) {
 		return corev1.PodReasonInfeasible, "In-place resize of static-pods is not supported"
 	}
-	if former := k.pods.admittedPod(pod.UID); former != nil && !configuration.PodLevelResize(k.cfg.Settings) && !apiequality.Semantic.DeepEqual(former.Spec.Resources, pod.Spec.Resources) {
+	if former := k.pods.grantedPod(pod.UID); former != nil && !configuration.PodLevelResize(k.cfg.Settings) && !apiequality.Semantic.DeepEqual(former.Spec.Resources, pod.Spec.Resources) {
 		return corev1.PodReasonInfeasible, "InPlacePodLevelResourcesVerticalScaling is disabled"
 	}
 	if problem := k.refusePinned(pod); problem != "" {
@@ -176,7 +176,7 @@ func (k *Kubelet) admitResize(ctx context.Context, pod *corev1.Pod) (reason, mes
 	if refusal := admission.Check(in); refusal != nil {
 		return corev1.PodReasonDeferred, refusal.Message
 	}
-	k.pods.admitted[pod.UID] = pod
+	k.pods.grant(pod)
 	return "", ""
 }
 

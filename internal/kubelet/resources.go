@@ -120,7 +120,7 @@ func (k *Kubelet) refusePinned(pod *corev1.Pod) string {
 	if lifecycle.QOS(pod) != corev1.PodQOSGuaranteed {
 		return ""
 	}
-	former := k.pods.admittedPod(pod.UID)
+	former := k.pods.grantedPod(pod.UID)
 	if former == nil {
 		return ""
 	}

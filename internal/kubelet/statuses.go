@@ -72,7 +72,7 @@ func (s *statuses) set(object *corev1.Pod, status corev1.PodStatus, keep time.Du
 	if r.gone || s.ctx.Err() != nil {
 		return
 	}
-	if newer(object, r.base) {
+	if !newer(r.base, object) { // what was written comes back as an object that all share
 		r.base = object
 	}
 	r.remove = r.remove || remove

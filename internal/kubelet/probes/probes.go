@@ -60,9 +60,9 @@ type Set struct {
 
 // container is the probes of one running container.
 type container struct {
-	spec     *corev1.Container
 	verdicts [3]lifecycle.Verdict
 	cancel   [3]context.CancelFunc
+	spec     *corev1.Container // of one that has probes, as its target: else they would hold this version of the pod
 	target   handlers.Target
 	since    time.Time
 }
@@ -138,10 +138,11 @@ func (s *Set) Sync(pod *corev1.Pod, ip string, o *lifecycle.Observed, started fu
 }
 
 func (s *Set) add(pod *corev1.Pod, spec *corev1.Container, seen *lifecycle.Container, ip string, started bool) {
-	c := &container{spec: spec, since: seen.StartedAt, target: handlers.Target{Pod: pod, Container: spec, ContainerID: seen.ID, IP: ip}}
+	c := &container{since: seen.StartedAt}
 	for k := range c.verdicts {
 		if probeOf(spec, Kind(k)) != nil {
 			c.verdicts[k] = lifecycle.Pending
+			c.spec, c.target = spec, handlers.Target{Pod: pod, Container: spec, ContainerID: seen.ID, IP: ip}
 		}
 	}
 	if started && c.verdicts[Startup] == lifecycle.Pending {
