@@ -55,6 +55,7 @@ type controlPlane struct {
 	keys      *pki.Keys
 	store     *store.Store
 	engine    *apiserver.Server
+	tracker   *managed.Tracker
 	authn     *authn.Authenticator
 	rbac      *rbac.Authorizer
 	authz     *authz.Current
@@ -140,13 +141,19 @@ func clientTLS(ca, cert, key string) (*tls.Config, error) {
 	return cfg, nil
 }
 
+// pack makes long-lived memory lie together, and lets go of what is kept only because it was used lately.
+func (p *controlPlane) pack() {
+	p.store.Pack()
+	p.tracker.Release()
+}
+
 // openEngine makes the API server and everything that decides who may do what. It serves nobody yet.
 func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	l := p.opts.Layout
 	if err := p.openEncryption(ctx); err != nil {
 		return fmt.Errorf("open encryption at rest: %w", err)
 	}
-	tracker, err := managed.New(api.Registered(), p.log.With("component", "apiserver"))
+	p.tracker, err = managed.New(api.Registered(), p.log.With("component", "apiserver"))
 	if err != nil {
 		return fmt.Errorf("open field management: %w", err)
 	}
@@ -156,7 +163,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	}
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
 		Store: p.store, Metrics: p.metrics, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformer: p.atRest.For,
-		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: tracker, MaxInFlight: p.opts.MaxInFlight, MaxMutatingInFlight: p.opts.MaxMutatingInFlight,
+		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: p.tracker, MaxInFlight: p.opts.MaxInFlight, MaxMutatingInFlight: p.opts.MaxMutatingInFlight,
 		Auditor: p.audit, Flags: p.opts.shown(),
 	})
 	if err != nil {
@@ -219,7 +226,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err := p.openAuthorization(authz.Builtin{Node: nodes, RBAC: p.rbac}); err != nil {
 		return fmt.Errorf("open authorization: %w", err)
 	}
-	dynamic, err := p.dynamicAdmission(ctx, hooks, tracker)
+	dynamic, err := p.dynamicAdmission(ctx, hooks)
 	if err != nil {
 		return fmt.Errorf("open webhooks and policies: %w", err)
 	}

@@ -7,13 +7,12 @@ import (
 	"clipper.dev/clipper/internal/admission/match"
 	"clipper.dev/clipper/internal/admission/policy"
 	"clipper.dev/clipper/internal/admission/webhook"
-	"clipper.dev/clipper/internal/apiserver/managed"
 	"clipper.dev/clipper/internal/expression"
 	"clipper.dev/clipper/internal/hook"
 )
 
 // dynamicAdmission makes the plugins of policies and webhooks, in upstream's order.
-func (p *controlPlane) dynamicAdmission(ctx context.Context, hooks *hook.Caller, tracker *managed.Tracker) ([]admission.Plugin, error) {
+func (p *controlPlane) dynamicAdmission(ctx context.Context, hooks *hook.Caller) ([]admission.Plugin, error) {
 	self := p.engine.Client(engineUser)
 	matcher, err := match.New(ctx, self)
 	if err != nil {
@@ -21,7 +20,7 @@ func (p *controlPlane) dynamicAdmission(ctx context.Context, hooks *hook.Caller,
 	}
 	p.metrics.MustRegister(matcher)
 	p.metrics.MustRegister(expression.Metrics()...)
-	policies := policy.Config{Client: self, Matcher: matcher, Authorizer: p.authz, Merge: tracker.Merge, Metrics: p.metrics}
+	policies := policy.Config{Client: self, Matcher: matcher, Authorizer: p.authz, Merge: p.tracker.Merge, Metrics: p.metrics}
 	mutates, err := policy.NewMutating(ctx, policies)
 	if err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return ignoreEnd(ctx, p.remote.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, p.engine.Fairness().Run(ctx, self, p.fair)) })
 	g.Go(func() error { return revive(ctx, p.store, o.Layout.EtcdDir(), o.Logger) })
-	g.Go(func() error { returnMemory(ctx, p.store.Pack, o.Logger); return nil })
+	g.Go(func() error { returnMemory(ctx, p.pack, o.Logger); return nil })
 	g.Go(func() error { spendMemory(ctx); return nil })
 	if err := easeMonitor(); err != nil {
 		o.Logger.Debug("each request costs more wake-ups than it needs", "error", err)

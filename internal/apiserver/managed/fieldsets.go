@@ -100,6 +100,13 @@ func (f *fieldSets) insert(s *fieldSet) {
 	f.bytesOfYoung += len(s.raw)
 }
 
+// release lets go of all sets.
+func (f *fieldSets) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.old, f.young, f.bytesOfYoung = nil, nil, 0
+}
+
 // fits tells whether the set is known to fit the schema of a type, or lets check find out.
 func (s *fieldSet) fits(t *shape, check func() bool) bool {
 	s.mu.Lock()

@@ -43,6 +43,9 @@ func New(rows []*api.Resource, log *slog.Logger) (*Tracker, error) {
 	return t, nil
 }
 
+// Release lets go of what is kept only because it was used lately.
+func (t *Tracker) Release() { t.sets.release() }
+
 // familyOf returns what a row shares with the others of its table.
 func (t *Tracker) familyOf(row *api.Resource) *family {
 	t.mu.Lock()

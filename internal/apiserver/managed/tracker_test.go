@@ -103,3 +103,25 @@ func BenchmarkUpdatePodStatus(b *testing.B) {
 		tracker.Update(w, o, next, "kubelet")
 	}
 }
+
+func TestATrackerThatHasLetGoTracksAsBefore(t *testing.T) {
+	w := apiserver.Tracked{Resource: core.ConfigMaps, Version: "v1"}
+	write := func(between func(*managed.Tracker)) string {
+		tracker := newTracker(t)
+		o := kilobyte()
+		tracker.Update(w, nil, o, "one")
+		o.UID = "1"
+		between(tracker)
+		next := o.DeepCopy()
+		next.Data["d"] = "2"
+		tracker.Update(w, o, next, "two")
+		var all strings.Builder
+		for _, entry := range next.ManagedFields {
+			all.WriteString(entry.Manager + string(entry.FieldsV1.Raw))
+		}
+		return all.String()
+	}
+	if kept, let := write(func(*managed.Tracker) {}), write((*managed.Tracker).Release); kept != let || kept == "" {
+		t.Errorf("got %s, want %s", let, kept)
+	}
+}
