@@ -5,9 +5,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/api/resource"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // bandwidth reads a pod's annotation in bits per second; an empty one is no limit.
@@ -24,10 +22,6 @@ func bandwidth(value string) (int64, error) {
 		return 0, fmt.Errorf("bandwidth annotation %q is out of range: from 1k to 1P", value)
 	}
 	return bits, nil
-}
-
-func cloneSandboxConfig(config *runtimeapi.PodSandboxConfig) *runtimeapi.PodSandboxConfig {
-	return proto.Clone(config).(*runtimeapi.PodSandboxConfig)
 }
 
 func isNotFound(err error) bool { return status.Code(err) == codes.NotFound }

@@ -52,11 +52,12 @@ func (rt *Runtime) toCheckpoint(record *container.Record) (*checkpoint.Container
 		return nil, err
 	}
 	pod := sb.record.Load()
-	group := sandbox.Cgroup(pod.Config, record.ID)
+	config := pod.Config.Full()
+	group := sandbox.Cgroup(config, record.ID)
 	described := &checkpoint.Container{
-		ID: record.ID, Name: record.Config.GetMetadata().GetName(), Pod: pod.Config.GetMetadata(), PodID: pod.ID,
-		PID: record.PID, Spec: plan.Spec, Status: record.Status(), Terminal: record.Config.GetTty(),
-		SharedProcesses: sandbox.Options(pod.Config).GetPid() == runtimeapi.NamespaceMode_POD || plan.JoinPIDOf != "",
+		ID: record.ID, Name: record.Config.Metadata.GetName(), Pod: pod.Config.Metadata, PodID: pod.ID,
+		PID: record.PID, Spec: plan.Spec, Status: record.Status(), Terminal: record.Config.Full().GetTty(),
+		SharedProcesses: sandbox.Options(config).GetPid() == runtimeapi.NamespaceMode_POD || plan.JoinPIDOf != "",
 		Upper:           rt.upperDir(record.ID),
 	}
 	if container.UnifiedCgroups() {

@@ -73,21 +73,26 @@ func (rt *Runtime) makeContainer(ctx context.Context, id string, pod *sandbox.Re
 	if err != nil {
 		return nil, err
 	}
+	sandboxConfig := pod.Config.Full()
 	plan, err := container.Make(&container.Input{
-		ID: id, Config: config, Sandbox: pod.Config, Image: img,
+		ID: id, Config: config, Sandbox: sandboxConfig, Image: img,
 		Files: sandbox.FilesIn(rt.sandboxDir.Path(pod.ID)), Shm: pod.Shm,
 		Tree: rt.images.Tree(img.Lower()), ImageMounts: volumes.paths,
-		HostNetwork: sandbox.HostNetwork(pod.Config), UserNamespace: sandbox.UserNamespace(pod.Config),
+		HostNetwork: sandbox.HostNetwork(sandboxConfig), UserNamespace: sandbox.UserNamespace(sandboxConfig),
 	})
 	if err != nil {
 		return nil, err
 	}
+	kept, err := container.NewConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("encode the container's configuration: %w", err)
+	}
 	record := &container.Record{
-		ID: id, SandboxID: pod.ID, Config: config, ImageID: img.ID, ImageRef: imageRef(img),
+		ID: id, SandboxID: pod.ID, Config: kept, ImageID: img.ID, ImageRef: imageRef(img),
 		Lower: img.Lower(), MountedLow: volumes.layers, CreatedAt: time.Now(), User: plan.User, StopSignal: plan.StopSignal,
 	}
-	if config.GetLogPath() != "" && pod.Config.GetLogDirectory() != "" {
-		record.LogPath = filepath.Join(pod.Config.GetLogDirectory(), config.GetLogPath())
+	if config.GetLogPath() != "" && sandboxConfig.GetLogDirectory() != "" {
+		record.LogPath = filepath.Join(sandboxConfig.GetLogDirectory(), config.GetLogPath())
 	}
 	if err := rt.containerDir.Create(id); err != nil {
 		return nil, err
@@ -95,7 +100,7 @@ func (rt *Runtime) makeContainer(ctx context.Context, id string, pod *sandbox.Re
 	if err := rt.writePlan(id, &startPlan{Plan: *plan, Volumes: volumes.mounts}); err != nil {
 		return nil, err
 	}
-	if err := rt.makeRoot(record, pod, img); err != nil {
+	if err := rt.makeRoot(record, sandboxConfig, img); err != nil {
 		return nil, err
 	}
 	if err := rt.containerDir.Save(id, record); err != nil {
@@ -114,15 +119,15 @@ func imageRef(img *image.Image) string {
 }
 
 // makeRoot makes the folders of the container's own layer, owned by the pod's root user.
-func (rt *Runtime) makeRoot(record *container.Record, pod *sandbox.Record, img *image.Image) error {
+func (rt *Runtime) makeRoot(record *container.Record, pod *runtimeapi.PodSandboxConfig, img *image.Image) error {
 	dir := rt.containerDir.Path(record.ID)
 	top := os.FileMode(0o755)
 	uid, gid := 0, 0
 	if info, err := os.Stat(filepath.Join(rt.images.LayerDir(), img.Lower()[0])); err == nil {
 		top = info.Mode().Perm()
 	}
-	if sandbox.UserNamespace(pod.Config) {
-		options := sandbox.Options(pod.Config).GetUsernsOptions()
+	if sandbox.UserNamespace(pod) {
+		options := sandbox.Options(pod).GetUsernsOptions()
 		uid, gid = int(options.GetUids()[0].GetHostId()), int(options.GetGids()[0].GetHostId())
 	}
 	for name, mode := range map[string]os.FileMode{"upper": top, "work": 0o711} {
@@ -228,6 +233,7 @@ func (rt *Runtime) startContainer(ctx context.Context, record *container.Record)
 	if err != nil {
 		return err
 	}
+	config := record.Config.Full()
 	// The container starts even if the caller stops waiting: a start is not half done.
 	started, err := rt.keeper.StartContainer(context.WithoutCancel(ctx), &wire.Start{
 		ID: record.ID, Sandbox: record.SandboxID, Spec: plan.Spec, Join: plan.Join, JoinPIDOf: joinPIDOf,
@@ -237,8 +243,8 @@ func (rt *Runtime) startContainer(ctx context.Context, record *container.Record)
 		},
 		Volumes: plan.Volumes,
 		Seccomp: plan.Filter.Program, SeccompFlags: plan.Filter.Flags,
-		LogPath: record.LogPath, Terminal: record.Config.GetTty(),
-		Stdin: record.Config.GetStdin(), StdinOnce: record.Config.GetStdinOnce(),
+		LogPath: record.LogPath, Terminal: config.GetTty(),
+		Stdin: config.GetStdin(), StdinOnce: config.GetStdinOnce(),
 	})
 	if err != nil {
 		return err
@@ -319,7 +325,7 @@ func (rt *Runtime) removeContainer(ctx context.Context, st *containerState) erro
 	delete(rt.containers, record.ID)
 	rt.mu.Unlock()
 	rt.images.Release(append(slices.Clone(record.Lower), record.MountedLow...))
-	rt.unreserve(containerName(record.SandboxID, record.Config.GetMetadata()))
+	rt.unreserve(containerName(record.SandboxID, record.Config.Metadata))
 	rt.usage.forget(record.ID)
 	rt.emitFor(record, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
 	return nil

@@ -28,7 +28,7 @@ func (rt *Runtime) listContainers(filter *runtimeapi.ContainerFilter) []*runtime
 	var list []*runtimeapi.Container
 	for _, record := range rt.containerRecords(func(record *container.Record) bool {
 		return strings.HasPrefix(record.ID, filter.GetId()) && strings.HasPrefix(record.SandboxID, filter.GetPodSandboxId()) &&
-			matches(record.Config.GetLabels(), filter.GetLabelSelector()) &&
+			matches(record.Config.Labels, filter.GetLabelSelector()) &&
 			(filter.GetState() == nil || filter.GetState().GetState() == record.State())
 	}) {
 		list = append(list, record.Summary())
@@ -80,7 +80,7 @@ func (rt *Runtime) ContainerStatus(_ context.Context, request *runtimeapi.Contai
 		return nil, err
 	}
 	info, err := json.Marshal(map[string]any{
-		"pid": record.PID, "sandboxID": record.SandboxID, "config": record.Config, "runtimeSpec": plan.Spec,
+		"pid": record.PID, "sandboxID": record.SandboxID, "config": record.Config.Full(), "runtimeSpec": plan.Spec,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode container info: %w", err)

@@ -7,7 +7,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"clipper.dev/clipper/internal/keeper/wire"
@@ -24,11 +23,14 @@ func (rt *Runtime) UpdateContainerResources(ctx context.Context, request *runtim
 	defer st.mu.Unlock()
 	record := st.record.Load()
 	changed := *record
-	changed.Config = proto.Clone(record.Config).(*runtimeapi.ContainerConfig)
-	if changed.Config.Linux == nil {
-		changed.Config.Linux = &runtimeapi.LinuxContainerConfig{}
+	config := record.Config.Full()
+	if config.Linux == nil {
+		config.Linux = &runtimeapi.LinuxContainerConfig{}
 	}
-	changed.Config.Linux.Resources = container.Merge(record.Config.GetLinux().GetResources(), request.GetLinux())
+	config.Linux.Resources = container.Merge(config.Linux.Resources, request.GetLinux())
+	if changed.Config, err = container.NewConfig(config); err != nil {
+		return nil, fmt.Errorf("encode the container's configuration: %w", err)
+	}
 	switch record.State() {
 	case runtimeapi.ContainerState_CONTAINER_RUNNING:
 		update := &wire.Update{ID: record.ID, Resources: container.Resources(request.GetLinux())}
@@ -36,7 +38,7 @@ func (rt *Runtime) UpdateContainerResources(ctx context.Context, request *runtim
 			return nil, fmt.Errorf("update container %s: %w", record.ID, err)
 		}
 	case runtimeapi.ContainerState_CONTAINER_CREATED:
-		if err := rt.replan(record.ID, container.Resources(changed.Config.Linux.Resources)); err != nil {
+		if err := rt.replan(record.ID, container.Resources(config.Linux.Resources)); err != nil {
 			return nil, err
 		}
 	default:

@@ -119,7 +119,7 @@ func (s streamRuntime) Attach(ctx context.Context, id string, in io.Reader, out,
 	if err != nil {
 		return err
 	}
-	return streaming.Attach(ctx, s.rt.keeper, record.ID, record.Config.GetTty(), streams(in, out, errs, resize))
+	return streaming.Attach(ctx, s.rt.keeper, record.ID, record.Config.Full().GetTty(), streams(in, out, errs, resize))
 }
 
 // streams keeps a missing stream missing: an interface that holds a nil pointer would look like one.
@@ -141,7 +141,7 @@ func (s streamRuntime) PortForward(ctx context.Context, sandboxID string, port i
 		return err
 	}
 	record := st.record.Load()
-	if sandbox.HostNetwork(record.Config) {
+	if sandbox.HostNetwork(record.Config.Full()) {
 		return streaming.PortForward(ctx, nil, port, stream)
 	}
 	netns, err := s.rt.openNetNS(ctx, record.ID)

@@ -46,9 +46,10 @@ func (rt *Runtime) podMetrics() []*runtimeapi.PodSandboxMetrics {
 }
 
 func (rt *Runtime) metricsOf(pod *sandbox.Record, running []*container.Record) *runtimeapi.PodSandboxMetrics {
-	name, namespace := pod.Config.GetMetadata().GetName(), pod.Config.GetMetadata().GetNamespace()
+	name, namespace := pod.Config.Metadata.GetName(), pod.Config.Metadata.GetNamespace()
+	config := pod.Config.Full()
 	result := &runtimeapi.PodSandboxMetrics{PodSandboxId: pod.ID}
-	if !sandbox.HostNetwork(pod.Config) && len(running) > 0 {
+	if !sandbox.HostNetwork(config) && len(running) > 0 {
 		set := metrics.NewSet(name, namespace, "", pod.ID, "")
 		set.AddInterfaces(metrics.ReadInterfaces(running[0].PID))
 		result.Metrics = set.List
@@ -58,11 +59,11 @@ func (rt *Runtime) metricsOf(pod *sandbox.Record, running []*container.Record) *
 		if err != nil {
 			continue // removed meanwhile
 		}
-		set := metrics.NewSet(name, namespace, record.Config.GetMetadata().GetName(), record.ID, record.Config.GetImage().GetUserSpecifiedImage())
+		set := metrics.NewSet(name, namespace, record.Config.Metadata.GetName(), record.ID, record.Config.Image.GetUserSpecifiedImage())
 		set.AddTimes(record.StartedAt)
-		set.AddCgroup(metrics.Cgroup{Path: sandbox.Cgroup(pod.Config, record.ID), Unified: container.UnifiedCgroups(), Disk: rt.disk()})
+		set.AddCgroup(metrics.Cgroup{Path: sandbox.Cgroup(config, record.ID), Unified: container.UnifiedCgroups(), Disk: rt.disk()})
 		set.AddFilesystem(rt.filesystemOf(record.ID))
-		set.AddLimits(plan.Spec.Process.Rlimits, container.Resources(record.Config.GetLinux().GetResources()))
+		set.AddLimits(plan.Spec.Process.Rlimits, container.Resources(record.Config.Full().GetLinux().GetResources()))
 		result.ContainerMetrics = append(result.ContainerMetrics, &runtimeapi.ContainerMetrics{ContainerId: record.ID, Metrics: set.List})
 	}
 	return result

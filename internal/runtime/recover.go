@@ -59,7 +59,7 @@ func (rt *Runtime) recoverSandbox(record *sandbox.Record, kept bool) error {
 	st := &sandboxState{}
 	st.record.Store(record)
 	rt.sandboxes[record.ID] = st
-	rt.reserved[sandboxName(record.Config.GetMetadata())] = record.ID
+	rt.reserved[sandboxName(record.Config.Metadata)] = record.ID
 	return nil
 }
 
@@ -70,7 +70,7 @@ func (rt *Runtime) recoverContainer(record *container.Record, state *wire.State)
 		}
 	}
 	rt.containers[record.ID] = newContainerState(record)
-	rt.reserved[containerName(record.SandboxID, record.Config.GetMetadata())] = record.ID
+	rt.reserved[containerName(record.SandboxID, record.Config.Metadata)] = record.ID
 	rt.images.Hold(append(slices.Clone(record.Lower), record.MountedLow...))
 }
 

@@ -28,13 +28,17 @@ func (rt *Runtime) RunPodSandbox(ctx context.Context, request *runtimeapi.RunPod
 	if handler := request.GetRuntimeHandler(); !slices.Contains(handlers, handler) {
 		return nil, fmt.Errorf("no runtime for %q is configured", handler)
 	}
+	kept, err := sandbox.NewConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("encode the sandbox's configuration: %w", err)
+	}
 	id := newID()
 	name := sandboxName(config.GetMetadata())
 	if err := rt.reserve(name, id); err != nil {
 		return nil, err
 	}
-	record := &sandbox.Record{ID: id, Handler: request.GetRuntimeHandler(), Config: config, Ready: true, CreatedAt: time.Now()}
-	if err := rt.buildSandbox(ctx, record); err != nil {
+	record := &sandbox.Record{ID: id, Handler: request.GetRuntimeHandler(), Config: kept, Ready: true, CreatedAt: time.Now()}
+	if err := rt.buildSandbox(ctx, record, config); err != nil {
 		// What was made is taken away even if the caller has gone.
 		err = errors.Join(err, rt.dismantle(context.WithoutCancel(ctx), record), rt.sandboxDir.Remove(id))
 		rt.unreserve(name)
@@ -57,38 +61,38 @@ func sandboxName(m *runtimeapi.PodSandboxMetadata) string {
 	return fmt.Sprintf("%s_%s_%s_%d", m.GetName(), m.GetNamespace(), m.GetUid(), m.GetAttempt())
 }
 
-func (rt *Runtime) buildSandbox(ctx context.Context, record *sandbox.Record) error {
+func (rt *Runtime) buildSandbox(ctx context.Context, record *sandbox.Record, config *runtimeapi.PodSandboxConfig) error {
 	if err := rt.sandboxDir.Create(record.ID); err != nil {
 		return err
 	}
-	if err := sandbox.WriteFiles(rt.sandboxDir.Path(record.ID), record.Config); err != nil {
+	if err := sandbox.WriteFiles(rt.sandboxDir.Path(record.ID), config); err != nil {
 		return err
 	}
 	// To the end even if the caller stops waiting: what is still being made can't be taken away.
-	made, err := rt.keeper.CreateSandbox(context.WithoutCancel(ctx), sandbox.KeeperRequest(record.ID, record.Config))
+	made, err := rt.keeper.CreateSandbox(context.WithoutCancel(ctx), sandbox.KeeperRequest(record.ID, config))
 	if err != nil {
 		return err
 	}
 	record.Shm = made.Shm
-	if !sandbox.HostNetwork(record.Config) {
-		if record.IPs, err = rt.attach(ctx, record, made.Namespaces["network"]); err != nil {
+	if !sandbox.HostNetwork(config) {
+		if record.IPs, err = rt.attach(ctx, record, config, made.Namespaces["network"]); err != nil {
 			return fmt.Errorf("setup network for sandbox %q: %w", record.ID, err)
 		}
 	}
 	return rt.sandboxDir.Save(record.ID, record)
 }
 
-func (rt *Runtime) attach(ctx context.Context, record *sandbox.Record, namespace string) ([]netip.Addr, error) {
+func (rt *Runtime) attach(ctx context.Context, record *sandbox.Record, config *runtimeapi.PodSandboxConfig, namespace string) ([]netip.Addr, error) {
 	netns, err := os.Open(namespace)
 	if err != nil {
 		return nil, fmt.Errorf("open the network namespace: %w", err)
 	}
 	defer netns.Close()
-	metadata := record.Config.GetMetadata()
+	metadata := record.Config.Metadata
 	pod := network.Sandbox{
 		ID: record.ID, Namespace: metadata.GetNamespace(), Name: metadata.GetName(), UID: metadata.GetUid(), NetNS: netns,
 	}
-	for _, mapping := range record.Config.GetPortMappings() {
+	for _, mapping := range config.GetPortMappings() {
 		if mapping.GetHostPort() <= 0 {
 			continue
 		}
@@ -103,7 +107,7 @@ func (rt *Runtime) attach(ctx context.Context, record *sandbox.Record, namespace
 		}
 		pod.HostPorts = append(pod.HostPorts, port)
 	}
-	annotations := record.Config.GetAnnotations()
+	annotations := record.Config.Annotations
 	if pod.IngressBitsPerSecond, err = bandwidth(annotations["kubernetes.io/ingress-bandwidth"]); err != nil {
 		return nil, err
 	}
@@ -116,7 +120,7 @@ func (rt *Runtime) attach(ctx context.Context, record *sandbox.Record, namespace
 // dismantle gives back what a sandbox holds; it can be repeated.
 func (rt *Runtime) dismantle(ctx context.Context, record *sandbox.Record) error {
 	var group errgroup.Group
-	if !sandbox.HostNetwork(record.Config) {
+	if !sandbox.HostNetwork(record.Config.Full()) {
 		group.Go(func() error {
 			if err := rt.cfg.Network.Detach(ctx, record.ID); err != nil {
 				return fmt.Errorf("tear down network of sandbox %s: %w", record.ID, err)
@@ -195,7 +199,7 @@ func (rt *Runtime) RemovePodSandbox(ctx context.Context, request *runtimeapi.Rem
 	rt.mu.Lock()
 	delete(rt.sandboxes, record.ID)
 	rt.mu.Unlock()
-	rt.unreserve(sandboxName(record.Config.GetMetadata()))
+	rt.unreserve(sandboxName(record.Config.Metadata))
 	rt.emit(record.ID, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT, record)
 	return &runtimeapi.RemovePodSandboxResponse{}, nil
 }
@@ -210,7 +214,7 @@ func (rt *Runtime) PodSandboxStatus(_ context.Context, request *runtimeapi.PodSa
 	response := &runtimeapi.PodSandboxStatusResponse{Status: sandboxStatus(record), Timestamp: time.Now().UnixNano()}
 	response.ContainersStatuses = rt.statusesOf(record.ID)
 	if request.GetVerbose() {
-		info, err := json.Marshal(map[string]any{"config": record.Config, "shm": record.Shm})
+		info, err := json.Marshal(map[string]any{"config": record.Config.Full(), "shm": record.Shm})
 		if err != nil {
 			return nil, fmt.Errorf("encode sandbox info: %w", err)
 		}
@@ -228,10 +232,10 @@ func readiness(ready bool) runtimeapi.PodSandboxState {
 
 func sandboxStatus(record *sandbox.Record) *runtimeapi.PodSandboxStatus {
 	status := &runtimeapi.PodSandboxStatus{
-		Id: record.ID, Metadata: record.Config.GetMetadata(), State: readiness(record.Ready),
+		Id: record.ID, Metadata: record.Config.Metadata, State: readiness(record.Ready),
 		CreatedAt: record.CreatedAt.UnixNano(), Network: &runtimeapi.PodSandboxNetworkStatus{},
-		Linux:  &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: sandbox.Options(record.Config)}},
-		Labels: record.Config.GetLabels(), Annotations: record.Config.GetAnnotations(), RuntimeHandler: record.Handler,
+		Linux:  &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: sandbox.Options(record.Config.Full())}},
+		Labels: record.Config.Labels, Annotations: record.Config.Annotations, RuntimeHandler: record.Handler,
 	}
 	for i, ip := range record.IPStrings() {
 		if i == 0 {
@@ -260,7 +264,7 @@ func (rt *Runtime) listSandboxes(filter *runtimeapi.PodSandboxFilter) []*runtime
 	rt.mu.Lock()
 	for _, st := range rt.sandboxes {
 		record := st.record.Load()
-		if strings.HasPrefix(record.ID, filter.GetId()) && matches(record.Config.GetLabels(), filter.GetLabelSelector()) &&
+		if strings.HasPrefix(record.ID, filter.GetId()) && matches(record.Config.Labels, filter.GetLabelSelector()) &&
 			(filter.GetState() == nil || filter.GetState().GetState() == readiness(record.Ready)) {
 			wanted = append(wanted, record)
 		}
@@ -270,9 +274,9 @@ func (rt *Runtime) listSandboxes(filter *runtimeapi.PodSandboxFilter) []*runtime
 	var list []*runtimeapi.PodSandbox
 	for _, record := range wanted {
 		list = append(list, &runtimeapi.PodSandbox{
-			Id: record.ID, Metadata: record.Config.GetMetadata(), State: readiness(record.Ready),
-			CreatedAt: record.CreatedAt.UnixNano(), Labels: record.Config.GetLabels(),
-			Annotations: record.Config.GetAnnotations(), RuntimeHandler: record.Handler,
+			Id: record.ID, Metadata: record.Config.Metadata, State: readiness(record.Ready),
+			CreatedAt: record.CreatedAt.UnixNano(), Labels: record.Config.Labels,
+			Annotations: record.Config.Annotations, RuntimeHandler: record.Handler,
 		})
 	}
 	return list
@@ -299,12 +303,15 @@ func (rt *Runtime) UpdatePodSandboxResources(_ context.Context, request *runtime
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	changed := *st.record.Load()
-	changed.Config = cloneSandboxConfig(changed.Config)
-	if changed.Config.Linux == nil {
-		changed.Config.Linux = &runtimeapi.LinuxPodSandboxConfig{}
+	config := changed.Config.Full()
+	if config.Linux == nil {
+		config.Linux = &runtimeapi.LinuxPodSandboxConfig{}
 	}
-	changed.Config.Linux.Overhead = request.GetOverhead()
-	changed.Config.Linux.Resources = request.GetResources()
+	config.Linux.Overhead = request.GetOverhead()
+	config.Linux.Resources = request.GetResources()
+	if changed.Config, err = sandbox.NewConfig(config); err != nil {
+		return nil, fmt.Errorf("encode the sandbox's configuration: %w", err)
+	}
 	if err := rt.sandboxDir.Save(changed.ID, &changed); err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func (rt *Runtime) containerStats(filter *runtimeapi.ContainerStatsFilter) []*ru
 	var list []*runtimeapi.ContainerStats
 	for _, record := range rt.containerRecords(isRunning) {
 		if !strings.HasPrefix(record.ID, filter.GetId()) || !strings.HasPrefix(record.SandboxID, filter.GetPodSandboxId()) ||
-			!matches(record.Config.GetLabels(), filter.GetLabelSelector()) {
+			!matches(record.Config.Labels, filter.GetLabelSelector()) {
 			continue
 		}
 		list = append(list, rt.measure(record))
@@ -48,7 +48,7 @@ func (rt *Runtime) containerStats(filter *runtimeapi.ContainerStatsFilter) []*ru
 // measure reads a container's control group and its layer's size.
 func (rt *Runtime) measure(record *container.Record) *runtimeapi.ContainerStats {
 	stats := &runtimeapi.ContainerStats{Attributes: &runtimeapi.ContainerAttributes{
-		Id: record.ID, Metadata: record.Config.GetMetadata(), Labels: record.Config.GetLabels(), Annotations: record.Config.GetAnnotations(),
+		Id: record.ID, Metadata: record.Config.Metadata, Labels: record.Config.Labels, Annotations: record.Config.Annotations,
 	}}
 	used := rt.usage.of(record.ID, rt.upperDir(record.ID))
 	stats.WritableLayer = &runtimeapi.FilesystemUsage{
@@ -59,7 +59,7 @@ func (rt *Runtime) measure(record *container.Record) *runtimeapi.ContainerStats 
 	if err != nil || !isRunning(record) {
 		return stats
 	}
-	group := readCgroup(sandbox.Cgroup(st.record.Load().Config, record.ID))
+	group := readCgroup(sandbox.Cgroup(st.record.Load().Config.Full(), record.ID))
 	stats.Cpu = group.cpu(rt.usage.rate(record.ID, group.cpuNanos, group.at))
 	stats.Memory = group.memory()
 	stats.Swap = group.swap()
@@ -101,18 +101,19 @@ func (rt *Runtime) podStats(filter *runtimeapi.PodSandboxStatsFilter) []*runtime
 }
 
 func (rt *Runtime) measurePod(record *sandbox.Record) *runtimeapi.PodSandboxStats {
-	group := readCgroup(record.Config.GetLinux().GetCgroupParent())
+	config := record.Config.Full()
+	group := readCgroup(config.GetLinux().GetCgroupParent())
 	linux := &runtimeapi.LinuxPodSandboxStats{
 		Cpu: group.cpu(rt.usage.rate(record.ID, group.cpuNanos, group.at)), Memory: group.memory(), Io: group.io(),
 		Process:    &runtimeapi.ProcessUsage{Timestamp: group.at.UnixNano(), ProcessCount: &runtimeapi.UInt64Value{Value: group.pids}},
 		Containers: rt.containerStats(&runtimeapi.ContainerStatsFilter{PodSandboxId: record.ID}),
 	}
-	if !sandbox.HostNetwork(record.Config) {
+	if !sandbox.HostNetwork(config) {
 		linux.Network = rt.networkUsage(record.ID)
 	}
 	return &runtimeapi.PodSandboxStats{
 		Attributes: &runtimeapi.PodSandboxAttributes{
-			Id: record.ID, Metadata: record.Config.GetMetadata(), Labels: record.Config.GetLabels(), Annotations: record.Config.GetAnnotations(),
+			Id: record.ID, Metadata: record.Config.Metadata, Labels: record.Config.Labels, Annotations: record.Config.Annotations,
 		},
 		Linux: linux,
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"clipper.dev/clipper/internal/keeper/wire"
@@ -15,7 +14,7 @@ import (
 type Record struct {
 	ID         string
 	SandboxID  string
-	Config     *runtimeapi.ContainerConfig
+	Config     Config `json:"-"` // kept in its own encoding
 	ImageID    string
 	ImageRef   string
 	Lower      []string // the image's layers, relative to the store's folder, the uppermost first
@@ -41,13 +40,7 @@ type plainRecord Record
 
 // MarshalJSON implements json.Marshaler.
 func (r *Record) MarshalJSON() ([]byte, error) {
-	config, err := proto.Marshal(r.Config)
-	if err != nil {
-		return nil, fmt.Errorf("encode container configuration: %w", err)
-	}
-	plain := plainRecord(*r)
-	plain.Config = nil
-	return json.Marshal(recordJSON{plain, config})
+	return json.Marshal(recordJSON{plainRecord(*r), r.Config.Bytes()})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -56,8 +49,8 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &form); err != nil {
 		return err
 	}
-	config := &runtimeapi.ContainerConfig{}
-	if err := proto.Unmarshal(form.Config, config); err != nil {
+	config, err := decodeConfig(form.Config)
+	if err != nil {
 		return fmt.Errorf("decode container configuration: %w", err)
 	}
 	*r = Record(form.Plain)
@@ -79,25 +72,26 @@ func (r *Record) State() runtimeapi.ContainerState {
 // Summary is the container as lists show it.
 func (r *Record) Summary() *runtimeapi.Container {
 	return &runtimeapi.Container{
-		Id: r.ID, PodSandboxId: r.SandboxID, Metadata: r.Config.GetMetadata(), Image: r.Config.GetImage(),
+		Id: r.ID, PodSandboxId: r.SandboxID, Metadata: r.Config.Metadata, Image: r.Config.Image,
 		ImageRef: r.ImageRef, ImageId: r.ImageID, State: r.State(), CreatedAt: r.CreatedAt.UnixNano(),
-		Labels: r.Config.GetLabels(), Annotations: r.Config.GetAnnotations(),
+		Labels: r.Config.Labels, Annotations: r.Config.Annotations,
 	}
 }
 
 // Status is the container's full status.
 func (r *Record) Status() *runtimeapi.ContainerStatus {
+	config := r.Config.Full()
 	status := &runtimeapi.ContainerStatus{
-		Id: r.ID, Metadata: r.Config.GetMetadata(), State: r.State(), CreatedAt: r.CreatedAt.UnixNano(),
+		Id: r.ID, Metadata: r.Config.Metadata, State: r.State(), CreatedAt: r.CreatedAt.UnixNano(),
 		Image: &runtimeapi.ImageSpec{
-			Image: r.Config.GetImage().GetUserSpecifiedImage(), UserSpecifiedImage: r.Config.GetImage().GetUserSpecifiedImage(),
+			Image: r.Config.Image.GetUserSpecifiedImage(), UserSpecifiedImage: r.Config.Image.GetUserSpecifiedImage(),
 		},
-		ImageRef: r.ImageRef, ImageId: r.ImageID, Labels: r.Config.GetLabels(), Annotations: r.Config.GetAnnotations(),
-		Mounts: r.Config.GetMounts(), LogPath: r.LogPath, User: r.User.status(), StopSignal: signalEnum(r.StopSignal),
-		Resources: &runtimeapi.ContainerResources{Linux: r.Config.GetLinux().GetResources()},
+		ImageRef: r.ImageRef, ImageId: r.ImageID, Labels: r.Config.Labels, Annotations: r.Config.Annotations,
+		Mounts: config.GetMounts(), LogPath: r.LogPath, User: r.User.status(), StopSignal: signalEnum(r.StopSignal),
+		Resources: &runtimeapi.ContainerResources{Linux: config.GetLinux().GetResources()},
 	}
 	if status.Image.Image == "" {
-		status.Image.Image = r.Config.GetImage().GetImage()
+		status.Image.Image = r.Config.Image.GetImage()
 	}
 	if !r.StartedAt.IsZero() {
 		status.StartedAt = r.StartedAt.UnixNano()

@@ -63,6 +63,9 @@ func stopSignal(config *runtimeapi.ContainerConfig, image string) (string, error
 	return name, nil
 }
 
+// spelledSigns writes names of real-time signals as the interface does.
+var spelledSigns = strings.NewReplacer("+", "PLUS", "-", "MINUS")
+
 // signalEnum gives a signal's value in the interface.
 func signalEnum(name string) runtimeapi.Signal {
 	if number, err := strconv.Atoi(name); err == nil {
@@ -72,6 +75,6 @@ func signalEnum(name string) runtimeapi.Signal {
 	if !strings.HasPrefix(name, "SIG") {
 		name = "SIG" + name
 	}
-	name = strings.NewReplacer("+", "PLUS", "-", "MINUS").Replace(name)
+	name = spelledSigns.Replace(name)
 	return runtimeapi.Signal(runtimeapi.Signal_value[name])
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"clipper.dev/clipper/internal/keeper/wire"
@@ -20,7 +19,7 @@ const shmBytes = 64 << 20
 type Record struct {
 	ID        string
 	Handler   string
-	Config    *runtimeapi.PodSandboxConfig
+	Config    Config
 	Ready     bool
 	CreatedAt time.Time
 	IPs       []netip.Addr
@@ -40,11 +39,7 @@ type recordJSON struct {
 
 // MarshalJSON implements json.Marshaler.
 func (r *Record) MarshalJSON() ([]byte, error) {
-	config, err := proto.Marshal(r.Config)
-	if err != nil {
-		return nil, fmt.Errorf("encode sandbox configuration: %w", err)
-	}
-	return json.Marshal(recordJSON{r.ID, r.Handler, config, r.Ready, r.CreatedAt, r.IPs, r.Shm})
+	return json.Marshal(recordJSON{r.ID, r.Handler, r.Config.Bytes(), r.Ready, r.CreatedAt, r.IPs, r.Shm})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -53,8 +48,8 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &form); err != nil {
 		return err
 	}
-	config := &runtimeapi.PodSandboxConfig{}
-	if err := proto.Unmarshal(form.Config, config); err != nil {
+	config, err := decodeConfig(form.Config)
+	if err != nil {
 		return fmt.Errorf("decode sandbox configuration: %w", err)
 	}
 	*r = Record{form.ID, form.Handler, config, form.Ready, form.CreatedAt, form.IPs, form.Shm}
