@@ -83,10 +83,10 @@ func (r *reading) memory() *runtimeapi.MemoryUsage {
 		Timestamp: r.at.UnixNano(), WorkingSetBytes: &runtimeapi.UInt64Value{Value: working},
 		UsageBytes: &runtimeapi.UInt64Value{Value: r.usage}, RssBytes: &runtimeapi.UInt64Value{Value: r.rss},
 		PageFaults: &runtimeapi.UInt64Value{Value: r.pageFaults}, MajorPageFaults: &runtimeapi.UInt64Value{Value: r.majorFaults},
-		AvailableBytes: &runtimeapi.UInt64Value{}, Psi: r.memoryPressure,
+		Psi: r.memoryPressure,
 	}
 	if r.limit > 0 && r.limit < unlimited {
-		usage.AvailableBytes.Value = r.limit - min(r.limit, working)
+		usage.AvailableBytes = &runtimeapi.UInt64Value{Value: r.limit - min(r.limit, working)}
 	}
 	return usage
 }

@@ -23,8 +23,8 @@ type Usage struct {
 	PageFaults      uint64
 	MajorPageFaults uint64
 	Processes       uint64
-	// SwapBytes is what lies in swap, SwapLimit how much may; NoLimit is as much as there is.
-	SwapBytes, SwapLimit uint64
+	// SwapBytes is what lies in swap. Of SwapLimit and MemoryLimit, NoLimit is as much as there is.
+	SwapBytes, SwapLimit, MemoryLimit uint64
 	// CPUPressure, MemoryPressure and IOPressure have totals in the kernel's microseconds.
 	CPUPressure, MemoryPressure, IOPressure stats.PSIStats
 }
@@ -39,19 +39,6 @@ func (t *Tree) PodUsage(pod *corev1.Pod) (Usage, error) { return t.usage(t.PodPa
 
 // PodsUsage returns what all pods together use.
 func (t *Tree) PodsUsage() (Usage, error) { return t.usage(t.pods()) }
-
-// PodsMemoryLimit returns how much memory all pods together may use; 0 is no limit.
-func (t *Tree) PodsMemoryLimit() uint64 {
-	file := filepath.Join(t.of["memory"], t.pods(), "memory.limit_in_bytes")
-	if t.v2 {
-		file = filepath.Join(fsRoot, t.pods(), "memory.max")
-	}
-	// What is no number is "max"; version 1 writes the greatest that it can count.
-	if limit, err := readNumber(file); err == nil && limit < greatestLimit {
-		return limit
-	}
-	return 0
-}
 
 // NodeUsage returns what the whole machine uses. The root group has no limits: the machine's swap is.
 func (t *Tree) NodeUsage() (Usage, error) {
@@ -88,7 +75,11 @@ func (t *Tree) usageV1(path string) (u Usage, err error) {
 	u.WorkingSetBytes = u.MemoryBytes - min(u.MemoryBytes, stat["total_inactive_file"])
 	u.RSSBytes = stat["total_rss"]
 	u.PageFaults, u.MajorPageFaults = stat["total_pgfault"], stat["total_pgmajfault"]
-	u.SwapBytes, u.SwapLimit = stat["total_swap"], swapLimitV1(memory)
+	u.MemoryLimit = limitIn(filepath.Join(memory, "memory.limit_in_bytes"))
+	u.SwapBytes, u.SwapLimit = stat["total_swap"], limitIn(filepath.Join(memory, "memory.memsw.limit_in_bytes"))
+	if u.SwapLimit != NoLimit {
+		u.SwapLimit -= min(u.SwapLimit, u.MemoryLimit) // it's that of both together
+	}
 	if mount := t.of["cpuacct"]; mount != "" {
 		if u.CPUNanoseconds, err = readNumber(filepath.Join(mount, path, "cpuacct.usage")); err != nil {
 			// The runtime makes this hierarchy's group with the first container.
@@ -101,17 +92,12 @@ func (t *Tree) usageV1(path string) (u Usage, err error) {
 	return u, nil
 }
 
-// swapLimitV1 is what the limit of memory and swap together leaves beyond that of memory.
-func swapLimitV1(memory string) uint64 {
-	both, err := readNumber(filepath.Join(memory, "memory.memsw.limit_in_bytes"))
-	if err != nil || both >= greatestLimit {
-		return NoLimit // a kernel that doesn't count it doesn't limit it
+// limitIn reads a limit. What is no number is "max"; a kernel that has no such file doesn't limit it.
+func limitIn(path string) uint64 {
+	if limit, err := readNumber(path); err == nil && limit < greatestLimit {
+		return limit
 	}
-	limit, err := readNumber(filepath.Join(memory, "memory.limit_in_bytes"))
-	if err != nil {
-		return NoLimit
-	}
-	return both - min(both, limit)
+	return NoLimit
 }
 
 func usageV2(dir string) (u Usage, err error) {
@@ -133,9 +119,7 @@ func usageV2(dir string) (u Usage, err error) {
 	u.WorkingSetBytes = u.MemoryBytes - min(u.MemoryBytes, stat["inactive_file"])
 	u.Processes, _ = readNumber(filepath.Join(dir, "pids.current"))        // the root has none
 	u.SwapBytes, _ = readNumber(filepath.Join(dir, "memory.swap.current")) // nor has who has no swap
-	if u.SwapLimit, err = readNumber(filepath.Join(dir, "memory.swap.max")); err != nil {
-		u.SwapLimit = NoLimit // "max"
-	}
+	u.MemoryLimit, u.SwapLimit = limitIn(filepath.Join(dir, "memory.max")), limitIn(filepath.Join(dir, "memory.swap.max"))
 	u.CPUPressure = readPressure(filepath.Join(dir, "cpu.pressure"))
 	u.MemoryPressure = readPressure(filepath.Join(dir, "memory.pressure"))
 	u.IOPressure = readPressure(filepath.Join(dir, "io.pressure"))

@@ -80,7 +80,7 @@ func (s *server) nodeStats(ctx context.Context, r *reading, rates map[string]uin
 	out.Swap, out.IO = swapStats(r.at, &r.node), ioStats(r.at, &r.node)
 	if r.all != nil {
 		cpu, mem := usageStats(r.at, r.all, rate(rates, allPodsKey))
-		if limit := s.Tree.PodsMemoryLimit(); limit > 0 {
+		if limit := r.all.MemoryLimit; limit != cgroups.NoLimit {
 			available := limit - min(limit, r.all.WorkingSetBytes)
 			mem.AvailableBytes = &available
 		}
@@ -167,13 +167,17 @@ func (s *server) podStats(r *reading, p *podReading, rates map[string]uint64, al
 		out.StartTime = *p.pod.Status.StartTime
 	}
 	out.CPU, out.Memory = usageStats(r.at, &p.usage, rate(rates, podKey(p)))
+	if limit := p.usage.MemoryLimit; limit != cgroups.NoLimit {
+		available := limit - min(limit, p.usage.WorkingSetBytes)
+		out.Memory.AvailableBytes = &available
+	}
 	out.Swap, out.IO = swapStats(r.at, &p.usage), ioStats(r.at, &p.usage)
 	out.ProcessStats = &stats.ProcessStats{ProcessCount: &p.usage.Processes}
 	var storage uint64
 	for _, c := range p.containers {
 		one := containerStats(p, c, rate(rates, containerKey(c)))
-		if one.Rootfs != nil && one.Rootfs.UsedBytes != nil {
-			storage += *one.Rootfs.UsedBytes
+		if all {
+			storage += s.addStorage(&one, p, c, r.at)
 		}
 		out.Containers = append(out.Containers, one)
 	}
@@ -220,10 +224,28 @@ func containerStats(p *podReading, c *runtimeapi.ContainerStats, nano *uint64) s
 	if swap := c.GetSwap(); swap != nil {
 		out.Swap = &stats.SwapStats{Time: metav1.NewTime(time.Unix(0, swap.Timestamp)), SwapUsageBytes: value(swap.SwapUsageBytes), SwapAvailableBytes: value(swap.SwapAvailableBytes)}
 	}
-	if layer := c.GetWritableLayer(); layer != nil {
-		out.Rootfs = &stats.FsStats{Time: metav1.NewTime(time.Unix(0, layer.Timestamp)), UsedBytes: value(layer.UsedBytes), InodesUsed: value(layer.InodesUsed)}
-	}
 	return out
+}
+
+// addStorage adds the numbers of a container's layer and of its logs, within those of the file systems that they lie on. It returns how much both take.
+func (s *server) addStorage(out *stats.ContainerStats, p *podReading, c *runtimeapi.ContainerStats, at time.Time) (taken uint64) {
+	if layer := c.GetWritableLayer(); layer != nil {
+		if out.Rootfs = FileSystem(layer.GetFsId().GetMountpoint(), time.Unix(0, layer.Timestamp)); out.Rootfs == nil {
+			out.Rootfs = &stats.FsStats{Time: metav1.NewTime(time.Unix(0, layer.Timestamp))}
+		}
+		used, inodes := layer.GetUsedBytes().GetValue(), layer.GetInodesUsed().GetValue()
+		out.Rootfs.UsedBytes, out.Rootfs.InodesUsed = &used, &inodes
+		taken += used
+	}
+	if seen := find(p.pod.Observed, c.GetAttributes().GetId()); seen != nil && filepath.IsAbs(seen.LogPath) {
+		dir := filepath.Dir(seen.LogPath)
+		if out.Logs = FileSystem(dir, at); out.Logs != nil {
+			used, inodes := volumes.Usage(dir)
+			out.Logs.UsedBytes, out.Logs.InodesUsed = &used, &inodes
+			taken += used
+		}
+	}
+	return taken
 }
 
 func networkStats(n *runtimeapi.NetworkUsage, at time.Time) *stats.NetworkStats {
