@@ -61,7 +61,7 @@ func (w *worker) collect(ctx context.Context) mailbox {
 	}
 	if mail.mirror != nil || mail.noMirror {
 		if w.mirror == nil && mail.mirror != nil && len(mail.mirror.Status.ContainerStatuses) > 0 {
-			w.status = mail.mirror.Status // an earlier process's: what this one made without knowing it was never told
+			w.status = formerStatus(mail.mirror) // an earlier process's: what this one made without knowing it was never told
 		}
 		w.mirror = mail.mirror
 	}
@@ -83,6 +83,14 @@ func (w *worker) collect(ctx context.Context) mailbox {
 	}
 	w.gone = w.gone || mail.gone
 	return mail
+}
+
+// formerStatus is what a new process takes over from a static pod's mirror. Of an init container that has ended it is what the runtime still knows, as with
+// upstream's kubelet.
+func formerStatus(mirror *corev1.Pod) corev1.PodStatus {
+	status := mirror.Status
+	status.InitContainerStatuses = slices.DeleteFunc(slices.Clone(status.InitContainerStatuses), func(s corev1.ContainerStatus) bool { return s.State.Terminated != nil })
+	return status
 }
 
 // amend adds to the runtime's report what only the worker knows. Containers whose post-start hook hasn't ended are shown as created: they are not running
