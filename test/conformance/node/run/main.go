@@ -250,7 +250,12 @@ func (o options) suite(ctx context.Context, n *node) error {
 	if skip := strings.Join(append(excluded, nonEmpty(o.Skip)...), "|"); skip != "" {
 		args = append(args, "--skip="+skip)
 	}
-	args = append(args, o.Suite, "--",
+	// The runner starts the suite in the folder that it lies in, and there the suite writes its kubelet's configuration.
+	suite := filepath.Join(o.Out, filepath.Base(o.Suite))
+	if err := os.Symlink(o.Suite, suite); err != nil {
+		return err
+	}
+	args = append(args, suite, "--",
 		"--start-services=false", "--stop-services=false", "--prepull-images=false", "--host="+endpoint.host, "--bearer-token="+endpoint.token,
 		"--node-name="+endpoint.node, "--container-runtime-endpoint=unix://"+n.socket(), "--config-dir="+filepath.Join(o.Out, "kubelet.conf.d"),
 		"--report-dir="+o.Out, "--dns-domain=cluster.local")
