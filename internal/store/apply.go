@@ -191,10 +191,12 @@ func (t *Table) put(ev *mvccpb.Event, o opened) *change {
 		if c.former = t.state.remove(key); c.former == nil {
 			return nil
 		}
+		c.former.supersede()
 		return c
 	}
 	if former := t.state.get(key); former != nil {
 		c.now.inherit(former)
+		former.supersede()
 	}
 	c.former = t.state.set(c.now)
 	return c

@@ -50,8 +50,10 @@ func (e *Entry) Object() (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.decoded.Store(newDecodedRef(obj))
-	e.source.warm.keep(obj, e.content.size)
+	if ref := newDecodedRef(obj); ref != nil {
+		e.decoded.Store(ref)
+		e.source.warm.keep(ref, obj, e.content.size)
+	}
 	return obj, nil
 }
 
@@ -65,11 +67,20 @@ func (e *Entry) size() int64 {
 
 const entryOverheadBytes = 320
 
-// decodedRef holds an object without keeping it from being collected: its type, and a weak pointer to what the
+// supersede notes that there is a newer version: this one stays decoded only while somebody uses it.
+func (e *Entry) supersede() {
+	if ref := e.decoded.Load(); ref != nil {
+		e.source.warm.drop(ref)
+	}
+}
+
+// decodedRef holds an object without keeping it from being collected, unless it is warm: its type, and a weak pointer to what the
 // interface points to.
 type decodedRef struct {
 	elem    reflect.Type
 	pointer weak.Pointer[byte]
+	warm    runtime.Object // nil, or the object: it belongs to warmObjects, as does its size
+	size    int64
 }
 
 func newDecodedRef(obj runtime.Object) *decodedRef {
@@ -94,42 +105,62 @@ type warmObjects struct {
 	limit int64
 
 	mu   sync.Mutex
-	ring []warmObject // oldest at start
+	ring []*decodedRef // oldest at head
 	head int
-	size int64
-}
-
-type warmObject struct {
-	obj  runtime.Object
+	cold int // of the ring, those before the head too
 	size int64
 }
 
 // decodedFactor is how much larger an object is than its bytes.
 const decodedFactor = 6
 
-func (w *warmObjects) keep(obj runtime.Object, rawBytes int) {
+func (w *warmObjects) keep(ref *decodedRef, obj runtime.Object, rawBytes int) {
 	size := int64(rawBytes)*decodedFactor + entryOverheadBytes
 	if size > w.limit {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ring = append(w.ring, warmObject{obj: obj, size: size})
+	ref.warm, ref.size = obj, size
+	w.ring = append(w.ring, ref)
 	w.size += size
 	for w.size > w.limit {
-		w.size -= w.ring[w.head].size
-		w.ring[w.head] = warmObject{}
+		w.cool(w.ring[w.head])
 		w.head++
 	}
-	if w.head > 1024 && w.head > len(w.ring)/2 {
-		w.ring = append(w.ring[:0:0], w.ring[w.head:]...)
-		w.head = 0
+	if w.cold > 1024 && w.cold > len(w.ring)/2 {
+		warm := make([]*decodedRef, 0, len(w.ring)-w.cold)
+		for _, r := range w.ring {
+			if r.warm != nil {
+				warm = append(warm, r)
+			}
+		}
+		w.ring, w.head, w.cold = warm, 0, 0
 	}
+}
+
+// cool lets an object be collected; the lock is held.
+func (w *warmObjects) cool(ref *decodedRef) {
+	if ref.warm != nil {
+		w.size -= ref.size
+		w.cold++
+		ref.warm, ref.size = nil, 0
+	}
+}
+
+// drop lets go of one.
+func (w *warmObjects) drop(ref *decodedRef) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cool(ref)
 }
 
 // release lets go of all of them. Those that somebody uses stay decoded.
 func (w *warmObjects) release() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ring, w.head, w.size = nil, 0, 0
+	for _, ref := range w.ring {
+		ref.warm = nil
+	}
+	w.ring, w.head, w.cold, w.size = nil, 0, 0, 0
 }

@@ -169,3 +169,46 @@ func TestPackingMovesFormerVersionsToo(t *testing.T) {
 		}
 	}
 }
+
+func TestAFormerVersionStaysDecodedOnlyWhileItIsUsed(t *testing.T) {
+	warm := warmObjects{limit: 1 << 20}
+	src := &source{kind: decoding{}, warm: &warm}
+	current, former, used := &Entry{source: src}, &Entry{source: src}, &Entry{source: src}
+	var held any
+	for _, e := range []*Entry{current, former, used} {
+		obj, err := e.Object()
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = obj // in the end the last one's
+	}
+	former.supersede()
+	used.supersede()
+	runtime.GC()
+	for name, test := range map[string]struct {
+		e    *Entry
+		want bool
+	}{"current": {current, true}, "former": {former, false}, "former, in use": {used, true}} {
+		if _, got := test.e.decoded.Load().object(); got != test.want {
+			t.Errorf("%s: decoded is %t", name, got)
+		}
+	}
+	runtime.KeepAlive(held)
+}
+
+func TestWhatIsWarmIsBounded(t *testing.T) {
+	warm := warmObjects{limit: 10 * entryOverheadBytes}
+	src := &source{kind: decoding{}, warm: &warm}
+	for i := range 20000 {
+		e := &Entry{source: src}
+		if _, err := e.Object(); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 != 0 { // the others leave by their age
+			e.supersede()
+		}
+	}
+	if len(warm.ring) > 4096 || warm.size > warm.limit || warm.size < warm.limit/2 {
+		t.Errorf("%d in the ring, %d bytes", len(warm.ring), warm.size)
+	}
+}
