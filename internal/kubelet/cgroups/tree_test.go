@@ -96,6 +96,13 @@ func TestTreeIsMadeUsedAndRemoved(t *testing.T) {
 	if _, err := tree.PodUsage(p); err != nil {
 		t.Error(err)
 	}
+	node, err := tree.NodeUsage()
+	if err != nil {
+		t.Error(err)
+	}
+	if tree.TellsPressure() && node.CPUPressure.Some.Total == 0 {
+		t.Errorf("nobody has ever waited for a processor: %+v", node)
+	}
 	if err := tree.RemovePod(p.UID); err != nil {
 		t.Fatal(err)
 	}
