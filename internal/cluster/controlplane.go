@@ -161,9 +161,13 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the audit: %w", err)
 	}
+	kubelets, err := openKubelets(p, p.opts.KubeletCAFile)
+	if err != nil {
+		return err
+	}
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
 		Store: p.store, Metrics: p.metrics, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformer: p.atRest.For,
-		Kubelets: &kubelets{controlPlane: p}, Address: p.address(), Tracker: p.tracker, MaxInFlight: p.opts.MaxInFlight, MaxMutatingInFlight: p.opts.MaxMutatingInFlight,
+		Kubelets: kubelets, Address: p.address(), Tracker: p.tracker, MaxInFlight: p.opts.MaxInFlight, MaxMutatingInFlight: p.opts.MaxMutatingInFlight,
 		Auditor: p.audit, Flags: p.opts.shown(),
 	})
 	if err != nil {

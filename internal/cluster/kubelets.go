@@ -3,10 +3,12 @@ package cluster
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -20,8 +22,25 @@ import (
 // kubelets reaches the nodes' kubelets, as the API server's client certificate.
 type kubelets struct {
 	*controlPlane
+	more       []byte // authorities beside the cluster's, in PEM
 	once       sync.Once
 	transports [2]*http.Transport // the second one believes any certificate
+}
+
+// openKubelets also trusts kubelets whose certificates are from the authorities in a file, if one is given.
+func openKubelets(p *controlPlane, authorities string) (*kubelets, error) {
+	k := &kubelets{controlPlane: p}
+	if authorities == "" {
+		return k, nil
+	}
+	var err error
+	if k.more, err = os.ReadFile(authorities); err != nil {
+		return nil, fmt.Errorf("--kubelet-certificate-authority: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(k.more) {
+		return nil, fmt.Errorf("--kubelet-certificate-authority: %s holds no certificate", authorities)
+	}
+	return k, nil
 }
 
 // Endpoint implements apiserver.Kubelets.
@@ -58,7 +77,14 @@ func (k *kubelets) Dial(ctx context.Context, node string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", address)
 }
 
-func (k *kubelets) tls() *tls.Config { return k.keys.ClientTLS(pki.KubeletClient) }
+func (k *kubelets) tls() *tls.Config {
+	cfg := k.keys.ClientTLS(pki.KubeletClient)
+	if k.more != nil {
+		cfg.RootCAs = cfg.RootCAs.Clone()
+		cfg.RootCAs.AppendCertsFromPEM(k.more)
+	}
+	return cfg
+}
 
 // kubeletAddress finds a kubelet by its Node, preferring addresses as upstream does.
 func (k *kubelets) kubeletAddress(ctx context.Context, name string) (string, error) {

@@ -40,6 +40,8 @@ type ServerOptions struct {
 	MaxInFlight, MaxMutatingInFlight int
 	// LegacyTokenPeriod is how long a service account's token in a Secret may be unused before it is removed.
 	LegacyTokenPeriod time.Duration
+	// KubeletCAFile has further authorities of kubelets' serving certificates, for nodes whose tlsCertFile names one of their own.
+	KubeletCAFile string
 	// Audit says which requests are recorded, and where.
 	Audit audit.Options
 	// NoNode runs the control plane alone.
@@ -90,6 +92,7 @@ func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.MaxInFlight, "max-requests-inflight", 400, "with --max-mutating-requests-inflight: how many requests are served at once, shared by priority")
 	f.IntVar(&o.MaxMutatingInFlight, "max-mutating-requests-inflight", 200, "with --max-requests-inflight: how many requests are served at once, shared by priority")
 	f.DurationVar(&o.LegacyTokenPeriod, "legacy-service-account-token-clean-up-period", legacytokencleaner.DefaultPeriod, "how long a token that Kubernetes once made in a Secret may be unused before it is marked as invalid, and after that deleted")
+	f.StringVar(&o.KubeletCAFile, "kubelet-certificate-authority", "", "file with further authorities of kubelets' certificates, for nodes whose tlsCertFile is not the cluster's")
 	addAuditFlags(f, &o.Audit)
 	f.BoolVar(&o.NoNode, "no-node", false, "run the control plane alone, without a node")
 	f.BoolVar(&o.APIOnly, "api-only", false, "run the API server alone, without controllers, scheduler and node")
