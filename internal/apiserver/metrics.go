@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"clipper.dev/clipper/internal/exposition"
 )
 
 // metrics are the server's, under upstream's names.
@@ -87,7 +89,7 @@ func newMetrics(reg *prometheus.Registry, started time.Time) *metrics {
 	m.failures = counter("etcd_request_errors_total", "Etcd failed request counts for each operation and object type.", "group", "operation", "resource")
 	m.aggregations = prometheus.NewCounter(prometheus.CounterOpts{Name: "aggregator_discovery_aggregation_count_total", Help: "Counter of number of times discovery was aggregated"})
 	reg.MustRegister(m.aggregations)
-	m.handler = newExposition(reg, started)
+	m.handler = exposition.New(reg, started)
 	return m
 }
 

@@ -18,6 +18,7 @@ import (
 	"clipper.dev/clipper/internal/apiserver/packed"
 	"clipper.dev/clipper/internal/apiserver/stored"
 	"clipper.dev/clipper/internal/apiserver/usage"
+	"clipper.dev/clipper/internal/exposition"
 	"clipper.dev/clipper/internal/store"
 )
 
@@ -60,7 +61,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.turns.init()
 	s.usage = usage.New(s.kubeletMetrics)
 	s.fairness = fairness.New(fairness.Config{Seats: cfg.MaxInFlight + cfg.MaxMutatingInFlight, Objects: s.extent, Logger: cfg.Logger})
-	cfg.Metrics.MustRegister(s.fairness, extents{s}, buildInfo(cfg.Version), versionInfo(cfg.Version))
+	cfg.Metrics.MustRegister(s.fairness, extents{s}, exposition.BuildInfo(cfg.Version), exposition.VersionInfo(cfg.Version))
 	s.Handle(s.fairness.Dumps())
 	s.health.slis = newSLIs(s.started)
 	s.health.addDefaults(s)

@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"api", "nft", "netlab"},
 	{"pki", "expression", "reviewer"},
 	{"store", "demo", "h2", "localpath"},
-	{"reload", "durable"},
+	{"reload", "durable", "exposition"},
 }
 
 // unit is the entry of layers that a package belongs to: its folder below internal/, or the two-part entry that names it.

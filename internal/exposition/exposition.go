@@ -1,4 +1,4 @@
-package apiserver
+package exposition
 
 import (
 	_ "embed"
@@ -18,35 +18,41 @@ import (
 //go:embed stability.txt
 var stability string
 
-// exposition shows what is registered in upstream's form. It can be reset: what is counted from then on is shown, while whoever
+// levels are how stable metrics are, by name; ALPHA are not in it.
+var levels = sync.OnceValue(func() map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(stability) {
+		name, level, _ := strings.Cut(strings.TrimSpace(line), " ")
+		out[name] = level
+	}
+	return out
+})
+
+// Page shows what is registered in upstream's form. It can be reset: what is counted from then on is shown, while whoever
 // counts goes on as before.
-type exposition struct {
-	from   prometheus.Gatherer
-	levels map[string]string // by name; ALPHA are not in it
-	text   http.Handler
+type Page struct {
+	from prometheus.Gatherer
+	text http.Handler
 
 	mu   sync.Mutex
 	base map[string]map[string]*dto.Metric // series at the last reset, by name and labels
 }
 
-func newExposition(reg *prometheus.Registry, started time.Time) *exposition {
-	e := &exposition{from: reg, levels: map[string]string{}}
-	for line := range strings.Lines(stability) {
-		name, level, _ := strings.Cut(strings.TrimSpace(line), " ")
-		e.levels[name] = level
-	}
-	reg.MustRegister(&registrations{reg, e})
-	e.text = promhttp.HandlerFor(e, promhttp.HandlerOpts{ProcessStartTime: started})
-	return e
+// New returns a page of a registry, in which it registers what it tells of the registry itself.
+func New(reg *prometheus.Registry, started time.Time) *Page {
+	p := &Page{from: reg}
+	reg.MustRegister(&registrations{reg})
+	p.text = promhttp.HandlerFor(p, promhttp.HandlerOpts{ProcessStartTime: started})
+	return p
 }
 
 // ServeHTTP shows the metrics, or resets them.
-func (e *exposition) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodDelete {
-		e.text.ServeHTTP(w, r)
+		p.text.ServeHTTP(w, r)
 		return
 	}
-	if err := e.reset(); err != nil {
+	if err := p.reset(); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -55,14 +61,14 @@ func (e *exposition) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Gather implements prometheus.Gatherer.
-func (e *exposition) Gather() ([]*dto.MetricFamily, error) {
-	families, err := e.from.Gather()
-	e.mu.Lock()
-	base := e.base
-	e.mu.Unlock()
+func (p *Page) Gather() ([]*dto.MetricFamily, error) {
+	families, err := p.from.Gather()
+	p.mu.Lock()
+	base := p.base
+	p.mu.Unlock()
 	out := families[:0]
 	for _, f := range families {
-		f.Help = proto.String(e.shownHelp(f.GetName(), f.GetHelp()))
+		f.Help = proto.String(shownHelp(f.GetName(), f.GetHelp()))
 		if before := base[f.GetName()]; before != nil {
 			f.Metric = sinceThen(f.Metric, before)
 		}
@@ -73,22 +79,22 @@ func (e *exposition) Gather() ([]*dto.MetricFamily, error) {
 	return out, err
 }
 
-// level is how stable upstream calls a metric; "" where it says nothing, as of those of the client library.
-func (e *exposition) level(name string) string {
+// stabilityOf is how stable upstream calls a metric; "" where it says nothing, as of those of the client library.
+func stabilityOf(name string) string {
 	for _, prefix := range []string{"go_", "process_", "promhttp_", "grpc_", "clipper_", "coredns_"} {
 		if strings.HasPrefix(name, prefix) {
 			return ""
 		}
 	}
-	if level, ok := e.levels[name]; ok {
+	if level, ok := levels()[name]; ok {
 		return level
 	}
 	return "ALPHA"
 }
 
 // shownHelp is a metric's help in upstream's form. Of averages over nanoseconds, upstream says that they are an experiment.
-func (e *exposition) shownHelp(name, help string) string {
-	level := e.level(name)
+func shownHelp(name, help string) string {
+	level := stabilityOf(name)
 	if level == "" {
 		return help
 	}
@@ -99,8 +105,8 @@ func (e *exposition) shownHelp(name, help string) string {
 	return help
 }
 
-func (e *exposition) reset() error {
-	families, err := e.from.Gather()
+func (p *Page) reset() error {
+	families, err := p.from.Gather()
 	if err != nil {
 		return err
 	}
@@ -119,9 +125,9 @@ func (e *exposition) reset() error {
 			base[f.GetName()][seriesKey(m)] = m
 		}
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.base = base
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.base = base
 	return nil
 }
 
@@ -179,7 +185,6 @@ var (
 // registrations count what is registered. None is hidden, and none can be disabled.
 type registrations struct {
 	reg *prometheus.Registry
-	e   *exposition
 }
 
 // Describe implements prometheus.Collector.
@@ -200,7 +205,7 @@ func (r *registrations) Collect(ch chan<- prometheus.Metric) {
 	for d := range all {
 		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
 		name, _, _ := strings.Cut(rest, `"`)
-		if level := r.e.level(name); level != "" {
+		if level := stabilityOf(name); level != "" {
 			_, since, _ := strings.Cut(rest, `help: "(Deprecated since `)
 			version, _, _ := strings.Cut(since, ")")
 			count[[2]string{version, level}]++
