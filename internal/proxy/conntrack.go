@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -13,8 +14,8 @@ import (
 // CleanConntrack deletes connection tracking entries of UDP ports that lead elsewhere than to the port's
 // present endpoints. UDP has no end of a connection: a client that goes on sending from the same
 // port would stay with an endpoint that is gone, or with the nowhere it met before there was one.
-// It acts in the network namespace of the calling thread, and costs nothing if no UDP port's endpoints changed.
-func CleanConntrack(changes []Change) error {
+// A nil m is silent. It acts in the network namespace of the calling thread, and costs nothing if no UDP port's endpoints changed.
+func CleanConntrack(changes []Change, m *Metrics) error {
 	filters := map[bool]*flowFilter{}
 	for _, c := range changes {
 		if c.Key().Protocol != corev1.ProtocolUDP {
@@ -36,7 +37,10 @@ func CleanConntrack(changes []Change) error {
 			errs = append(errs, err)
 			continue
 		}
-		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, f); err != nil {
+		began := time.Now()
+		deleted, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, f)
+		m.forgot(v6, deleted, time.Since(began))
+		if err != nil {
 			errs = append(errs, fmt.Errorf("delete stale UDP connection tracking entries: %w", err))
 		}
 	}

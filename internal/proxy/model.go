@@ -158,6 +158,27 @@ func (m *Model) HealthChecks() []HealthCheck {
 	return checks
 }
 
+// withoutLocal counts, as of the last Take and by family, the ports that drop traffic of the cluster, and that of the world, as no endpoint is on the node.
+func (m *Model) withoutLocal() (internal, external [2]int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.services {
+		for key, p := range s.ports {
+			i := 0
+			if key.IPv6 {
+				i = 1
+			}
+			if p.Internal.Otherwise == Drop {
+				internal[i]++
+			}
+			if p.External.Otherwise == Drop {
+				external[i]++
+			}
+		}
+	}
+	return internal, external
+}
+
 func compareKeys(a, b Key) int {
 	family := func(k Key) int {
 		if k.IPv6 {

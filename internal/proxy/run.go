@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/follow"
@@ -44,7 +46,10 @@ func Run(ctx context.Context, c client.Client, cfg Config) error {
 		model:   NewModel(cfg.NodeName, cfg.NodeLocal...),
 		changed: make(chan struct{}, 1),
 		health:  newHealthServer(cfg.Logger),
+		since:   time.Now(),
+		slices:  map[types.NamespacedName]trigger{},
 	}
+	cfg.Metrics.follow(r.model)
 	g, ctx := errgroup.WithContext(ctx)
 	followers, err := r.watch(ctx, g, c)
 	if err != nil {
@@ -65,9 +70,21 @@ type runner struct {
 	model   *Model
 	changed chan struct{} // holds a token while there may be something to take from the model
 	health  *healthServer
+	synced  bool // the last sync put everything into effect
+
+	since  time.Time // changes before it are not the proxy's to be quick about
+	mu     sync.Mutex
+	slices map[types.NamespacedName]trigger // not in effect yet, with what their controller says began their change
+}
+
+// trigger is when something changed that a slice tells of.
+type trigger struct {
+	at   time.Time
+	ipv6 bool
 }
 
 func (r *runner) wake() {
+	r.Metrics.woken()
 	select {
 	case r.changed <- struct{}{}:
 	default: // a token that is there already stands for this change too
@@ -131,7 +148,37 @@ func (r *runner) sliceChanged(change client.Change) {
 	}
 	if s, ok := change.New.Object().(*discoveryv1.EndpointSlice); ok {
 		r.model.SetSlice(s)
+		r.triggered(s)
 	}
+}
+
+// triggered remembers when the change began that a slice brings.
+func (r *runner) triggered(s *discoveryv1.EndpointSlice) {
+	at, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime])
+	if err != nil || at.Before(r.since) {
+		return
+	}
+	r.remember(types.NamespacedName{Namespace: s.Namespace, Name: s.Name}, trigger{at, s.AddressType == discoveryv1.AddressTypeIPv6})
+}
+
+func (r *runner) remember(slice types.NamespacedName, t trigger) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if first, waits := r.slices[slice]; !waits || t.at.Before(first.at) {
+		r.slices[slice] = t
+	}
+}
+
+// takeTriggers returns what the next sync puts into effect.
+func (r *runner) takeTriggers() map[types.NamespacedName]trigger {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.slices) == 0 {
+		return nil
+	}
+	out := r.slices
+	r.slices = map[types.NamespacedName]trigger{}
+	return out
 }
 
 // loop syncs the backend with the model. What changes during one Sync is in the next: under load they grow
@@ -163,13 +210,22 @@ func (r *runner) loop(ctx context.Context, followers []*follow.Follower) error {
 
 func (r *runner) sync(ctx context.Context) error {
 	began := time.Now()
+	r.Metrics.taken()
+	triggers := r.takeTriggers()
 	changes := r.model.Take()
 	err := r.Backend.Sync(ctx, changes)
-	r.Metrics.synced(time.Since(began), err)
+	r.Metrics.synced(time.Since(began), !r.synced, err)
+	r.synced = err == nil
 	if err != nil {
+		for slice, t := range triggers {
+			r.remember(slice, t)
+		}
 		return err
+	}
+	for _, t := range triggers {
+		r.Metrics.programmed(t.ipv6, time.Since(t.at))
 	}
 	r.Logger.Debug("Synced services", "changes", len(changes), "took", time.Since(began))
 	r.health.set(ctx, r.model.HealthChecks())
-	return CleanConntrack(changes)
+	return CleanConntrack(changes, r.Metrics)
 }

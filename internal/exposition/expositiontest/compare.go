@@ -24,6 +24,8 @@ type Page struct {
 	// Components are upstream's, and Endpoint is the path, as upstream's documentation has them.
 	Components []string
 	Endpoint   string
+	// Prefix is that of the metrics to list; "" is all. What all programs of upstream's tell is compared where the whole of a page is.
+	Prefix string
 }
 
 // metric is one that Kubernetes serves.
@@ -168,6 +170,15 @@ func Parse(t *testing.T, data []byte) map[string]*dto.MetricFamily {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// Sum adds up all series of a metric: values, and how often histograms observed something. It is 0 for none.
+func Sum(f *dto.MetricFamily) float64 {
+	var sum float64
+	for _, m := range f.GetMetric() {
+		sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+	}
+	return sum
 }
 
 func (p *Page) read(t *testing.T) []*metric {

@@ -98,7 +98,7 @@ func (w *world) sync() {
 		w.t.Fatal(err)
 	}
 	w.node.Do(func() {
-		if err := proxy.CleanConntrack(changes); err != nil {
+		if err := proxy.CleanConntrack(changes, nil); err != nil {
 			w.t.Error(err)
 		}
 	})
