@@ -189,7 +189,7 @@ func (s *Server) servePath(w *response, r *http.Request) {
 	case at == "/metrics":
 		s.metrics.handler.ServeHTTP(w, r)
 	case at == "/metrics/slis":
-		s.health.slis.serve(w, r)
+		s.health.slis.ServeHTTP(w, r)
 	case at == "/statusz":
 		s.statusz().serve(s, w, r)
 	case at == "/flagz":

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"clipper.dev/clipper/internal/exposition"
 )
 
 // A HealthCheck says whether a part of the process works; nil is well.
@@ -25,7 +27,7 @@ type healthCheck struct {
 type healthChecks struct {
 	mu     sync.Mutex
 	checks []healthCheck
-	slis   *slis
+	slis   *exposition.SLIs
 }
 
 // AddCheck makes a named check part of /readyz and /healthz, and of /livez if a restart may cure what it finds.
@@ -131,7 +133,7 @@ func (h *healthChecks) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		err := c.check(r.Context())
 		if only == "" {
-			h.slis.found(c.name, endpoint, err)
+			h.slis.Found(c.name, endpoint, err)
 		}
 		if err != nil {
 			failed++

@@ -63,7 +63,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.fairness = fairness.New(fairness.Config{Seats: cfg.MaxInFlight + cfg.MaxMutatingInFlight, Objects: s.extent, Logger: cfg.Logger})
 	cfg.Metrics.MustRegister(s.fairness, extents{s}, exposition.BuildInfo(cfg.Version), exposition.VersionInfo(cfg.Version))
 	s.Handle(s.fairness.Dumps())
-	s.health.slis = newSLIs(s.started)
+	s.health.slis = exposition.NewSLIs(s.started)
 	s.health.addDefaults(s)
 	s.Handle("/debug/pprof/", profiles())
 	s.Install(cfg.Security)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,7 +24,7 @@ var (
 
 // TestMetricsAreUpstreams has a proxy follow changes, one of which the kernel refuses at first, and looks at what was counted.
 func TestMetricsAreUpstreams(t *testing.T) {
-	page := expositiontest.Page{List: "testdata/metrics.tsv", Unserved: "testdata/metrics-unserved.yaml", Components: []string{"kube-proxy"}, Endpoint: "/metrics", Prefix: "kubeproxy_"}
+	page := expositiontest.Page{List: "testdata/metrics.tsv", Unserved: "testdata/metrics-unserved.yaml", Components: []string{"kube-proxy"}, Endpoint: "/metrics", Only: []string{"kubeproxy_"}}
 	if *documented != "" {
 		page.Record(t, *documented, *outputs)
 	}
@@ -60,14 +59,7 @@ func TestMetricsAreUpstreams(t *testing.T) {
 		t.Error(err)
 	}
 
-	families, err := shown.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	byName := map[string]*dto.MetricFamily{}
-	for _, f := range families {
-		byName[f.GetName()] = f
-	}
+	byName := expositiontest.Gather(t, shown)
 	page.Compare(t, expositiontest.Describe(registry), byName)
 	for name, least := range map[string]float64{
 		"kubeproxy_sync_proxy_rules_duration_seconds":              3,

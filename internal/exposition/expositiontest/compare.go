@@ -24,8 +24,8 @@ type Page struct {
 	// Components are upstream's, and Endpoint is the path, as upstream's documentation has them.
 	Components []string
 	Endpoint   string
-	// Prefix is that of the metrics to list; "" is all. What all programs of upstream's tell is compared where the whole of a page is.
-	Prefix string
+	// Only are beginnings of the names to look at; nil is all. Those of Except are for another test.
+	Only, Except []string
 }
 
 // metric is one that Kubernetes serves.
@@ -161,6 +161,20 @@ func labelsOf(f *dto.MetricFamily) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
+// Gather returns what a page shows.
+func Gather(t *testing.T, from prometheus.Gatherer) map[string]*dto.MetricFamily {
+	t.Helper()
+	families, err := from.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]*dto.MetricFamily{}
+	for _, f := range families {
+		out[f.GetName()] = f
+	}
+	return out
+}
+
 // Parse reads a page as it is served.
 func Parse(t *testing.T, data []byte) map[string]*dto.MetricFamily {
 	t.Helper()
@@ -193,6 +207,9 @@ func (p *Page) read(t *testing.T) []*metric {
 		if len(f) != 6 {
 			t.Fatalf("%s: %q", p.List, line)
 		}
+		if !p.about(f[0]) {
+			continue
+		}
 		m := &metric{name: f[0], kind: f[1], stability: f[2], help: strings.ReplaceAll(f[5], `\n`, "\n"), labels: split(f[3])}
 		for _, b := range split(f[4]) {
 			v, err := strconv.ParseFloat(b, 64)
@@ -204,6 +221,12 @@ func (p *Page) read(t *testing.T) []*metric {
 		out = append(out, m)
 	}
 	return out
+}
+
+// about tells whether a name is one to look at.
+func (p *Page) about(name string) bool {
+	begins := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+	return (len(p.Only) == 0 || slices.ContainsFunc(p.Only, begins)) && !slices.ContainsFunc(p.Except, begins)
 }
 
 func split(s string) []string {

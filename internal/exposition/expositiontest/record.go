@@ -35,7 +35,7 @@ func (p *Page) Record(t *testing.T, documented, outputs string) {
 	}
 	var out bytes.Buffer
 	for _, m := range slices.SortedFunc(maps.Values(found), func(a, b *metric) int { return cmp.Compare(a.name, b.name) }) {
-		if !strings.HasPrefix(m.name, p.Prefix) || strings.HasPrefix(m.name, "go_") || strings.HasPrefix(m.name, "process_") { // the client library's own
+		if len(p.Only) > 0 && !p.about(m.name) || strings.HasPrefix(m.name, "go_") || strings.HasPrefix(m.name, "process_") { // the client library's own
 			continue
 		}
 		slices.Sort(m.labels)

@@ -1,4 +1,4 @@
-package apiserver
+package exposition
 
 import (
 	"net/http"
@@ -8,15 +8,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// slis count what the checks of health found. /metrics/slis shows them alone, so that they can be scraped often.
-type slis struct {
+// SLIs count what the checks of health found. /metrics/slis shows them alone, so that they can be scraped often.
+type SLIs struct {
 	last    *prometheus.GaugeVec
 	total   *prometheus.CounterVec
 	handler http.Handler
 }
 
-func newSLIs(started time.Time) *slis {
-	m := &slis{
+// NewSLIs returns counts of a program that has started at a time.
+func NewSLIs(started time.Time) *SLIs {
+	m := &SLIs{
 		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kubernetes_healthcheck", Help: "[STABLE] This metric records the result of a single healthcheck.",
 		}, []string{"name", "type"}),
@@ -34,8 +35,8 @@ func newSLIs(started time.Time) *slis {
 	return m
 }
 
-// found notes what a check of an endpoint found.
-func (m *slis) found(check, endpoint string, err error) {
+// Found notes what a check of an endpoint found.
+func (m *SLIs) Found(check, endpoint string, err error) {
 	value, status := 1.0, "success"
 	if err != nil {
 		value, status = 0, "error"
@@ -44,7 +45,8 @@ func (m *slis) found(check, endpoint string, err error) {
 	m.total.WithLabelValues(check, status, endpoint).Inc()
 }
 
-func (m *slis) serve(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP shows the counts, or resets them.
+func (m *SLIs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet, http.MethodPost, http.MethodPut:
 		m.handler.ServeHTTP(w, r)
