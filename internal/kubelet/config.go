@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -52,6 +53,9 @@ type Config struct {
 	TLS *tls.Config
 	// Version is reported as the kubelet's; "" is v1.36.3.
 	Version string
+
+	// Metrics is where the kubelet registers what it counts, and what its API shows at /metrics: others of the node's may be there too. nil is a new one.
+	Metrics *prometheus.Registry
 
 	// Settings are everything else, complete and checked: what configuration.Given.Complete returns. Required.
 	Settings *kubeletconfig.KubeletConfiguration
@@ -100,6 +104,9 @@ func (c *Config) complete() error {
 		return fmt.Errorf("kubelet configuration: RootDir: %w", err)
 	}
 	c.Version = cmp.Or(c.Version, defaultVersion)
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
 	if err := c.parse(); err != nil {
 		return fmt.Errorf("kubelet configuration: %w", err)
 	}

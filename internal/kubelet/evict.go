@@ -97,6 +97,7 @@ func (e *evictor) look(ctx context.Context) []types.UID {
 	if !e.evict(string(crossing.Signal), victim) {
 		return nil
 	}
+	e.k.metrics.evictionStatsAge.WithLabelValues(string(crossing.Signal)).Observe(time.Since(now).Seconds())
 	return []types.UID{victim.Pod.UID}
 }
 

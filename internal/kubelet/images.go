@@ -25,7 +25,8 @@ func (k *Kubelet) openImages() error {
 	if err != nil {
 		return err
 	}
-	pulls := images.PullerConfig{Images: k.cri.Images, Events: k.events, Records: records, Parallel: 1, Now: time.Now}
+	k.metrics.registry.MustRegister(records)
+	pulls := images.PullerConfig{Images: k.cri.Images, Events: k.events, Records: records, Metrics: k.metrics.images, Parallel: 1, Now: time.Now}
 	if !*s.SerializeImagePulls {
 		pulls.Parallel = int(*s.MaxParallelImagePulls)
 	}
@@ -34,7 +35,7 @@ func (k *Kubelet) openImages() error {
 	}
 	k.images = images.NewPuller(pulls)
 	k.collector = images.NewCollector(images.CollectorConfig{
-		Runtime: k.cri, Images: k.cri.Images, Events: k.events, About: node.Reference(k.cfg.NodeName), Records: records,
+		Runtime: k.cri, Images: k.cri.Images, Events: k.events, About: node.Reference(k.cfg.NodeName), Records: records, Metrics: k.metrics.images,
 		High: int(*s.ImageGCHighThresholdPercent), Low: int(*s.ImageGCLowThresholdPercent), MinAge: s.ImageMinimumGCAge.Duration, MaxAge: s.ImageMaximumGCAge.Duration,
 		Now: time.Now, Logger: k.cfg.Logger,
 	})

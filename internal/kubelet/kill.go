@@ -102,7 +102,7 @@ func (w *worker) preStop(ctx context.Context, in killInput, spec *corev1.Contain
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := handlers.Hook(ctx, w.k, target, spec.Lifecycle.PreStop)
+		err := w.k.metrics.hooks.Hook(ctx, w.k, target, spec.Lifecycle.PreStop)
 		if err != nil && ctx.Err() == nil {
 			// The hook's output stays out of the event: it may hold secrets.
 			w.k.events.Event(criconfig.ContainerReference(in.pod, spec.Name), corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")

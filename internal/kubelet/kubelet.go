@@ -80,7 +80,8 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := cfg.makeDirs(); err != nil {
 		return nil, err
 	}
-	k := &Kubelet{cfg: cfg, logger: cfg.Logger, hostIPs: cfg.hostIPs(), metrics: newMetrics(), started: time.Now(), staticNews: make(chan struct{}, 1)}
+	k := &Kubelet{cfg: cfg, logger: cfg.Logger, hostIPs: cfg.hostIPs(), started: time.Now(), staticNews: make(chan struct{}, 1)}
+	k.metrics = newMetrics(cfg.Metrics, k.started)
 	k.static.Store(cfg.Settings.StaticPodPath == "")
 	var err error
 	if k.machine, err = node.Inspect(cfg.RootDir); err != nil {
@@ -128,6 +129,7 @@ func (k *Kubelet) setupCgroups() (err error) {
 		return errors.New("failCgroupV1: kubelet is configured to not run on a host using cgroup v1")
 	}
 	k.tree.PodPIDs = max(*s.PodPidsLimit, 0)
+	k.tree.Took = k.metrics.cgroupDone
 	k.tree.QuotaPeriod, k.tree.NoQuota = s.CPUCFSQuotaPeriod.Duration, !*s.CPUCFSQuota
 	var bound corev1.ResourceList // what all pods together may use; nil is no bound
 	if k.cfg.enforces(configuration.EnforcePods) {
@@ -187,7 +189,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	k.pods.ctx = ctx
 	k.metrics.describe(k)
 	k.objects = objects.New(ctx, k.cfg.Client, k.pods.refresh)
-	k.statuses = newStatuses(ctx, k.cfg.Client, k.logger)
+	k.statuses = newStatuses(ctx, k.cfg.Client, k.metrics.statusTook, k.logger)
 	k.node = k.newNode()
 	k.dra.Start(ctx)
 	if err := k.resources.Start(ctx); err != nil {
@@ -227,7 +229,7 @@ func (k *Kubelet) newNode() *node.Manager {
 		Client: k.cfg.Client, Events: k.events, Name: k.cfg.NodeName, Addresses: k.hostIPs,
 		Labels: k.cfg.Labels, Annotations: k.local.annotations(), Taints: s.RegisterWithTaints, ProviderID: s.ProviderID, Port: s.Port, Version: k.cfg.Version,
 		Machine: k.machine, Capacity: k.capacity, Allocatable: k.allocatable, Plugins: k.resources.Capacity, Fresh: k.resources.Fresh(),
-		Health: k.checkHealth, Pressure: k.pressure.get, Images: k.listImages, InUse: k.csi.InUse, Changed: k.nodeChanged, Logger: k.logger,
+		Health: k.checkHealth, Pressure: k.pressure.get, Images: k.listImages, InUse: k.csi.InUse, Changed: k.nodeChanged, Startup: k.metrics.startup, Logger: k.logger,
 		CheckInterval: s.NodeStatusUpdateFrequency.Duration, ReportInterval: s.NodeStatusReportFrequency.Duration, LeaseDuration: time.Duration(s.NodeLeaseDurationSeconds) * time.Second,
 	})
 }

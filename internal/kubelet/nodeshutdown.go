@@ -16,7 +16,7 @@ func (k *Kubelet) newShutdown() *shutdown.Manager {
 		return nil
 	}
 	return shutdown.New(shutdown.Config{
-		Periods: k.cfg.parsed.shutdownPeriods, Pods: k.podsThatRun, End: k.endForShutdown, Changed: func() { k.node.Check() }, Logger: k.logger,
+		Periods: k.cfg.parsed.shutdownPeriods, Pods: k.podsThatRun, End: k.endForShutdown, Changed: func() { k.node.Check() }, Metrics: k.metrics.shutdown, Logger: k.logger,
 		Event: func(message string) {
 			k.events.Event(node.Reference(k.cfg.NodeName), corev1.EventTypeNormal, shutdown.EventReason, message)
 		},

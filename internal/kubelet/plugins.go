@@ -24,14 +24,14 @@ func (k *Kubelet) openVolumes() (err error) {
 	k.attach = &attachWait{}
 	k.csi, err = csi.New(csi.Config{
 		Root: k.cfg.RootDir, NodeName: k.cfg.NodeName, Client: k.cfg.Client, Host: host, Token: k.tokens.status,
-		Attached: k.attach.wait, UseChanged: k.checkNode, Events: k.events, Logger: k.logger,
+		Attached: k.attach.wait, UseChanged: k.checkNode, Events: k.events, Metrics: csi.NewMetrics(k.metrics.registry), Logger: k.logger,
 	})
 	if err != nil {
 		return err
 	}
 	disks := iscsi.New(iscsi.Config{Root: k.cfg.RootDir, Host: host, Logger: k.logger})
 	k.volumes, err = volumes.New(volumes.Config{
-		Root: k.cfg.RootDir, LocalDir: k.cfg.LocalVolumeDir, Further: []volumes.Plugin{k.csi, disks}, Host: host, Logger: k.logger,
+		Root: k.cfg.RootDir, LocalDir: k.cfg.LocalVolumeDir, Further: []volumes.Plugin{k.csi, disks}, Host: host, Metrics: volumes.NewMetrics(k.metrics.registry), Logger: k.logger,
 	})
 	return err
 }
@@ -59,7 +59,12 @@ func (k *Kubelet) followPlugins(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	return plugins.New(plugins.Config{Dir: dir, Handlers: map[string]plugins.Handler{registerapi.CSIPlugin: k.csi, registerapi.DRAPlugin: k.dra, registerapi.DevicePlugin: k.resources.Plugins()}, Logger: k.logger}).Run(ctx, changes)
+	registry := plugins.New(plugins.Config{
+		Dir: dir, Handlers: map[string]plugins.Handler{registerapi.CSIPlugin: k.csi, registerapi.DRAPlugin: k.dra, registerapi.DevicePlugin: k.resources.Plugins()},
+		Logger: k.logger,
+	})
+	k.metrics.registry.MustRegister(registry)
+	return registry.Run(ctx, changes)
 }
 
 // attachPatience is how long a pod's start waits at a time for a volume to be attached.

@@ -39,6 +39,7 @@ type entry struct {
 	finished bool
 	leaving  bool // no source has it any more
 	returns  bool // a source has it again, and it starts anew once it has ended
+	unknown  bool // no source had it since this process began
 	deferred bool // asks for more than it has got
 	// waiters are told of every change until their context ends.
 	waiters map[chan struct{}]bool
@@ -57,6 +58,7 @@ func (p *pods) update(pod *corev1.Pod) {
 		e.worker.update(pod)
 		return
 	}
+	p.k.metrics.containersPerPod.Observe(float64(len(pod.Spec.Containers)))
 	p.start(p.k.newWorker(pod), pod)
 }
 
@@ -117,7 +119,7 @@ func (p *pods) orphan(pod *corev1.Pod) {
 	w.mail.gone = true
 	p.start(w, pod)
 	if e := p.workers[pod.UID]; e != nil {
-		e.leaving = true
+		e.leaving, e.unknown = true, true
 	}
 }
 
@@ -137,8 +139,9 @@ func (p *pods) leaving(name types.NamespacedName) bool {
 func (p *pods) returns(uid types.UID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e := p.workers[uid]; e != nil {
+	if e := p.workers[uid]; e != nil && !e.returns {
 		e.returns = true
+		p.k.metrics.restarted.WithLabelValues(staticLabel(e.pod)).Inc()
 	}
 }
 

@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -34,27 +35,36 @@ type resizing struct {
 }
 
 // grant takes in a new version of the pod: what it asks for is granted if the node has it, else the pod goes on with what it has.
-func (w *worker) grant(ctx context.Context, pod *corev1.Pod) {
+func (w *worker) grant(ctx context.Context, pod *corev1.Pod, trigger string) {
+	if w.pod != nil && trigger == triggerUpdated {
+		w.k.metrics.resizes.ask(cmp.Or(w.resize.desired, w.pod), pod)
+	}
 	if w.pod == nil || w.ending || sameResources(w.pod, pod) {
 		w.pod = pod
 		w.resize.desired, w.resize.pending = nil, nil
 		return
 	}
-	reason, message := w.k.admitResize(ctx, pod)
-	if reason == "" {
+	refusal := w.k.admitResize(ctx, pod)
+	if refusal == nil {
+		if w.resize.desired != nil {
+			w.k.metrics.resizes.accepted.WithLabelValues(trigger).Inc()
+		}
 		w.pod = pod
 		w.resize.desired, w.resize.pending = nil, nil
 		w.resize.running = w.resizeCondition(corev1.PodResizeInProgress, pod, "", "")
 		w.k.events.Event(criconfig.PodReference(pod), corev1.EventTypeNormal, "ResizeStarted", resizeMessage("Pod resize started", pod, ""))
 		return
 	}
-	if p := w.resize.pending; p == nil || p.Reason != reason || p.ObservedGeneration != pod.Generation {
+	if p := w.resize.pending; p == nil || p.Reason != refusal.reason || p.ObservedGeneration != pod.Generation {
 		event := "ResizeDeferred"
-		if reason == corev1.PodReasonInfeasible {
+		if refusal.reason == corev1.PodReasonInfeasible {
 			event = "ResizeInfeasible"
 		}
-		w.k.events.Event(criconfig.PodReference(pod), corev1.EventTypeWarning, event, resizeMessage("Pod resize "+reason, pod, message))
-		w.resize.pending = w.resizeCondition(corev1.PodResizePending, pod, reason, message)
+		if refusal.detail != "" {
+			w.k.metrics.resizes.infeasible.WithLabelValues(refusal.detail).Inc()
+		}
+		w.k.events.Event(criconfig.PodReference(pod), corev1.EventTypeWarning, event, resizeMessage("Pod resize "+refusal.reason, pod, refusal.message))
+		w.resize.pending = w.resizeCondition(corev1.PodResizePending, pod, refusal.reason, refusal.message)
 	}
 	w.resize.desired, w.resize.retryAt = pod, time.Now().Add(resizeRetry)
 	w.pod = withResources(pod, w.pod)
@@ -62,9 +72,14 @@ func (w *worker) grant(ctx context.Context, pod *corev1.Pod) {
 
 // retryResize looks again at a resize that didn't fit.
 func (w *worker) retryResize(ctx context.Context) {
-	if w.resize.desired != nil && !w.now.Before(w.resize.retryAt) {
-		w.grant(ctx, w.resize.desired)
+	if w.resize.desired == nil || w.now.Before(w.resize.retryAt) {
+		return
 	}
+	trigger := triggerPeriodic
+	if w.resize.retryAt.IsZero() {
+		trigger = triggerTerminated
+	}
+	w.grant(ctx, w.resize.desired, trigger)
 }
 
 func (w *worker) resizeCondition(t corev1.PodConditionType, pod *corev1.Pod, reason, message string) *corev1.PodCondition {
@@ -146,16 +161,26 @@ func withResources(pod, former *corev1.Pod) *corev1.Pod {
 	return out
 }
 
-// admitResize decides whether the node has what a pod asks for now; the reason is empty if it has.
-func (k *Kubelet) admitResize(ctx context.Context, pod *corev1.Pod) (reason, message string) {
+// resizeRefusal is why a pod doesn't get what it asks for now.
+type resizeRefusal struct {
+	reason, message string
+	detail          string // by which infeasible ones are counted; "" is none that upstream has
+}
+
+func infeasible(detail, message string) *resizeRefusal {
+	return &resizeRefusal{reason: corev1.PodReasonInfeasible, message: message, detail: detail}
+}
+
+// admitResize decides whether the node has what a pod asks for now.
+func (k *Kubelet) admitResize(ctx context.Context, pod *corev1.Pod) *resizeRefusal {
 	if lifecycle.IsStatic(pod) {
-		return corev1.PodReasonInfeasible, "In-place resize of static-pods is not supported"
+		return infeasible("", "In-place resize of static-pods is not supported")
 	}
 	if former := k.pods.grantedPod(pod.UID); former != nil && !configuration.PodLevelResize(k.cfg.Settings) && !apiequality.Semantic.DeepEqual(former.Spec.Resources, pod.Spec.Resources) {
-		return corev1.PodReasonInfeasible, "InPlacePodLevelResourcesVerticalScaling is disabled"
+		return infeasible("plr_feature_gate_off", "InPlacePodLevelResourcesVerticalScaling is disabled")
 	}
-	if problem := k.refusePinned(pod); problem != "" {
-		return corev1.PodReasonInfeasible, problem
+	if detail, problem := k.refusePinned(pod); problem != "" {
+		return infeasible(detail, problem)
 	}
 	requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
@@ -167,17 +192,17 @@ func (k *Kubelet) admitResize(ctx context.Context, pod *corev1.Pod) (reason, mes
 				}
 				return q
 			}
-			return corev1.PodReasonInfeasible, fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d", name, amount(want.Value(), want.MilliValue()), amount(have.Value(), have.MilliValue()))
+			return infeasible("", fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d", name, amount(want.Value(), want.MilliValue()), amount(have.Value(), have.MilliValue())))
 		}
 	}
 	k.pods.admission.Lock()
 	defer k.pods.admission.Unlock()
 	in := admission.Input{Pod: pod, Others: k.pods.holding(pod.UID), Allocatable: k.allocatable, UnsafeSysctls: k.cfg.Settings.AllowedUnsafeSysctls, AppArmor: appArmor(), GroupsPolicy: k.knowsGroupsPolicy()}
 	if refusal := admission.Check(in); refusal != nil {
-		return corev1.PodReasonDeferred, refusal.Message
+		return &resizeRefusal{reason: corev1.PodReasonDeferred, message: refusal.Message}
 	}
 	k.pods.grant(pod)
-	return "", ""
+	return nil
 }
 
 // grantSummary is what events of a resize tell.
@@ -209,7 +234,10 @@ func resizeMessage(prefix string, pod *corev1.Pod, problem string) string {
 }
 
 // resize carries out a granted change: the pod's own bounds give way first and follow last, so that at no time a container has more than its pod.
-func (r *syncRun) resize(ctx context.Context) error {
+func (r *syncRun) resize(ctx context.Context) (err error) {
+	if len(r.plan.Resize) > 0 {
+		defer func(began time.Time) { r.k.metrics.resizes.carriedOut(began, err) }(time.Now())
+	}
 	if limit := cgroups.PodLimits(r.pod, 0).Memory; limit > 0 {
 		if used, err := r.k.tree.PodUsage(r.pod); err == nil && used.MemoryBytes > uint64(limit) {
 			return fmt.Errorf("attempting to set pod memory limit (%d) below current usage (%d)", limit, used.MemoryBytes)

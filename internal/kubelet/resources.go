@@ -116,13 +116,13 @@ func (k *Kubelet) touchPods(uids []types.UID) {
 }
 
 // refusePinned says why a guaranteed pod's resources can't change while it runs; "" if they can.
-func (k *Kubelet) refusePinned(pod *corev1.Pod) string {
+func (k *Kubelet) refusePinned(pod *corev1.Pod) (detail, problem string) {
 	if lifecycle.QOS(pod) != corev1.PodQOSGuaranteed {
-		return ""
+		return "", ""
 	}
 	former := k.pods.grantedPod(pod.UID)
 	if former == nil {
-		return ""
+		return "", ""
 	}
 	return k.resources.RefuseResize(requestsDiffer(former, pod, corev1.ResourceCPU), requestsDiffer(former, pod, corev1.ResourceMemory))
 }

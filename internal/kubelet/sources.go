@@ -104,6 +104,7 @@ func (k *Kubelet) adoptOrphans(ctx context.Context) {
 	}
 	for uid, s := range known {
 		if !k.pods.has(uid) {
+			k.metrics.orphans.Inc()
 			k.logger.Info("ending a pod that no source has", "pod", s.Namespace+"/"+s.Name, "uid", uid)
 			k.pods.orphan(k.rebuild(ctx, s.Namespace, s.Name, uid))
 		}

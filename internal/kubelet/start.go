@@ -46,11 +46,11 @@ func (r *syncRun) start(ctx context.Context, ref lifecycle.Ref) {
 		return
 	}
 	if why == nil {
-		r.k.metrics.started.WithLabelValues(containerType(ref.Class)).Inc()
+		r.k.metrics.start.containers.WithLabelValues(containerType(ref.Class)).Inc()
 	} else {
 		why.spec = criconfig.Hash(c)
 		if why.Reason != reasonCrash {
-			r.k.metrics.startedErrors.WithLabelValues(containerType(ref.Class), why.Reason).Inc()
+			r.k.metrics.start.containerErrors.WithLabelValues(containerType(ref.Class), why.Reason).Inc()
 		}
 	}
 	r.out.waiting[c.Name] = why
@@ -95,6 +95,7 @@ func (r *syncRun) tryStart(ctx context.Context, ref lifecycle.Ref, c *corev1.Con
 	if err != nil {
 		return r.failImage(c, err)
 	}
+	r.w.pulling.Add(int64(image.Pulled))
 	config, err := r.describe(ctx, ref, c, seen, image)
 	var failure *images.Error
 	if errors.As(err, &failure) { // that of an image volume
@@ -154,7 +155,7 @@ func (r *syncRun) launch(ctx context.Context, c *corev1.Container, id, log strin
 	if ips := r.addresses(); len(ips) > 0 {
 		target.IP = ips[0]
 	}
-	err := handlers.Hook(ctx, r.k, target, c.Lifecycle.PostStart)
+	err := r.k.metrics.hooks.Hook(ctx, r.k, target, c.Lifecycle.PostStart)
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}
@@ -236,6 +237,8 @@ func (r *syncRun) volumeImage(ctx context.Context, c *corev1.Container, v *corev
 		Pod: r.pod, About: criconfig.ContainerReference(r.pod, c.Name), Image: v.Reference, Policy: v.PullPolicy,
 		Secrets: r.secrets, Sandbox: r.sandbox, Handler: r.handler,
 	})
+	r.w.pulling.Add(int64(image.Pulled))
+	r.k.metrics.start.imageVolume(err)
 	return image.Ref, err
 }
 

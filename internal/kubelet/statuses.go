@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,6 +37,7 @@ type statuses struct {
 	client client.Client
 	logger *slog.Logger
 	slots  chan struct{}
+	took   prometheus.Observer // from a change to its being written
 	wg     sync.WaitGroup
 
 	mu   sync.Mutex
@@ -49,12 +51,13 @@ type reported struct {
 	remove  bool // delete the object once next is written
 	writing bool
 	gone    bool          // the API has let go of it
+	since   time.Time     // when the first change came that isn't written
 	due     time.Time     // when next is to be written if nothing more telling comes
 	urgent  chan struct{} // has a token when there is something to be written at once
 }
 
-func newStatuses(ctx context.Context, c client.Client, logger *slog.Logger) *statuses {
-	return &statuses{ctx: ctx, client: c, logger: logger, slots: make(chan struct{}, parallelStatuses), pods: map[types.UID]*reported{}}
+func newStatuses(ctx context.Context, c client.Client, took prometheus.Observer, logger *slog.Logger) *statuses {
+	return &statuses{ctx: ctx, client: c, took: took, logger: logger, slots: make(chan struct{}, parallelStatuses), pods: map[types.UID]*reported{}}
 }
 
 // wait waits for writes that are under way; the context has to end first.
@@ -87,6 +90,9 @@ func (s *statuses) set(object *corev1.Pod, status corev1.PodStatus, keep time.Du
 func (r *reported) schedule(status *corev1.PodStatus, keep time.Duration) {
 	kept := r.next != nil && !r.due.IsZero()
 	urgent := r.next != nil && r.due.IsZero()
+	if r.since.IsZero() {
+		r.since = time.Now()
+	}
 	r.next = status
 	if !r.remove && !urgent && keep > 0 {
 		if !kept {
@@ -148,7 +154,7 @@ func number(version string) int64 {
 func (s *statuses) drain(uid types.UID, r *reported) {
 	for {
 		s.mu.Lock()
-		next, base, remove := r.next, r.base, r.remove
+		next, base, remove, since := r.next, r.base, r.remove, r.since
 		if next == nil || r.gone {
 			r.writing = false
 			s.mu.Unlock()
@@ -159,7 +165,7 @@ func (s *statuses) drain(uid types.UID, r *reported) {
 			s.settle(r, due)
 			continue
 		}
-		r.next, r.due = nil, time.Time{}
+		r.next, r.due, r.since = nil, time.Time{}, time.Time{}
 		s.mu.Unlock()
 
 		select {
@@ -168,6 +174,9 @@ func (s *statuses) drain(uid types.UID, r *reported) {
 			return
 		}
 		written, err := s.write(base, next)
+		if err == nil && written != nil && written != base {
+			s.took.Observe(time.Since(since).Seconds())
+		}
 		if err == nil && remove && written != nil {
 			err = s.delete(written)
 		}
@@ -177,8 +186,11 @@ func (s *statuses) drain(uid types.UID, r *reported) {
 		if written != nil && newer(written, r.base) {
 			r.base = written
 		}
-		if err != nil && r.next == nil {
-			r.next = next // unless there's a newer one to try
+		if err != nil {
+			r.since = since
+			if r.next == nil {
+				r.next = next // unless there's a newer one to try
+			}
 		}
 		s.mu.Unlock()
 		if err != nil && !s.pause(err, base) {

@@ -31,6 +31,7 @@ func (w *worker) step(ctx context.Context) (next time.Time, over bool) {
 			w.post(func(m *mailbox) { m.dirty = true })
 			return time.Now().Add(observeRetry), false
 		}
+		w.k.metrics.countEnds(w.pod, w.observed, o)
 		w.observed = w.amend(o, mail.hooking)
 		w.k.pods.publish(w, w.observed)
 	}
@@ -53,7 +54,8 @@ func (w *worker) collect(ctx context.Context) mailbox {
 	w.mail = mailbox{hooking: w.mail.hooking}
 	w.mu.Unlock()
 	if mail.pod != nil {
-		w.grant(ctx, mail.pod)
+		w.sawStart(mail.pod)
+		w.grant(ctx, mail.pod, triggerUpdated)
 		w.k.objects.Register(w.pod)
 		if w.mounted != nil && volumes.Refreshable(w.pod) {
 			w.stale = true // labels and annotations may be shown in a volume
@@ -292,7 +294,7 @@ func (w *worker) actOnPlan(ctx context.Context) {
 	run := w.newSync(plan)
 	run.unbound = unbound
 	w.begin(ctx, opSync, 0, run.execute)
-	w.op.replaces = plan.Replaces(w.pod)
+	w.op.replaces, w.op.creates = plan.Replaces(w.pod), plan.CreateSandbox && plan.Attempt == 0
 }
 
 // nextLook is the earliest time at which something is due without any news. What was due at the time of this look has been acted upon.
@@ -346,7 +348,7 @@ func (w *worker) report() {
 	w.k.dra.AddStatus(w.pod, &status, &w.status)
 	w.k.resources.Health(w.uid, &status)
 	if w.status.Phase == corev1.PodPending && status.Phase == corev1.PodRunning {
-		w.k.metrics.podStart.Observe(w.now.Sub(w.since).Seconds())
+		w.k.metrics.start.pod.Observe(w.now.Sub(w.since).Seconds())
 	}
 	w.status = status
 	w.k.pods.publishStatus(w, w.pod, status)

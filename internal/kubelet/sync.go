@@ -223,11 +223,11 @@ func (r *syncRun) ensureSandbox(ctx context.Context) error {
 		}
 		return err
 	}
-	r.k.metrics.startedPods.Inc()
+	r.k.metrics.start.sandbox(r.pod)
 	resp, err := r.k.cri.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: r.sandbox, RuntimeHandler: r.handler})
 	if err != nil {
 		if ctx.Err() == nil {
-			r.k.metrics.startedPodErrors.Inc()
+			r.k.metrics.start.noSandbox(r.pod)
 			r.k.events.Eventf(r.about, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		}
 		return fmt.Errorf("create sandbox: %w", err)

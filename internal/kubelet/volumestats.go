@@ -40,6 +40,7 @@ func (k *Kubelet) statsOf(ctx context.Context, uid types.UID, wanted func(*volum
 func (k *Kubelet) volumeNumbers(ctx context.Context, p *volumes.Placed) (stats.FsStats, bool) {
 	switch {
 	case p.Plugin == k.csi.Name():
+		defer k.measureVolume("csi", time.Now())
 		s, ok := k.csi.Stats(ctx, p.Dir)
 		return stats.FsStats{
 			Time: metav1.Now(), AvailableBytes: &s.Available, CapacityBytes: &s.Capacity, UsedBytes: &s.Used,
@@ -48,6 +49,11 @@ func (k *Kubelet) volumeNumbers(ctx context.Context, p *volumes.Placed) (stats.F
 	case p.Path == "", p.Device != "", p.Claim == nil && !p.Managed:
 		return stats.FsStats{}, false
 	}
+	source := "statfs"
+	if p.Managed {
+		source = "du"
+	}
+	defer k.measureVolume(source, time.Now())
 	fs := server.FileSystem(p.Path, time.Now())
 	if fs == nil {
 		return stats.FsStats{}, false
@@ -57,6 +63,11 @@ func (k *Kubelet) volumeNumbers(ctx context.Context, p *volumes.Placed) (stats.F
 		fs.UsedBytes, fs.InodesUsed = &used, &inodes
 	}
 	return *fs, true
+}
+
+// measureVolume notes how long it took to find out about a volume.
+func (k *Kubelet) measureVolume(source string, began time.Time) {
+	k.metrics.volumeStats.WithLabelValues(source).Observe(time.Since(began).Seconds())
 }
 
 // volumeCollector shows the numbers of volumes behind claims.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -56,6 +57,9 @@ type worker struct {
 	since    time.Time // when the kubelet learned of the pod
 	failures int       // operations in a row that failed
 	retryAt  time.Time
+
+	pulling   atomic.Int64 // nanoseconds that went into pulling images
+	startSeen bool         // the API has told of the pod's start, or it was before the kubelet's time
 }
 
 // mailbox is what others have left for a worker.
@@ -137,6 +141,7 @@ func (w *worker) hooking(name string, on bool) {
 // run is the worker's loop. It ends when nothing of the pod is left, or with ctx; containers go on running then.
 func (w *worker) run(ctx context.Context) {
 	defer close(w.done)
+	w.k.metrics.start.worker.Observe(time.Since(w.since).Seconds())
 	w.probes = probes.NewSet(ctx, probes.Config{
 		Runner: w.k, Events: w.k.events, Changed: w.nudge, Logger: w.logger, Count: w.k.metrics.countProbe,
 	})
@@ -172,6 +177,8 @@ type operation struct {
 	kind     operationKind
 	grace    int64
 	replaces bool // stops running containers to start them again
+	creates  bool // makes the pod's first sandbox
+	began    time.Time
 	cancel   context.CancelFunc
 	done     chan struct{}
 	result   outcome
@@ -211,7 +218,7 @@ func (o *operation) ended() <-chan struct{} {
 // begin starts an operation. The loop must not have another.
 func (w *worker) begin(ctx context.Context, kind operationKind, grace int64, work func(context.Context) outcome) {
 	ctx, cancel := context.WithCancel(ctx)
-	op := &operation{kind: kind, grace: grace, cancel: cancel, done: make(chan struct{})}
+	op := &operation{kind: kind, grace: grace, began: time.Now(), cancel: cancel, done: make(chan struct{})}
 	w.op = op
 	go func() {
 		defer close(op.done)
@@ -229,6 +236,7 @@ const (
 func (w *worker) finishOperation() {
 	op := w.op
 	w.op = nil
+	w.k.metrics.countOperation(op)
 	r := op.result
 	for name, why := range r.waiting {
 		if why == nil {

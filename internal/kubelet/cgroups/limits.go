@@ -141,5 +141,6 @@ func ifPresent(err error) error {
 
 // UpdateQOS weighs the two shared groups by what their pods request.
 func (t *Tree) UpdateQOS(burstableMilliCPU int64) error {
+	defer t.done("update", time.Now())
 	return t.apply(filepath.Join(t.pods(), burstable), Limits{CPUShares: sharesOf(burstableMilliCPU)})
 }

@@ -43,6 +43,8 @@ type Tree struct {
 	// QuotaPeriod is over what time CPU limits hold; 0 is 100 ms. NoQuota leaves them unenforced.
 	QuotaPeriod time.Duration
 	NoQuota     bool
+	// Took is told of each change of pods' groups, "create", "update" or "destroy", and how long it took; nil is nobody.
+	Took func(operation string, took time.Duration)
 }
 
 // New looks at the machine's control groups. root is the group below which everything is made, as "/clipper".
@@ -164,6 +166,7 @@ func (t *Tree) PodPath(pod *corev1.Pod) string {
 
 // EnsurePod makes the pod's group with its limits and returns its path.
 func (t *Tree) EnsurePod(pod *corev1.Pod) (string, error) {
+	defer t.done("create", time.Now())
 	path := t.PodPath(pod)
 	if err := t.make(path); err != nil {
 		return "", err
@@ -182,10 +185,20 @@ func (t *Tree) Limits(pod *corev1.Pod) Limits {
 }
 
 // UpdatePod writes the pod's limits anew.
-func (t *Tree) UpdatePod(pod *corev1.Pod) error { return t.apply(t.PodPath(pod), t.Limits(pod)) }
+func (t *Tree) UpdatePod(pod *corev1.Pod) error {
+	defer t.done("update", time.Now())
+	return t.apply(t.PodPath(pod), t.Limits(pod))
+}
+
+func (t *Tree) done(operation string, began time.Time) {
+	if t.Took != nil {
+		t.Took(operation, time.Since(began))
+	}
+}
 
 // LoosenPod takes the pod's own bounds off while its containers' bounds change; UpdatePod sets them again.
 func (t *Tree) LoosenPod(pod *corev1.Pod) error {
+	defer t.done("update", time.Now())
 	l := PodLimits(pod, t.QuotaPeriod)
 	l.CPUQuota, l.Memory = 0, 0
 	return t.apply(t.PodPath(pod), l)
@@ -250,6 +263,7 @@ func (t *Tree) parents() []string {
 
 // RemovePod removes the pod's group with everything below it. Processes that are still in it are killed; it fails while they are dying.
 func (t *Tree) RemovePod(uid types.UID) error {
+	defer t.done("destroy", time.Now())
 	var errs []error
 	for _, mount := range t.mounts {
 		for _, parent := range t.parents() {

@@ -51,12 +51,19 @@ func indifferent(c *kubeletconfig.KubeletConfiguration, name string) bool {
 //go:embed gates.txt
 var gateTable string
 
-// knownGates returns the gates that there are, with their defaults.
-var knownGates = sync.OnceValue(func() map[string]bool {
-	out := map[string]bool{}
+// knownGate is a gate that there is: its default, and its stage as upstream calls it.
+type knownGate struct {
+	open  bool
+	stage string
+}
+
+// knownGates returns the gates that there are.
+var knownGates = sync.OnceValue(func() map[string]knownGate {
+	out := map[string]knownGate{}
 	for line := range strings.Lines(gateTable) {
-		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
-		out[name] = text == "true"
+		name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		text, stage, _ := strings.Cut(rest, " ")
+		out[name] = knownGate{text == "true", stage}
 	}
 	return out
 })
@@ -66,7 +73,7 @@ func gate(c *kubeletconfig.KubeletConfiguration, name string) bool {
 	if value, ok := c.FeatureGates[name]; ok {
 		return value
 	}
-	return knownGates()[name]
+	return knownGates()[name].open
 }
 
 // CrashWaits returns the first wait before a container that has exited is started again, and the longest.
@@ -94,12 +101,12 @@ func PodLevelResize(c *kubeletconfig.KubeletConfiguration) bool { return gate(c,
 func checkGates(c *kubeletconfig.KubeletConfiguration) error {
 	known := knownGates()
 	for _, name := range slices.Sorted(maps.Keys(c.FeatureGates)) {
-		normal, ok := known[name]
+		gate, ok := known[name]
 		switch {
 		case !ok:
 			return fmt.Errorf("unrecognized feature gate: %s", name)
-		case c.FeatureGates[name] != normal && !slices.Contains(switchable, name) && !indifferent(c, name):
-			return fmt.Errorf("featureGates: %s can only be %s here", name, strconv.FormatBool(normal))
+		case c.FeatureGates[name] != gate.open && !slices.Contains(switchable, name) && !indifferent(c, name):
+			return fmt.Errorf("featureGates: %s can only be %s here", name, strconv.FormatBool(gate.open))
 		}
 	}
 	if gate(c, gatePodResize) && !gate(c, gatePodResources) {

@@ -34,6 +34,7 @@ type Client struct {
 	owner    string
 	patience time.Duration
 	logger   *slog.Logger
+	metrics  *Metrics
 
 	mu     sync.Mutex
 	name   string
@@ -65,7 +66,7 @@ func New(conn grpc.ClientConnInterface, owner string, patience time.Duration, me
 		RuntimeServiceClient: runtimeapi.NewRuntimeServiceClient(conn),
 		Images:               runtimeapi.NewImageServiceClient(conn),
 		close:                func() error { return nil },
-		owner:                owner, patience: patience, logger: logger,
+		owner:                owner, patience: patience, logger: logger, metrics: metrics,
 		exited: map[string]lifecycle.Container{},
 	}
 }

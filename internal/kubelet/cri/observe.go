@@ -17,6 +17,7 @@ import (
 
 // Observe returns all that the runtime knows of one pod.
 func (c *Client) Observe(ctx context.Context, uid types.UID) (*lifecycle.Observed, error) {
+	defer func(began time.Time) { c.metrics.observe.Observe(time.Since(began).Seconds()) }(time.Now())
 	name, err := c.Name(ctx)
 	if err != nil {
 		return nil, err

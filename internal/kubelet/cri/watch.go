@@ -24,6 +24,7 @@ func (c *Client) Watch(ctx context.Context, changed func(types.UID), health func
 	go func() { ended <- c.stream(ctx, changed, streams) }()
 	interval := relistWithout
 	last := map[types.UID]*Summary{}
+	var looked time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -37,7 +38,10 @@ func (c *Client) Watch(ctx context.Context, changed func(types.UID), health func
 			}
 			timer.Reset(0) // what happened before the stream began
 		case <-timer.C:
+			began := time.Now()
 			now, err := c.List(ctx)
+			c.metrics.listed(began, looked)
+			looked = began
 			health(err)
 			if err == nil {
 				compare(last, now, changed)
@@ -103,6 +107,7 @@ func (c *Client) stream(ctx context.Context, changed func(types.UID), streams ch
 // receive passes events on until the stream breaks; received tells whether there was any.
 func (c *Client) receive(ctx context.Context, changed func(types.UID), announce func(bool)) (received bool, err error) {
 	stream, err := c.GetContainerEvents(ctx, &runtimeapi.GetEventsRequest{})
+	c.metrics.streamed(err)
 	if err != nil {
 		return false, fmt.Errorf("open the runtime's event stream: %w", err)
 	}
@@ -113,6 +118,7 @@ func (c *Client) receive(ctx context.Context, changed func(types.UID), announce 
 			return received, err
 		}
 		received = true
+		c.metrics.event(e.CreatedAt)
 		if ownDoing(e.ContainerEventType) {
 			continue
 		}

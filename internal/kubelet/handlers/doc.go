@@ -2,7 +2,7 @@
 // gRPC health check, a pause.
 //
 //	result := handlers.Probe(ctx, runner, target, probe)
-//	err := handlers.Hook(ctx, runner, target, hook)
+//	err := metrics.Hook(ctx, runner, target, hook)
 //
 // A handler's description and the container that it is for flow in; an outcome with a text for people flows out.
 package handlers

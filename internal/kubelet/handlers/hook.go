@@ -16,7 +16,7 @@ import (
 const hookAgent = "kube-lifecycle/1.36"
 
 // Hook runs a lifecycle hook to its end. The error's text is for the container's status, not for events: a command's output may hold secrets.
-func Hook(ctx context.Context, run Runner, t *Target, h *corev1.LifecycleHandler) error {
+func (m *Metrics) Hook(ctx context.Context, run Runner, t *Target, h *corev1.LifecycleHandler) error {
 	where := fmt.Sprintf("for Container %q in Pod %q", t.Container.Name, criconfig.PodName(t.Pod))
 	switch {
 	case h.Exec != nil:
@@ -29,7 +29,7 @@ func Hook(ctx context.Context, run Runner, t *Target, h *corev1.LifecycleHandler
 		}
 		return nil
 	case h.HTTPGet != nil:
-		if err := hookHTTP(ctx, t, h.HTTPGet); err != nil {
+		if err := m.hookHTTP(ctx, t, h.HTTPGet); err != nil {
 			return fmt.Errorf("HTTP lifecycle hook (%s) %s failed - error: %w", h.HTTPGet.Path, where, err)
 		}
 		return nil
@@ -40,6 +40,7 @@ func Hook(ctx context.Context, run Runner, t *Target, h *corev1.LifecycleHandler
 		case <-timer.C:
 			return nil
 		case <-ctx.Done():
+			m.cut.Inc()
 			return fmt.Errorf("container terminated before sleep hook finished")
 		}
 	}
@@ -47,7 +48,7 @@ func Hook(ctx context.Context, run Runner, t *Target, h *corev1.LifecycleHandler
 }
 
 // hookHTTP sends the request; any answer is a success. A server that speaks plain HTTP where HTTPS is asked for is asked again so.
-func hookHTTP(ctx context.Context, t *Target, h *corev1.HTTPGetAction) error {
+func (m *Metrics) hookHTTP(ctx context.Context, t *Target, h *corev1.HTTPGetAction) error {
 	req, err := t.request(ctx, h, hookAgent)
 	if err != nil {
 		return err
@@ -61,7 +62,9 @@ func hookHTTP(ctx context.Context, t *Target, h *corev1.HTTPGetAction) error {
 			return err
 		}
 		req.Header.Del("Authorization")
-		resp, err = client.Do(req)
+		if resp, err = client.Do(req); err == nil {
+			m.fallbacks.Inc()
+		}
 	}
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ type CollectorConfig struct {
 	Logger         *slog.Logger
 	// Records forget the images that are gone; nil is none.
 	Records *Records
+	Metrics *Metrics
 }
 
 // Collector removes images that no container uses.
@@ -62,7 +63,7 @@ func (c *Collector) Collect(ctx context.Context) error {
 	if c.cfg.MaxAge > 0 {
 		for _, image := range unused {
 			if r := c.record(image.Id); now.Sub(r.lastUse()) > c.cfg.MaxAge {
-				if _, err := c.remove(ctx, image); err != nil {
+				if _, err := c.remove(ctx, image, forAge); err != nil {
 					return err
 				}
 			}
@@ -178,7 +179,7 @@ func (c *Collector) free(ctx context.Context, unused []*runtimeapi.Image, want u
 		if r := c.record(image.Id); r == nil || now.Sub(r.first) < c.cfg.MinAge {
 			continue
 		}
-		n, err := c.remove(ctx, image)
+		n, err := c.remove(ctx, image, forSpace)
 		if err != nil {
 			return freed, err
 		}
@@ -187,11 +188,12 @@ func (c *Collector) free(ctx context.Context, unused []*runtimeapi.Image, want u
 	return freed, nil
 }
 
-func (c *Collector) remove(ctx context.Context, image *runtimeapi.Image) (uint64, error) {
+func (c *Collector) remove(ctx context.Context, image *runtimeapi.Image, reason string) (uint64, error) {
 	c.cfg.Logger.Info("removing an unused image", "image", image.Id, "tags", image.RepoTags, "bytes", image.Size)
 	if _, err := c.cfg.Images.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: image.Id}}); err != nil {
 		return 0, fmt.Errorf("remove image %s: %w", image.Id, err)
 	}
+	c.cfg.Metrics.gone(reason)
 	return image.Size, nil
 }
 

@@ -49,7 +49,8 @@ type PullerConfig struct {
 	// Limiter tells whether one more pull may begin; nil is always.
 	Limiter flowcontrol.PassiveRateLimiter
 	// Now tells the time.
-	Now func() time.Time
+	Now     func() time.Time
+	Metrics *Metrics
 }
 
 // Puller pulls images. Its methods may be called concurrently.
@@ -90,6 +91,8 @@ type Image struct {
 	Ref  string // how containers name it to the runtime
 	User criconfig.ImageUser
 	Size uint64
+	// Pulled is how long it took to be pulled; 0 if it was there.
+	Pulled time.Duration
 }
 
 // Ensure returns the image, pulling it if the policy says so. Errors are of type *Error unless ctx ended.
@@ -101,6 +104,8 @@ func (p *Puller) Ensure(ctx context.Context, r Request) (Image, error) {
 		return Image{}, &Error{Reason: ReasonInvalidName, Message: msg}
 	}
 	spec := &runtimeapi.ImageSpec{Image: name, Annotations: r.Pod.Annotations, RuntimeHandler: r.Handler}
+	present, required := unknown, unknown
+	defer func() { p.cfg.Metrics.ensure(r.Policy, present, required) }()
 	if r.Policy != corev1.PullAlways {
 		image, err := p.inspect(ctx, spec)
 		if err != nil {
@@ -109,12 +114,14 @@ func (p *Puller) Ensure(ctx context.Context, r Request) (Image, error) {
 			return Image{}, &Error{Reason: ReasonInspect, Message: msg}
 		}
 		usable := image.Ref != ""
+		present = truth(usable)
 		if usable {
 			if usable, err = p.usable(ctx, &r, name, image.Ref); err != nil {
 				return Image{}, err
 			}
 		}
 		if usable {
+			required = truth(false)
 			p.cfg.Events.Eventf(r.About, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine and can be accessed by the pod", r.Image)
 			return image, nil
 		}
@@ -124,6 +131,7 @@ func (p *Puller) Ensure(ctx context.Context, r Request) (Image, error) {
 			return Image{}, &Error{Reason: ReasonNeverPull, Message: msg}
 		}
 	}
+	required = truth(true)
 	return p.pull(ctx, &r, spec)
 }
 
@@ -143,7 +151,9 @@ func (p *Puller) usable(ctx context.Context, r *Request, name, ref string) (bool
 	for _, c := range Credentials(r.Secrets, name) {
 		offered = append(offered, c.secret)
 	}
-	return p.cfg.Records.usable(name, ref, offered), nil
+	result := p.cfg.Records.check(name, ref, offered)
+	p.cfg.Metrics.checked(result)
+	return result.usable(), nil
 }
 
 // inspect returns a zero image when it isn't there.
@@ -200,6 +210,8 @@ func (p *Puller) pull(ctx context.Context, r *Request, spec *runtimeapi.ImageSpe
 		return Image{}, failure
 	}
 	p.Forget(key)
+	image.Pulled = now.Sub(begun)
+	p.cfg.Metrics.pulled(image.Size, now.Sub(started))
 	p.cfg.Events.Eventf(r.About, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
 		r.Image, now.Sub(started).Truncate(time.Millisecond), now.Sub(begun).Truncate(time.Millisecond), image.Size)
 	return image, nil

@@ -172,30 +172,46 @@ func (w pulledWith) merge(more pulledWith) (pulledWith, bool) {
 	return w, changed
 }
 
-// usable tells whether a pod that has these secrets may use an image that is on the node.
-func (r *Records) usable(image, ref string, offered []pullSecret) bool {
+// checkResult is what a look at the records says, in upstream's words.
+type checkResult string
+
+const (
+	allowedByPolicy  checkResult = "credentialPolicyAllowed"
+	recordFound      checkResult = "credentialRecordFound"
+	mustAuthenticate checkResult = "mustAuthenticate"
+	checkFailed      checkResult = "error"
+)
+
+// usable tells whether a pod may use the image without asking its registry.
+func (c checkResult) usable() bool { return c == allowedByPolicy || c == recordFound }
+
+// check finds out whether a pod that has these secrets may use an image that is on the node.
+func (r *Records) check(image, ref string, offered []pullSecret) checkResult {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	record := &pulledRecord{}
 	known, err := read(r.pulled, ref, record)
 	if err != nil {
 		r.logger.Error("Unable to access cache records about image pulls", "image", image, "error", err)
-		return false
+		return checkFailed
 	}
 	_, err = os.Stat(filepath.Join(r.pulling, fileName(image)))
 	switch {
 	case !r.verify(image, known || r.under[image] > 0 || !errors.Is(err, os.ErrNotExist)):
-		return true
+		return allowedByPolicy
 	case !known:
-		return false
+		return mustAuthenticate
 	}
 	name, err := bare(image)
 	if err != nil {
-		return false
+		return checkFailed
 	}
 	with, ok := record.CredentialMapping[name]
-	if !ok || with.NodePodsAccessible {
-		return ok
+	switch {
+	case !ok:
+		return mustAuthenticate
+	case with.NodePodsAccessible:
+		return recordFound
 	}
 	for _, mine := range offered {
 		for _, theirs := range with.KubernetesSecrets {
@@ -208,10 +224,10 @@ func (r *Records) usable(image, ref string, offered []pullSecret) bool {
 					r.logger.Error("failed to write an image pulled record", "image", image, "imageRef", ref, "error", err)
 				}
 			}
-			return true
+			return recordFound
 		}
 	}
-	return false
+	return mustAuthenticate
 }
 
 // recover looks at pulls that an earlier kubelet had begun: what of them is there was pulled with nobody knows what. It is done once.

@@ -48,13 +48,13 @@ func TestWhoMayUseAnImageThatIsThere(t *testing.T) {
 				if err := r.begin(private); err != nil {
 					t.Fatal(err)
 				}
-				if r.usable(private, ref, []pullSecret{mine}) {
+				if r.check(private, ref, []pullSecret{mine}).usable() {
 					t.Error("it's usable while it is pulled")
 				}
 				r.done(private, ref, test.with)
 			}
 			for range 2 { // what was met while reading changes nothing
-				if got := openRecords(t, dir).usable(private, ref, test.offers); got != test.want {
+				if got := openRecords(t, dir).check(private, ref, test.offers).usable(); got != test.want {
 					t.Errorf("usable: %v, want %v", got, test.want)
 				}
 			}
@@ -68,7 +68,7 @@ func TestAPullThatWasCutOffIsNotTrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := openRecords(t, dir)
-	if r.usable(private, ref, nil) {
+	if r.check(private, ref, nil).usable() {
 		t.Error("usable before its end is known")
 	}
 	there := func() ([]*runtimeapi.Image, error) {
@@ -77,13 +77,13 @@ func TestAPullThatWasCutOffIsNotTrusted(t *testing.T) {
 	if err := r.recover(there); err != nil {
 		t.Fatal(err)
 	}
-	if r.usable(private, ref, nil) {
+	if r.check(private, ref, nil).usable() {
 		t.Error("usable although nobody knows what it was pulled with")
 	}
 	if err := r.prune(nil, time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if !r.usable(private, ref, nil) {
+	if !r.check(private, ref, nil).usable() {
 		t.Error("what was removed is still recorded")
 	}
 }
@@ -94,7 +94,7 @@ func TestAPullThatFailedLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.failed(private)
-	if !r.usable(private, ref, nil) {
+	if !r.check(private, ref, nil).usable() {
 		t.Error("a failed pull is recorded")
 	}
 }

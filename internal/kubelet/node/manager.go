@@ -73,6 +73,7 @@ type Config struct {
 	CheckInterval, ReportInterval time.Duration
 	// LeaseDuration is how long the node counts as alive after each renewal of its lease, which comes four times as often.
 	LeaseDuration time.Duration
+	Startup       *Startup
 	Logger        *slog.Logger
 }
 
@@ -205,6 +206,9 @@ func (m *Manager) report(ctx context.Context) error {
 		case err == nil:
 			m.reported, m.outdated = now, nil
 			m.remember(written)
+			if m.Ready() {
+				m.cfg.Startup.settled()
+			}
 			m.tell(&node.Status, &next.Status)
 			return nil
 		case !apierrors.IsConflict(err):
@@ -297,6 +301,7 @@ func (m *Manager) register(ctx context.Context) error {
 
 // registerOnce looks before it creates: where nothing can be written, as on a full disk, a node that is known goes on.
 func (m *Manager) registerOnce(ctx context.Context) (*corev1.Node, error) {
+	m.cfg.Startup.attempt()
 	existing, err := client.Nodes.Get(ctx, m.cfg.Client, "", m.cfg.Name)
 	if err == nil {
 		return m.adopt(ctx, existing)
@@ -315,6 +320,10 @@ func (m *Manager) registerOnce(ctx context.Context) (*corev1.Node, error) {
 	m.ok = len(health.Problems) == 0
 	m.mu.Unlock()
 	m.reported = time.Now()
+	m.cfg.Startup.created()
+	if m.Ready() {
+		m.cfg.Startup.settled()
+	}
 	m.tell(&corev1.NodeStatus{}, &wanted.Status)
 	return node, nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -47,6 +48,7 @@ type Config struct {
 type Registry struct {
 	cfg   Config
 	known map[string]*plugin // by socket
+	found atomic.Pointer[map[string]bool]
 }
 
 // plugin is what is known of a socket.
@@ -90,6 +92,7 @@ func (r *Registry) look(ctx context.Context) time.Duration {
 			r.forget(ctx, path, p)
 		}
 	}
+	defer r.publish()
 	next := relist
 	for path, stamp := range found {
 		p := r.known[path]

@@ -222,15 +222,15 @@ func (m *Manager) Allocatable(pod *corev1.Pod, own corev1.ResourceList) corev1.R
 // Health writes into a pod's status how its devices are.
 func (m *Manager) Health(uid types.UID, status *corev1.PodStatus) { m.devices.Health(uid, status) }
 
-// RefuseResize says why a guaranteed pod's CPUs or memory can't be changed while it runs; "" if they can.
-func (m *Manager) RefuseResize(cpuChanges, memoryChanges bool) string {
+// RefuseResize says why a guaranteed pod's CPUs or memory can't be changed while it runs, in a word for metrics and in a sentence; "" if they can.
+func (m *Manager) RefuseResize(cpuChanges, memoryChanges bool) (detail, problem string) {
 	switch {
 	case cpuChanges && m.cpu.Static():
-		return fmt.Sprintf("Resize is infeasible for Guaranteed Pods alongside CPU Manager policy %q", cpu.PolicyStatic)
+		return "guaranteed_pod_cpu_manager_static_policy", fmt.Sprintf("Resize is infeasible for Guaranteed Pods alongside CPU Manager policy %q", cpu.PolicyStatic)
 	case memoryChanges && m.memory.Static():
-		return fmt.Sprintf("Resize is infeasible for Guaranteed Pods alongside Memory Manager policy %q", memory.PolicyStatic)
+		return "guaranteed_pod_memory_manager_static_policy", fmt.Sprintf("Resize is infeasible for Guaranteed Pods alongside Memory Manager policy %q", memory.PolicyStatic)
 	}
-	return ""
+	return "", ""
 }
 
 func (m *Manager) listActive() []*corev1.Pod {

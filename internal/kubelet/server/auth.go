@@ -46,8 +46,9 @@ type user struct {
 // access asks the API server who somebody is and what they may.
 type access struct {
 	Access
-	client client.Client
-	node   string
+	client  client.Client
+	node    string
+	metrics *requestMetrics
 
 	mu       sync.Mutex
 	tokens   map[[sha256.Size]byte]knownUser
@@ -65,8 +66,8 @@ type verdict struct {
 	expires time.Time
 }
 
-func newAccess(cfg Config) *access {
-	return &access{Access: cfg.Access, client: cfg.Client, node: cfg.NodeName, tokens: map[[sha256.Size]byte]knownUser{}, verdicts: map[string]verdict{}}
+func newAccess(cfg Config, m *requestMetrics) *access {
+	return &access{Access: cfg.Access, client: cfg.Client, node: cfg.NodeName, metrics: m, tokens: map[[sha256.Size]byte]knownUser{}, verdicts: map[string]verdict{}}
 }
 
 // guard lets through who may.
@@ -124,8 +125,10 @@ func attributes(r *http.Request) (verb string, subresources []string) {
 
 func (a *access) authenticate(r *http.Request) (user, bool, error) {
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		subject := r.TLS.VerifiedChains[0][0].Subject
+		certificate := r.TLS.VerifiedChains[0][0]
+		subject := certificate.Subject
 		if subject.CommonName != "" {
+			a.metrics.remaining.Observe(time.Until(certificate.NotAfter).Seconds())
 			return user{name: subject.CommonName, groups: append([]string{"system:authenticated"}, subject.Organization...)}, true, nil
 		}
 	}
@@ -145,6 +148,7 @@ func (a *access) review(ctx context.Context, token string) (user, bool, error) {
 		return known.user, true, nil
 	}
 	obj, err := a.client.Create(ctx, tokenReviews, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
+	a.metrics.reviews.answered(now, err)
 	if err != nil {
 		return user{}, false, fmt.Errorf("review a token: %w", err)
 	}
@@ -195,6 +199,7 @@ func (a *access) authorize(ctx context.Context, u user, verb, subresource string
 		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Version: "v1", Resource: "nodes", Subresource: subresource, Name: a.node},
 	}}
 	obj, err := a.client.Create(ctx, accessReviews, review, metav1.CreateOptions{})
+	a.metrics.accessReviews.answered(now, err)
 	if err != nil {
 		return false, err
 	}

@@ -1,12 +1,14 @@
 package server
 
 import (
+	"math"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	corev1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"clipper.dev/clipper/internal/kubelet/criconfig"
 )
@@ -55,18 +57,18 @@ const nano = 1e9
 
 // The families of /metrics/resource.
 var (
-	nodeCPU         = counter("node_cpu_usage_seconds_total", "Cumulative cpu time consumed by the node in core-seconds")
-	nodeMemory      = gauge("node_memory_working_set_bytes", "Current working set of the node in bytes")
-	resourceCPU     = counter("container_cpu_usage_seconds_total", "Cumulative cpu time consumed by the container in core-seconds", "container", "pod", "namespace")
-	resourceMemory  = gauge("container_memory_working_set_bytes", "Current working set of the container in bytes", "container", "pod", "namespace")
-	resourceStart   = gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds", "container", "pod", "namespace")
-	podCPU          = counter("pod_cpu_usage_seconds_total", "Cumulative cpu time consumed by the pod in core-seconds", "pod", "namespace")
-	podMemory       = gauge("pod_memory_working_set_bytes", "Current working set of the pod in bytes", "pod", "namespace")
-	nodeSwap        = gauge("node_swap_usage_bytes", "Current swap usage of the node in bytes. Reported only on non-windows systems")
-	resourceSwap    = gauge("container_swap_usage_bytes", "Current amount of the container swap usage in bytes. Reported only on non-windows systems", "container", "pod", "namespace")
-	resourceSwapMax = gauge("container_swap_limit_bytes", "Current amount of the container swap limit in bytes. Reported only on non-windows systems", "container", "pod", "namespace")
-	podSwap         = gauge("pod_swap_usage_bytes", "Current amount of the pod swap usage in bytes. Reported only on non-windows systems", "pod", "namespace")
-	resourceFailure = gauge("resource_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise")
+	nodeCPU         = counter("node_cpu_usage_seconds_total", "[STABLE] Cumulative cpu time consumed by the node in core-seconds")
+	nodeMemory      = gauge("node_memory_working_set_bytes", "[STABLE] Current working set of the node in bytes")
+	resourceCPU     = counter("container_cpu_usage_seconds_total", "[STABLE] Cumulative cpu time consumed by the container in core-seconds", "container", "pod", "namespace")
+	resourceMemory  = gauge("container_memory_working_set_bytes", "[STABLE] Current working set of the container in bytes", "container", "pod", "namespace")
+	resourceStart   = gauge("container_start_time_seconds", "[STABLE] Start time of the container since unix epoch in seconds", "container", "pod", "namespace")
+	podCPU          = counter("pod_cpu_usage_seconds_total", "[STABLE] Cumulative cpu time consumed by the pod in core-seconds", "pod", "namespace")
+	podMemory       = gauge("pod_memory_working_set_bytes", "[STABLE] Current working set of the pod in bytes", "pod", "namespace")
+	nodeSwap        = gauge("node_swap_usage_bytes", "[ALPHA] Current swap usage of the node in bytes. Reported only on non-windows systems")
+	podSwap         = gauge("pod_swap_usage_bytes", "[ALPHA] Current amount of the pod swap usage in bytes. Reported only on non-windows systems", "pod", "namespace")
+	containerSwap   = gauge("container_swap_usage_bytes", "[ALPHA] Current amount of the container swap usage in bytes. Reported only on non-windows systems", "container", "pod", "namespace")
+	swapLimit       = gauge("container_swap_limit_bytes", "[ALPHA] Current amount of the container swap limit in bytes. Reported only on non-windows systems", "container", "pod", "namespace")
+	resourceFailure = gauge("resource_scrape_error", "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise")
 )
 
 // serveResourceMetrics answers with what autoscaling and kubectl top need.
@@ -82,23 +84,7 @@ func (s *server) serveResourceMetrics(w http.ResponseWriter, r *http.Request) {
 		out.add(podMemory, read.at, float64(p.usage.WorkingSetBytes), p.pod.Name, p.pod.Namespace)
 		out.add(podSwap, read.at, float64(p.usage.SwapBytes), p.pod.Name, p.pod.Namespace)
 		for _, c := range p.containers {
-			name := c.GetAttributes().GetMetadata().GetName()
-			if v := c.GetCpu().GetUsageCoreNanoSeconds(); v != nil {
-				out.add(resourceCPU, time.Unix(0, c.Cpu.Timestamp), float64(v.Value)/nano, name, p.pod.Name, p.pod.Namespace)
-			}
-			if v := c.GetMemory().GetWorkingSetBytes(); v != nil {
-				out.add(resourceMemory, time.Unix(0, c.Memory.Timestamp), float64(v.Value), name, p.pod.Name, p.pod.Namespace)
-			}
-			if used, free := c.GetSwap().GetSwapUsageBytes(), c.GetSwap().GetSwapAvailableBytes(); used != nil {
-				at := time.Unix(0, c.Swap.Timestamp)
-				out.add(resourceSwap, at, float64(used.Value), name, p.pod.Name, p.pod.Namespace)
-				if free != nil {
-					out.add(resourceSwapMax, at, float64(free.Value+used.Value), name, p.pod.Name, p.pod.Namespace)
-				}
-			}
-			if seen := find(p.pod.Observed, c.GetAttributes().GetId()); seen != nil {
-				out.add(resourceStart, time.Time{}, float64(seen.StartedAt.UnixNano())/nano, name, p.pod.Name, p.pod.Namespace)
-			}
+			out.addResources(p, c)
 		}
 	}
 	failed := 0.0
@@ -107,6 +93,26 @@ func (s *server) serveResourceMetrics(w http.ResponseWriter, r *http.Request) {
 	}
 	out.add(resourceFailure, time.Time{}, failed)
 	out.serve(w, r)
+}
+
+// addResources adds what a container uses, as far as the runtime tells.
+func (s *sheet) addResources(p *podReading, c *runtimeapi.ContainerStats) {
+	labels := []string{c.GetAttributes().GetMetadata().GetName(), p.pod.Name, p.pod.Namespace}
+	if v := c.GetCpu().GetUsageCoreNanoSeconds(); v != nil {
+		s.add(resourceCPU, time.Unix(0, c.Cpu.Timestamp), float64(v.Value)/nano, labels...)
+	}
+	if v := c.GetMemory().GetWorkingSetBytes(); v != nil {
+		s.add(resourceMemory, time.Unix(0, c.Memory.Timestamp), float64(v.Value), labels...)
+	}
+	if used := c.GetSwap().GetSwapUsageBytes(); used != nil {
+		s.add(containerSwap, time.Unix(0, c.Swap.Timestamp), float64(used.Value), labels...)
+		if left := c.Swap.GetSwapAvailableBytes(); left != nil && left.Value < math.MaxUint64-used.Value {
+			s.add(swapLimit, time.Unix(0, c.Swap.Timestamp), float64(used.Value+left.Value), labels...)
+		}
+	}
+	if seen := find(p.pod.Observed, c.GetAttributes().GetId()); seen != nil {
+		s.add(resourceStart, time.Time{}, float64(seen.StartedAt.UnixNano())/nano, labels...)
+	}
 }
 
 var containerLabels = []string{"container", "id", "image", "name", "namespace", "pod"}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +22,7 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"clipper.dev/clipper/internal/client"
+	"clipper.dev/clipper/internal/exposition"
 	"clipper.dev/clipper/internal/kubelet/cgroups"
 	"clipper.dev/clipper/internal/kubelet/cri"
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
@@ -62,8 +62,8 @@ type Config struct {
 	// RootDir is the kubelet's directory, for file system numbers. NodeLogDir is what /logs/ serves; "" serves nothing.
 	RootDir, NodeLogDir string
 	Capacity            corev1.ResourceList
-	// Metrics and Probes are served at /metrics and /metrics/probes.
-	Metrics, Probes prometheus.Gatherer
+	// Metrics and Probes are served at /metrics and /metrics/probes. What the API itself counts is registered in Metrics.
+	Metrics, Probes *prometheus.Registry
 	// Volumes returns the numbers of a pod's volumes, those of emptyDirs apart.
 	Volumes func(ctx context.Context, uid types.UID) []stats.VolumeStats
 	// Settings are shown at /configz.
@@ -76,8 +76,11 @@ type Config struct {
 // server serves one kubelet.
 type server struct {
 	Config
-	access *access
-	meter  *meter
+	access   *access
+	meter    *meter
+	requests *requestMetrics
+	pages    map[string]http.Handler // of metrics
+	slis     *exposition.SLIs
 }
 
 const (
@@ -131,7 +134,13 @@ func withAuthority(conf *tls.Config, authority func() *x509.CertPool) *tls.Confi
 }
 
 func newServer(cfg Config) *server {
-	return &server{Config: cfg, access: newAccess(cfg), meter: newMeter(cfg)}
+	now := time.Now()
+	requests := newRequestMetrics(cfg.Metrics)
+	return &server{
+		Config: cfg, access: newAccess(cfg, requests), meter: newMeter(cfg), requests: requests,
+		slis:  exposition.NewSLIs(now),
+		pages: map[string]http.Handler{"/metrics": exposition.New(cfg.Metrics, now), "/metrics/probes": exposition.New(cfg.Probes, now)},
+	}
 }
 
 // serve serves on a listener, which it closes, until ctx ends. Without a TLS configuration it's plain.
@@ -180,7 +189,7 @@ func (s *server) serve(ctx context.Context, l net.Listener, conf *tls.Config, ha
 // handler serves everything to those who may.
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
-	addHealth(mux)
+	s.addHealth(mux)
 	s.addNumbers(mux)
 	mux.HandleFunc("GET /configz", func(w http.ResponseWriter, _ *http.Request) {
 		s.writeJSON(w, map[string]any{"kubeletconfig": s.Settings})
@@ -196,25 +205,37 @@ func (s *server) handler() http.Handler {
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	return s.guard(mux)
+	return s.requests.counted("readwrite", s.guard(mux))
 }
 
 func (s *server) healthHandler() http.Handler {
 	mux := http.NewServeMux()
-	addHealth(mux)
+	s.addHealth(mux)
 	return mux
 }
 
 func (s *server) readOnlyHandler() http.Handler {
 	mux := http.NewServeMux()
-	addHealth(mux)
+	s.addHealth(mux)
 	s.addNumbers(mux)
-	return mux
+	return s.requests.counted("readonly", mux)
 }
 
-func addHealth(mux *http.ServeMux) {
-	for _, path := range []string{"/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+// healthChecks are what the kubelet answers for: that it answers at all, and that what it runs beside goes on, as it ends with any of it.
+var healthChecks = []string{"ping", "log", "syncloop"}
+
+func (s *server) addHealth(mux *http.ServeMux) {
+	serve := func(path string, checks ...string) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			for _, check := range checks {
+				s.slis.Found(check, "healthz", nil)
+			}
+			fmt.Fprint(w, "ok")
+		})
+	}
+	serve("/healthz", healthChecks...)
+	for _, check := range healthChecks {
+		serve("/healthz/"+check, check)
 	}
 }
 
@@ -224,8 +245,10 @@ func (s *server) addNumbers(mux *http.ServeMux) {
 	mux.HandleFunc("GET /pods/{$}", s.servePods)
 	mux.HandleFunc("GET /stats/summary", s.serveSummary)
 	mux.HandleFunc("POST /stats/summary", s.serveSummary)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
-	mux.Handle("GET /metrics/probes", promhttp.HandlerFor(s.Probes, promhttp.HandlerOpts{}))
+	for path, page := range s.pages {
+		mux.Handle("GET "+path, page)
+	}
+	mux.Handle("/metrics/slis", s.slis)
 	mux.HandleFunc("GET /metrics/resource", s.serveResourceMetrics)
 	mux.HandleFunc("GET /metrics/cadvisor", s.serveContainerMetrics)
 }

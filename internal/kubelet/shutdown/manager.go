@@ -39,7 +39,7 @@ const (
 	firstLook = 100 * time.Millisecond
 )
 
-// Config says what a Manager does. All fields but Bus and LogindConf are required.
+// Config says what a Manager does. All fields but Bus, LogindConf and Metrics are required.
 type Config struct {
 	Periods []Period
 	// Bus connects to the machine's bus; nil is the system's.
@@ -53,6 +53,7 @@ type Config struct {
 	// Changed is called when the machine begins to go down, or doesn't any more; Event tells of it.
 	Changed func()
 	Event   func(message string)
+	Metrics *Metrics
 	Logger  *slog.Logger
 }
 
@@ -137,7 +138,9 @@ func (m *Manager) watch(ctx context.Context) error {
 			lock = fresh
 			continue
 		}
+		m.cfg.Metrics.begin()
 		m.end(ctx)
+		m.cfg.Metrics.end()
 		lock.release()
 	}
 	return errors.New("the system's bus has closed the connection")

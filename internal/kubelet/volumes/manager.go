@@ -37,6 +37,7 @@ type Config struct {
 	Host Host
 	// Plugins are asked in order; nil is all.
 	Plugins []Plugin
+	Metrics *Metrics
 	Logger  *slog.Logger
 }
 
@@ -199,7 +200,9 @@ func (m *Manager) mountOne(ctx context.Context, pod *corev1.Pod, v *corev1.Volum
 	if sc := pod.Spec.SecurityContext; sc != nil {
 		r.FSGroup = sc.FSGroup
 	}
+	began := time.Now()
 	mounted, err := p.Mount(ctx, r)
+	m.cfg.Metrics.done("volume_mount", p.Name(), began, err)
 	if err != nil {
 		return Mounted{}, &MountError{Volume: name, Err: err}
 	}
@@ -262,7 +265,10 @@ func (m *Manager) unmountBelow(ctx context.Context, base string) error {
 			continue
 		}
 		for _, e := range entries {
-			if err := p.Unmount(ctx, filepath.Join(dir, e.Name())); err != nil {
+			began := time.Now()
+			err := p.Unmount(ctx, filepath.Join(dir, e.Name()))
+			m.cfg.Metrics.done("volume_unmount", p.Name(), began, err)
+			if err != nil {
 				errs = append(errs, fmt.Errorf("UnmountVolume.TearDown failed for volume %q : %w", e.Name(), err))
 			}
 		}

@@ -26,8 +26,8 @@ type driver struct {
 	can      map[csipb.NodeServiceCapability_RPC_Type]bool
 }
 
-func dial(ctx context.Context, name, endpoint string, v *version.Version) (*driver, error) {
-	conn, err := grpc.NewClient("unix://"+endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+func dial(ctx context.Context, name, endpoint string, v *version.Version, m *Metrics) (*driver, error) {
+	conn, err := grpc.NewClient("unix://"+endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUnaryInterceptor(m.of(name)))
 	if err != nil {
 		return nil, fmt.Errorf("connect to CSI driver %s: %w", name, err)
 	}
@@ -80,7 +80,7 @@ func (p *Plugin) Register(ctx context.Context, name, endpoint string, versions [
 	if err != nil {
 		return err
 	}
-	d, err := dial(ctx, name, endpoint, v)
+	d, err := dial(ctx, name, endpoint, v, p.cfg.Metrics)
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ type Config struct {
 	// UseChanged is called when InUse has changed.
 	UseChanged func()
 	Events     *events.Recorder
+	Metrics    *Metrics
 	Logger     *slog.Logger
 }
 
