@@ -42,11 +42,12 @@ func RunAgent(ctx context.Context, o AgentOptions) error {
 	if err != nil {
 		return err
 	}
-	c, err := credentials.connect(o.Logger)
+	metrics := prometheus.NewRegistry()
+	c, err := credentials.connect(metrics, o.Logger)
 	if err != nil {
 		return err
 	}
-	n, err := openNode(l, &o.NodeOptions, ip, o.Keeper, prometheus.NewRegistry(), o.Logger)
+	n, err := openNode(l, &o.NodeOptions, ip, o.Keeper, metrics, o.Logger)
 	if err != nil {
 		return err
 	}

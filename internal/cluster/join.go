@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,6 +47,7 @@ type nodeCredentials struct {
 	ip              netip.Addr
 	roots           *x509.CertPool
 	client, serving *requestedCert
+	metrics         *certificateMetrics
 	log             *slog.Logger
 }
 
@@ -101,9 +103,13 @@ func (n *nodeCredentials) openAuthority(ctx context.Context, token string) error
 	return nil
 }
 
-// connect returns a client that acts as the node.
-func (n *nodeCredentials) connect(log *slog.Logger) (*remote.Client, error) {
-	return remote.New(remote.Config{Servers: []string{n.server}, RootCAs: n.roots, Certificate: n.client.current, UserAgent: "kubelet/" + Version, Logger: log})
+// connect returns a client that acts as the node. What is counted from now on is registered.
+func (n *nodeCredentials) connect(metrics prometheus.Registerer, log *slog.Logger) (*remote.Client, error) {
+	n.metrics = newCertificateMetrics(metrics, n.client, n.serving)
+	return remote.New(remote.Config{
+		Servers: []string{n.server}, RootCAs: n.roots, Certificate: n.client.current, UserAgent: "kubelet/" + Version,
+		Metrics: remote.NewMetrics(metrics), Logger: log,
+	})
 }
 
 // run obtains the serving certificate and renews both, until ctx ends.
@@ -117,7 +123,12 @@ func (n *nodeCredentials) run(ctx context.Context, c client.Client) error {
 				wait = min(wait, time.Until(due))
 				continue
 			}
-			if err := n.obtain(ctx, c, cert, signer); err != nil && ctx.Err() == nil {
+			former := cert.since()
+			err := n.obtain(ctx, c, cert, signer)
+			if ctx.Err() == nil {
+				n.metrics.renewed(signer, former, err)
+			}
+			if err != nil && ctx.Err() == nil {
 				n.log.Warn("obtaining a certificate failed; it is tried again", "signer", signer, "error", err)
 				wait = min(wait, 10*time.Second)
 			}

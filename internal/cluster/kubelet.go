@@ -35,7 +35,7 @@ func (n *node) openKubelet(c client.Client, id kubeletIdentity) (*kubelet.Kubele
 			MinVersion: tls.VersionTLS12, GetCertificate: id.getCertificate, ClientAuth: tls.RequestClientCert, ClientCAs: id.clientCA,
 			NextProtos: []string{"h2", "http/1.1"},
 		},
-		Version: KubernetesVersion, Settings: o.kubelet,
+		Version: KubernetesVersion, Settings: o.kubelet, Metrics: n.metrics,
 		Logger: n.log.With("component", "kubelet"),
 	})
 	if err != nil {

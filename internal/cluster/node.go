@@ -34,7 +34,7 @@ type node struct {
 	opts    *NodeOptions
 	ip      netip.Addr
 	log     *slog.Logger
-	metrics *prometheus.Registry
+	metrics *prometheus.Registry // what the kubelet's /metrics shows: everything that runs on the node
 	network *network.Network
 	runtime *runtime.Runtime // nil if another runtime is configured
 }

@@ -70,7 +70,7 @@ type server struct {
 	opts     *ServerOptions
 	nodeIP   netip.Addr
 	listener net.Listener
-	metrics  *prometheus.Registry // what /metrics shows: everything that runs in this process
+	metrics  *prometheus.Registry // what /metrics shows: the control plane; the node has its own
 	plane    *controlPlane
 	node     *node
 }
@@ -81,7 +81,7 @@ func (s *server) open(ctx context.Context) error {
 	var g errgroup.Group
 	if !o.NoNode && !o.APIOnly {
 		g.Go(func() (err error) {
-			s.node, err = openNode(o.Layout, &o.NodeOptions, s.nodeIP, o.Keeper, s.metrics, o.Logger)
+			s.node, err = openNode(o.Layout, &o.NodeOptions, s.nodeIP, o.Keeper, prometheus.NewRegistry(), o.Logger)
 			if err == nil {
 				o.Progress.Step("container runtime and pod network are up")
 			}

@@ -36,6 +36,7 @@ type Config struct {
 	Token func() string
 	// UserAgent is sent with each request; empty is "clipper".
 	UserAgent string
+	Metrics   *Metrics
 	Logger    *slog.Logger
 }
 

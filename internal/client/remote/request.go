@@ -79,7 +79,9 @@ func (c *Client) do(ctx context.Context, r request) (runtime.Object, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the answer to %s %s: %w", r.method, r.path(), err)
 		}
+		c.cfg.Metrics.answered(resp, len(data))
 		if delay, ok := retryAfter(resp); ok && attempt < maxRetries {
+			c.cfg.Metrics.repeated(resp)
 			if err := sleep(ctx, delay); err != nil {
 				return nil, err
 			}
@@ -118,7 +120,9 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 				req.Header.Set("Authorization", "Bearer "+token)
 			}
 		}
+		began := time.Now()
 		resp, err := rt.RoundTrip(req)
+		c.cfg.Metrics.exchanged(req, began, resp)
 		if err == nil {
 			return resp, nil
 		}

@@ -37,6 +37,7 @@ func (t *transport) get() (*http.Transport, error) {
 		t.rt.CloseIdleConnections()
 	}
 	t.cert, t.rt = cert, newTransport(t.cfg, cert)
+	t.cfg.Metrics.transport()
 	return t.rt, nil
 }
 
