@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -123,11 +124,14 @@ func (m *metrics) describe(k *Kubelet) {
 		exposition.BuildInfo(buildOf(k.cfg.Version)), configuration.Features{Settings: k.cfg.Settings}, &podCollector{k: k}, &volumeCollector{k: k}, &volumes.Totals{Manager: k.volumes, Pods: k.podsThatRun}, name, provider, groups)
 }
 
-// buildOf tells what is known of a version by its name.
+// buildOf tells of a version and of this program.
 func buildOf(version string) apiversion.Info {
 	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	minor, _, _ := strings.Cut(rest, ".")
-	return apiversion.Info{Major: major, Minor: minor, GitVersion: version}
+	return apiversion.Info{
+		Major: major, Minor: minor, GitVersion: version, GitTreeState: "clean",
+		GoVersion: runtime.Version(), Compiler: runtime.Compiler, Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
 }
 
 // containerType is the label of a class of containers.
