@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,12 +17,12 @@ import (
 // kubelet tells of a node that uses half a core, and of one container that does and has run from the beginning.
 type kubelet struct {
 	began time.Time
-	looks int
+	looks atomic.Int64 // several nodes are looked at at once
 	fails bool
 }
 
 func (k *kubelet) open(context.Context, string) (io.ReadCloser, error) {
-	k.looks++
+	k.looks.Add(1)
 	if k.fails {
 		return nil, errors.New("gone")
 	}
@@ -50,7 +51,7 @@ func TestTheFirstAnswerTakesTwoLooksAndLaterOnesTellWhatWasUsedBetween(t *testin
 		r := New(k.open)
 		for _, step := range []struct {
 			after, window time.Duration
-			looks         int
+			looks         int64
 		}{
 			{0, firstWindow, 2},
 			{fresh / 2, firstWindow, 2}, // the same answer
@@ -59,8 +60,8 @@ func TestTheFirstAnswerTakesTwoLooksAndLaterOnesTellWhatWasUsedBetween(t *testin
 		} {
 			time.Sleep(step.after)
 			used, ok := r.Nodes(t.Context(), []string{"n"})["n"]
-			if !ok || k.looks != step.looks || used.Window != step.window || used.NanoCores/1e6 != 500 || used.MemoryBytes != 1000 {
-				t.Errorf("after %s: %+v in %d looks, want a window of %s in %d", step.after, used, k.looks, step.window, step.looks)
+			if !ok || k.looks.Load() != step.looks || used.Window != step.window || used.NanoCores/1e6 != 500 || used.MemoryBytes != 1000 {
+				t.Errorf("after %s: %+v in %d looks, want a window of %s in %d", step.after, used, k.looks.Load(), step.window, step.looks)
 			}
 			if c := used.Containers[web]["web"]; c.NanoCores/1e6 != 500 || c.MemoryBytes != 500 {
 				t.Errorf("after %s: the container uses %+v", step.after, c)
