@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -47,6 +48,13 @@ func TestMetricsAreUpstreams(t *testing.T) {
 	exercise(t, admin)
 	shown := scrape(t, admin)
 	page.Compare(t, expositiontest.Describe(s.metrics), shown)
+
+	resources := expositiontest.Page{List: page.List, Unserved: "testdata/none.yaml", Components: page.Components, Endpoint: "/metrics/resources", Only: []string{"kube_pod_resource_"}}
+	data, err := kubernetes.NewForConfigOrDie(admin).RESTClient().Get().AbsPath(resources.Endpoint).DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resources.Compare(t, map[string]expositiontest.Description{}, expositiontest.Parse(t, data))
 }
 
 // serveForTest runs a control plane in this process until the test ends.
@@ -165,6 +173,12 @@ func exercise(t *testing.T, admin *rest.Config) {
 	other.Impersonate = rest.ImpersonationConfig{UserName: "somebody"}
 	if _, err := kubernetes.NewForConfigOrDie(other).CoreV1().ConfigMaps("default").List(ctx, metav1.ListOptions{}); err == nil {
 		t.Fatal("anybody may list")
+	}
+	resources := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
+	if _, err := c.CoreV1().Pods("default").Create(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: corev1.PodSpec{
+		Containers: []corev1.Container{{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{Requests: resources, Limits: resources}}},
+	}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
 	}
 	if err := maps.Delete(ctx, "a", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)

@@ -238,12 +238,14 @@ func (s *server) runControllers(ctx context.Context) error {
 
 func (s *server) runScheduler(ctx context.Context) error {
 	c := s.plane.engine.Client(systemUser("system:kube-scheduler"))
+	log := s.opts.Logger.With("component", "scheduler")
+	s.plane.engine.Handle("/metrics/resources", scheduler.PodResources(c, log))
 	recorder := events.New(events.Config{Client: c, Component: scheduler.DefaultName, Logger: s.opts.Logger})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return recorder.Run(ctx) })
 	g.Go(func() error {
 		return scheduler.Run(ctx, scheduler.Config{
-			Client: c, Events: recorder, Logger: s.opts.Logger.With("component", "scheduler"), Metrics: s.plane.metrics,
+			Client: c, Events: recorder, Logger: log, Metrics: s.plane.metrics,
 		})
 	})
 	return g.Wait()

@@ -94,7 +94,9 @@ func (e *effects) bind(ctx context.Context, d decision) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: d.node},
 	}
+	watch := e.metrics.points.start()
 	_, err := client.Pods.CreateSub(ctx, e.cfg.Client, pod.Namespace, pod.Name, "binding", binding)
+	e.metrics.points.passed(pointBind, watch.lap(), err == nil)
 	e.metrics.bound(d.pod, d.began, time.Now(), err)
 	if err == nil {
 		e.cfg.Events.Eventf(pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, d.node)

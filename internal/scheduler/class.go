@@ -3,6 +3,8 @@ package scheduler
 import (
 	"math/rand/v2"
 	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // class is what is known about all pods with one key: the verdict on each node, and the feasible nodes ranked.
@@ -22,6 +24,8 @@ type class struct {
 	claims   *claimedDevices
 	position uint64 // in the cluster's change log
 	usedAt   uint64 // the decision that used it last, for eviction
+
+	evaluations []prometheus.Counter // one for each thing that the rules do with a pod
 
 	// Room to work in, used again by each decision.
 	feasible       []*cell

@@ -29,6 +29,7 @@ type core struct {
 	nominated     map[types.UID]*podInfo // pods that wait for room or volumes on a node, accounted to it
 	budgets       map[string]*policyv1.PodDisruptionBudget
 	held          map[types.UID]*podInfo // pods whose claims are not there yet
+	points        *points
 }
 
 // decision is what is to be done with a pod.
@@ -222,15 +223,34 @@ func (s *core) decide(p *podInfo, now time.Time) decision {
 	s.dropNomination(p.pod.UID)
 	lesser := s.setAside(p.priority)
 	defer s.putBack(lesser)
+	k, n := s.choose(p, nominated)
+	if n == nil {
+		return s.refuse(p, k, nominated, now)
+	}
+	return s.place(p, k, n, now)
+}
+
+// choose finds a pod's class and the node for it: the one it was nominated to, if that will do, else the best; nil if none will.
+func (s *core) choose(p *podInfo, nominated string) (*class, *node) {
+	watch := s.points.start()
 	k := s.classOf(p)
+	for _, e := range k.evaluations {
+		e.Inc()
+	}
+	s.points.passed(pointPreFilter, watch.lap(), k.rejected == nil)
 	k.refresh(s.cluster)
 	if n := s.cluster.byName[nominated]; n != nil && k.verdict(n.slot) == nil {
-		return s.place(p, k, n, now)
+		s.points.passed(pointFilter, watch.lap(), true)
+		return k, n
 	}
-	if slot, ok := k.best(); ok {
-		return s.place(p, k, s.cluster.nodes[slot], now)
+	judging := watch.lap()
+	slot, ok := k.best()
+	s.points.passed(pointFilter, judging, ok)
+	if !ok {
+		return k, nil
 	}
-	return s.refuse(p, k, nominated, now)
+	s.points.passed(pointScore, watch.lap(), true)
+	return k, s.cluster.nodes[slot]
 }
 
 // place gives a pod a node, or asks for the volumes and devices that it needs there first.
@@ -262,7 +282,9 @@ func (s *core) refuse(p *podInfo, k *class, nominated string, now time.Time) dec
 	d.message, wait = s.explain(k)
 	var found preemption
 	if d.release = k.freeable(); d.release.message != notFound && s.cluster.count > 0 {
+		watch := s.points.start()
 		found = s.preempt(p, k, nominated, now)
+		s.points.passed(pointPostFilter, watch.lap(), found.node != "")
 	}
 	if s.cluster.count > 0 {
 		d.message += " " + d.release.message
@@ -352,6 +374,7 @@ func (s *core) classOf(p *podInfo) *class {
 			s.passing.release()
 		}
 		s.passing = newClass(s.plugins, p, s.cluster)
+		s.passing.evaluations = s.points.evaluations(s.passing.rules)
 		return s.passing
 	}
 	k, ok := s.classes[key]
@@ -360,6 +383,7 @@ func (s *core) classOf(p *podInfo) *class {
 			s.forgetClass()
 		}
 		k = newClass(s.plugins, p, s.cluster)
+		k.evaluations = s.points.evaluations(k.rules)
 		s.classes[key] = k
 	}
 	k.usedAt = s.decisions

@@ -21,6 +21,7 @@ type metrics struct {
 	cache     *prometheus.GaugeVec     // scheduler_cache_size
 	flushed   prometheus.Counter       // scheduler_pod_scheduled_after_flush_total
 	creates   *prometheus.CounterVec   // scheduler_resourceclaim_creates_total
+	points    *points                  // scheduler_framework_extension_point_duration_seconds
 	profile   string
 }
 
@@ -68,6 +69,10 @@ func newMetrics(registry prometheus.Registerer, profile string) (*metrics, error
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register the scheduler's metrics: %w", err)
 		}
+	}
+	var err error
+	if m.points, err = newPoints(registry, profile); err != nil {
+		return nil, fmt.Errorf("register the scheduler's metrics: %w", err)
 	}
 	return m, nil
 }

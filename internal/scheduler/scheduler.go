@@ -47,6 +47,7 @@ func Run(ctx context.Context, cfg Config) error {
 		changes: make(chan func(time.Time), changesQueued),
 		effects: newEffects(cfg, m),
 	}
+	s.core.points = m.points
 	g, ctx := errgroup.WithContext(ctx)
 	if err := s.openFeeds(ctx); err != nil {
 		return err
