@@ -25,15 +25,19 @@ type reconciler struct {
 	pods     client.TypedView[*corev1.Pod]
 	nodes    client.TypedView[*corev1.Node]
 	slices   client.TypedView[*discoveryv1.EndpointSlice]
+	metrics  *metrics
 }
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, events: env.Events("endpoint-slice-controller")}
+	r := &reconciler{client: env.Client, events: env.Events("endpoint-slice-controller"), metrics: newMetrics()}
 	if err := client.Open(ctx, env.Client,
 		client.Services.Into(&r.services), client.Pods.Into(&r.pods), client.Nodes.Into(&r.nodes),
 		client.EndpointSlices.Into(&r.slices),
 	); err != nil {
+		return controller.Controller{}, err
+	}
+	if err := r.metrics.register(&env); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
@@ -66,6 +70,7 @@ func serviceOf(c client.Change) []controller.Key {
 func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (controller.Again, error) {
 	svc, ok := r.services.Get(key.Namespace, key.Name)
 	if !ok || !backends.Managed(svc) {
+		r.metrics.replace(key, extent{})
 		return controller.Again{}, nil // the slices of a Service that has gone go with it
 	}
 	p := makePlan(state{
@@ -80,7 +85,9 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 			return node.Labels[corev1.LabelTopologyZone], true
 		},
 	})
-	if err := r.apply(ctx, svc, &p); err != nil {
+	err := r.apply(ctx, svc, &p)
+	r.metrics.synced(svc, &p, err)
+	if err != nil {
 		r.events.Eventf(svc, corev1.EventTypeWarning, "FailedToUpdateEndpointSlices", "Error updating Endpoint Slices for Service %s/%s: %v", svc.Namespace, svc.Name, err)
 		return controller.Again{}, err
 	}
@@ -106,7 +113,11 @@ func (r *reconciler) apply(ctx context.Context, svc *corev1.Service, p *plan) er
 	var errs []error
 	if svc.DeletionTimestamp == nil {
 		for _, slice := range p.create {
-			if _, err := client.EndpointSlices.Create(ctx, r.client, slice); err != nil && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			_, err := client.EndpointSlices.Create(ctx, r.client, slice)
+			if err == nil {
+				r.metrics.changes.WithLabelValues("create").Inc()
+			}
+			if err != nil && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 				errs = append(errs, fmt.Errorf("failed to create EndpointSlice for Service %s/%s: %w", svc.Namespace, svc.Name, err))
 			}
 		}
@@ -114,13 +125,17 @@ func (r *reconciler) apply(ctx context.Context, svc *corev1.Service, p *plan) er
 	for _, slice := range p.update {
 		if _, err := client.EndpointSlices.Update(ctx, r.client, slice); err != nil {
 			errs = append(errs, fmt.Errorf("failed to update %s EndpointSlice for Service %s/%s: %w", slice.Name, svc.Namespace, svc.Name, err))
+			continue
 		}
+		r.metrics.changes.WithLabelValues("update").Inc()
 	}
 	for _, slice := range p.delete {
 		err := client.EndpointSlices.Delete(ctx, r.client, slice.Namespace, slice.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(slice.UID))})
 		if err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, fmt.Errorf("failed to delete %s EndpointSlice for Service %s/%s: %w", slice.Name, svc.Namespace, svc.Name, err))
+			continue
 		}
+		r.metrics.changes.WithLabelValues("delete").Inc()
 	}
 	return errors.Join(errs...)
 }

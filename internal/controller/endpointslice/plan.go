@@ -38,6 +38,9 @@ type plan struct {
 	create, update, delete []*discoveryv1.EndpointSlice
 	// skipped names pods whose node is not known yet; the Service must be looked at again.
 	skipped []string
+
+	// For metrics: endpoints that come and go; how many there are then, in how many slices, and how many slices would do.
+	added, removed, endpoints, slices, desired int
 }
 
 // group is the endpoints of one address type whose ports are the same.
@@ -56,6 +59,7 @@ func makePlan(s state) plan {
 	for _, slice := range s.slices {
 		if !slices.Contains(types, slice.AddressType) {
 			p.delete = append(p.delete, slice)
+			p.removed += len(slice.Endpoints)
 			continue
 		}
 		byType[slice.AddressType] = append(byType[slice.AddressType], slice)
@@ -63,6 +67,7 @@ func makePlan(s state) plan {
 	for _, t := range types {
 		s.planType(&p, t, byType[t])
 	}
+	p.slices = len(s.slices) + len(p.create) - len(p.delete)
 	return p
 }
 
@@ -102,6 +107,7 @@ func (s *state) planType(p *plan, t discoveryv1.AddressType, existing []*discove
 	s.reuse(&q)
 	s.hint(&q, existing)
 	p.create, p.update, p.delete = append(p.create, q.create...), append(p.update, q.update...), append(p.delete, q.delete...)
+	p.added, p.removed, p.endpoints, p.desired = p.added+q.added, p.removed+q.removed, p.endpoints+q.endpoints, p.desired+q.desired
 }
 
 // reuse turns pairs of a slice to create and one to delete into one update, so that nobody sees both at once, or neither.
@@ -140,8 +146,11 @@ func (s *state) keepOne(p *plan, t discoveryv1.AddressType, existing []*discover
 // slices stays there; then slices that change anyway are filled; then one that has room for all that remains; then new ones.
 func (s *state) planGroup(p *plan, g *group) {
 	var changed, unchanged []*discoveryv1.EndpointSlice
+	p.endpoints += len(g.desired)
+	p.desired += (len(g.desired) + maxEndpoints - 1) / maxEndpoints
 	for _, slice := range g.existing {
 		kept, same := g.keep(slice)
+		p.removed += len(slice.Endpoints) - len(kept)
 		labels := s.labels()
 		switch {
 		case len(kept) == 0:
@@ -154,6 +163,7 @@ func (s *state) planGroup(p *plan, g *group) {
 			unchanged = append(unchanged, slice)
 		}
 	}
+	p.added += len(g.desired)
 	rest := make([]discoveryv1.Endpoint, 0, len(g.desired))
 	for _, key := range slices.Sorted(maps.Keys(g.desired)) {
 		rest = append(rest, g.desired[key])
