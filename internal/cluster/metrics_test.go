@@ -49,7 +49,7 @@ func TestMetricsAreUpstreams(t *testing.T) {
 	shown := scrape(t, admin)
 	page.Compare(t, expositiontest.Describe(s.metrics), shown)
 
-	resources := expositiontest.Page{List: page.List, Unserved: "testdata/none.yaml", Components: page.Components, Endpoint: "/metrics/resources", Only: []string{"kube_pod_resource_"}}
+	resources := expositiontest.Page{List: page.List, Components: page.Components, Endpoint: "/metrics/resources", Only: []string{"kube_pod_resource_"}}
 	data, err := kubernetes.NewForConfigOrDie(admin).RESTClient().Get().AbsPath(resources.Endpoint).DoRaw(t.Context())
 	if err != nil {
 		t.Fatal(err)
