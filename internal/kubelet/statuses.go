@@ -218,11 +218,12 @@ func (s *statuses) pause(err error, pod *corev1.Pod) bool {
 func (s *statuses) write(base *corev1.Pod, status *corev1.PodStatus) (*corev1.Pod, error) {
 	uid := base.UID
 	for range statusConflicts {
-		next := base.DeepCopy()
-		next.Status = merge(&base.Status, status)
-		if apiequality.Semantic.DeepEqual(&base.Status, &next.Status) {
+		merged := merge(&base.Status, status)
+		if apiequality.Semantic.DeepEqual(&base.Status, &merged) {
 			return base, nil
 		}
+		next := base.DeepCopy()
+		next.Status = merged
 		written, err := client.Pods.UpdateStatus(s.ctx, s.client, next)
 		switch {
 		case err == nil:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 
 	"clipper.dev/clipper/internal/kubelet/criconfig"
 	"clipper.dev/clipper/internal/kubelet/lifecycle"
@@ -349,6 +350,9 @@ func (w *worker) report() {
 	w.k.resources.Health(w.uid, &status)
 	if w.status.Phase == corev1.PodPending && status.Phase == corev1.PodRunning {
 		w.k.metrics.start.pod.Observe(w.now.Sub(w.since).Seconds())
+	}
+	if apiequality.Semantic.DeepEqual(&status, &w.pod.Status) {
+		status = w.pod.Status // rather than to keep the same beside it
 	}
 	w.status = status
 	w.k.pods.publishStatus(w, w.pod, status)
