@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,7 @@ func (m memory) minus(other memory) memory {
 
 // settledMemory reads the memory when the machine has settled; pids are the side's processes.
 func settledMemory(ctx context.Context, pids func() ([]int, error)) (memory, error) {
+	debug.FreeOSMemory() // or what this program gives back between two readings would be taken for what was measured
 	if err := sleep(ctx, settling); err != nil {
 		return memory{}, err
 	}
