@@ -51,9 +51,13 @@ func settledMemory(ctx context.Context, pids func() ([]int, error)) (memory, err
 	if err != nil {
 		return memory{}, err
 	}
+	ready, err := readyPages()
+	if err != nil {
+		return memory{}, err
+	}
 	i, err := kilobytes("/proc/meminfo")
 	return memory{
-		used:   i["MemTotal"] - i["MemFree"] - i["Buffers"] - i["Cached"] + i["Shmem"] - i["SReclaimable"],
+		used:   i["MemTotal"] - i["MemFree"] - ready - i["Buffers"] - i["Cached"] + i["Shmem"] - i["SReclaimable"],
 		kernel: i["SUnreclaim"] + i["PageTables"] + i["Percpu"] + i["VmallocUsed"] + i["Shmem"], // threads' stacks are in VmallocUsed
 		side:   side,
 	}, err
@@ -69,6 +73,20 @@ func shrinkSlabs() error {
 		}
 	}
 	return err
+}
+
+// readyPages is how much free memory the processors keep at hand, tens of megabytes that the kernel doesn't count as free.
+func readyPages() (int64, error) {
+	data, err := os.ReadFile("/proc/zoneinfo")
+	pages := 0
+	for line := range strings.Lines(string(data)) {
+		if count, ok := strings.CutPrefix(strings.TrimSpace(line), "count:"); ok && err == nil {
+			var n int
+			n, err = strconv.Atoi(strings.TrimSpace(count))
+			pages += n
+		}
+	}
+	return int64(pages) * int64(os.Getpagesize()), err
 }
 
 // kilobytes reads a file of "Name:  1234 kB" lines, in bytes.
