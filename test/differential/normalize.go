@@ -61,10 +61,14 @@ func (n normalizer) text(s string) string {
 		return "<address>"
 	})
 	s = tokenForm.ReplaceAllString(s, "<continue>")
-	s = volumeForm.ReplaceAllString(s, "kube-api-access-<generated>")
+	s = generatedVolume(s)
 	s = ageLine.ReplaceAllString(s, "${1}<age>")
 	s = hostForm.ReplaceAllString(s, "<server>")
 	return portForm.ReplaceAllString(versionForm.ReplaceAllString(s, "${1}<rv>"), "${1}<port>")
+}
+
+func generatedVolume(s string) string {
+	return volumeForm.ReplaceAllString(s, "kube-api-access-<generated>")
 }
 
 // added are the ranges of the fixtures of ServiceCIDRs: Services get their addresses from them too.
@@ -74,10 +78,11 @@ var added = netip.MustParsePrefix("192.168.76.0/23")
 func (n normalizer) tree(v any, path string) any {
 	switch v := v.(type) {
 	case map[string]any:
+		out := make(map[string]any, len(v))
 		for k, e := range v {
-			v[k] = n.field(k, e, path+"."+k)
+			out[generatedVolume(k)] = n.field(k, e, path+"."+k) // who owns which entry of a list is told in keys
 		}
-		return v
+		return out
 	case []any:
 		v = slices.DeleteFunc(v, func(e any) bool { return isAddition(e, path) })
 		for i, e := range v {

@@ -28,6 +28,15 @@ func TestWhatServersMakeUpIsEqual(t *testing.T) {
 	}
 }
 
+func TestGeneratedNamesInKeysAreEqual(t *testing.T) {
+	var n normalizer
+	got := n.tree(map[string]any{"f:volumes": map[string]any{`k:{"name":"kube-api-access-29qg5"}`: map[string]any{}}}, "")
+	want := map[string]any{"f:volumes": map[string]any{`k:{"name":"kube-api-access-<generated>"}`: map[string]any{}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestABookmarkCountsOnce(t *testing.T) {
 	event := func(sort, version string) string {
 		return `{"type":"` + sort + `","object":{"metadata":{"resourceVersion":"` + version + `"}}}`
