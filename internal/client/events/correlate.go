@@ -1,13 +1,14 @@
 package events
 
 import (
+	"crypto/sha256"
 	"encoding/json"
-	"strings"
+	"io"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/utils/lru"
 )
 
@@ -28,12 +29,27 @@ type correlator struct {
 	seen    *lru.Cache // whole event → *observation
 }
 
+// key stands for what events have in common. Texts would be some hundred bytes, several for each event.
+type key [sha256.Size]byte
+
+// with is the key of what has further texts in common.
+func (k key) with(texts ...string) key {
+	h := sha256.New()
+	h.Write(k[:])
+	for _, text := range texts {
+		_, _ = io.WriteString(h, text) // a hash takes all
+		h.Write([]byte{0})             // so that none flows into the next
+	}
+	h.Sum(k[:0])
+	return k
+}
+
 // outcome is what to do: drop, patch the stored event, or create event.
 type outcome struct {
 	drop  bool
 	event *corev1.Event
 	patch []byte
-	key   string
+	key   key
 }
 
 type bucket struct {
@@ -42,7 +58,7 @@ type bucket struct {
 }
 
 type similarity struct {
-	messages sets.Set[string]
+	messages []key // fewer than similarLimit
 	last     time.Time
 }
 
@@ -61,36 +77,36 @@ func (c *correlator) correlate(e *corev1.Event) outcome {
 	if !c.spend(e) {
 		return outcome{drop: true}
 	}
-	key := c.aggregate(e)
-	prev, ok := c.seen.Get(key)
+	k := c.aggregate(e)
+	prev, ok := c.seen.Get(k)
 	if !ok {
-		return outcome{event: e, key: key}
+		return outcome{event: e, key: k}
 	}
 	o := prev.(*observation)
 	e.Name = o.name
 	e.ResourceVersion = o.resourceVersion
 	e.FirstTimestamp = o.first
 	e.Count = o.count + 1
-	return outcome{event: e, key: key, patch: countPatch(e)}
+	return outcome{event: e, key: k, patch: countPatch(e)}
 }
 
 // stored remembers what the server has now.
-func (c *correlator) stored(key string, e *corev1.Event) {
-	c.seen.Add(key, &observation{name: e.Name, resourceVersion: e.ResourceVersion, count: e.Count, first: e.FirstTimestamp})
+func (c *correlator) stored(k key, e *corev1.Event) {
+	c.seen.Add(k, &observation{name: e.Name, resourceVersion: e.ResourceVersion, count: e.Count, first: e.FirstTimestamp})
 }
 
 // spend takes a token from the bucket of the event's source and object.
 func (c *correlator) spend(e *corev1.Event) bool {
-	key := sourceKey(e)
+	source := sourceKey(e)
 	b := &bucket{tokens: bucketSize, last: e.LastTimestamp.Time}
-	if v, ok := c.buckets.Get(key); ok {
+	if v, ok := c.buckets.Get(source); ok {
 		b = v.(*bucket)
 	}
 	if passed := e.LastTimestamp.Sub(b.last); passed > 0 {
 		b.tokens = min(bucketSize, b.tokens+float64(passed)/float64(bucketRefill))
 		b.last = e.LastTimestamp.Time
 	}
-	c.buckets.Add(key, b)
+	c.buckets.Add(source, b)
 	if b.tokens < 1 {
 		return false
 	}
@@ -100,32 +116,32 @@ func (c *correlator) spend(e *corev1.Event) bool {
 
 // aggregate folds events that differ in their message alone, once there are too many of them, and returns the key
 // under which equal events are counted.
-func (c *correlator) aggregate(e *corev1.Event) string {
-	group := strings.Join([]string{sourceKey(e), e.Type, e.Reason, e.ReportingController, e.ReportingInstance}, "\x00")
-	s := &similarity{messages: sets.New[string]()}
+func (c *correlator) aggregate(e *corev1.Event) key {
+	group := sourceKey(e).with(e.Type, e.Reason, e.ReportingController, e.ReportingInstance)
+	s := &similarity{}
 	if v, ok := c.similar.Get(group); ok {
 		s = v.(*similarity)
 	}
 	if e.LastTimestamp.Sub(s.last) > similarInterval {
-		s.messages = sets.New[string]()
+		s.messages = nil
 	}
-	s.messages.Insert(e.Message)
 	s.last = e.LastTimestamp.Time
 	c.similar.Add(group, s)
-	if len(s.messages) < similarLimit {
-		return group + "\x00" + e.Message
-	}
-	// The set must not grow without bound: any message will do as long as the count stays at the limit.
-	if oldest, ok := s.messages.PopAny(); ok && oldest == e.Message {
-		s.messages.Insert(oldest)
+	message := group.with(e.Message)
+	switch known := slices.Contains(s.messages, message); {
+	case known:
+		return message
+	case len(s.messages) < similarLimit-1:
+		s.messages = append(s.messages, message)
+		return message
 	}
 	e.Message = combinedFromPrefix + e.Message
 	return group
 }
 
-func sourceKey(e *corev1.Event) string {
+func sourceKey(e *corev1.Event) key {
 	o := &e.InvolvedObject
-	return strings.Join([]string{e.Source.Component, e.Source.Host, o.Kind, o.Namespace, o.Name, string(o.UID), o.APIVersion, o.FieldPath}, "\x00")
+	return key{}.with(e.Source.Component, e.Source.Host, o.Kind, o.Namespace, o.Name, string(o.UID), o.APIVersion, o.FieldPath)
 }
 
 // countPatch is the strategic merge patch that makes a stored event into e.
