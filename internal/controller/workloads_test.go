@@ -38,10 +38,10 @@ func create[T client.Object](c *cluster, kind client.Kind[T], o T) T {
 }
 
 // updated changes an object until no other writer is in between.
-func updated[T client.Object](c *cluster, kind client.Kind[T], name string, change func(T)) {
+func updated[T client.Object](c *cluster, kind client.Kind[T], namespace, name string, change func(T)) {
 	c.t.Helper()
 	for {
-		o, err := kind.Get(c.ctx, c, "default", name)
+		o, err := kind.Get(c.ctx, c, namespace, name)
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestAStatefulSetLivesOnTheRealEngine(t *testing.T) {
 		}
 	}
 	eventually(c, client.StatefulSets, "three pods", through("demo:v1"))
-	updated(c, client.StatefulSets, "db", func(s *appsv1.StatefulSet) { s.Spec.Template.Spec.Containers[0].Image = "demo:v2" })
+	updated(c, client.StatefulSets, "default", "db", func(s *appsv1.StatefulSet) { s.Spec.Template.Spec.Containers[0].Image = "demo:v2" })
 	eventually(c, client.StatefulSets, "the update", through("demo:v2"))
 	list, err := client.ControllerRevisions.List(c.ctx, c, "default", nil)
 	if err != nil || len(list) != 2 {
@@ -96,7 +96,7 @@ func TestADaemonSetLivesOnTheRealEngine(t *testing.T) {
 		}
 	}
 	eventually(c, client.DaemonSets, "a pod on the node", through("demo:v1"))
-	updated(c, client.DaemonSets, "agent", func(d *appsv1.DaemonSet) { d.Spec.Template.Spec.Containers[0].Image = "demo:v2" })
+	updated(c, client.DaemonSets, "default", "agent", func(d *appsv1.DaemonSet) { d.Spec.Template.Spec.Containers[0].Image = "demo:v2" })
 	eventually(c, client.DaemonSets, "the update", through("demo:v2"))
 }
 
@@ -158,15 +158,7 @@ func TestPodsOfALostNodeAreReplaced(t *testing.T) {
 		return err == nil && p.Status.Phase == corev1.PodRunning
 	})
 	taint := corev1.Taint{Key: "out", Effect: corev1.TaintEffectNoExecute, TimeAdded: &metav1.Time{Time: time.Now()}}
-	n, err := client.Nodes.Get(c.ctx, c, "", "n1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n = n.DeepCopy()
-	n.Spec.Taints = append(n.Spec.Taints, taint)
-	if _, err := client.Nodes.Update(c.ctx, c, n); err != nil {
-		t.Fatal(err)
-	}
+	updated(c, client.Nodes, "", "n1", func(n *corev1.Node) { n.Spec.Taints = append(n.Spec.Taints, taint) })
 	eventually(c, client.Pods, "the pod was evicted", func() bool {
 		_, err := client.Pods.Get(c.ctx, c, "default", "lonely")
 		return apierrors.IsNotFound(err)
