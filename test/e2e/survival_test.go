@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,21 +73,39 @@ func processOf(t *testing.T, pod *corev1.Pod) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := 0
+	first, began := 0, uint64(math.MaxUint64)
 	for _, dir := range dirs {
 		pid, err := strconv.Atoi(filepath.Base(dir))
 		if err != nil {
 			t.Fatal(err)
 		}
 		cgroups, _ := os.ReadFile(filepath.Join(dir, "cgroup")) // it may have ended
-		if strings.Contains(string(cgroups), id) && (first == 0 || pid < first) {
-			first = pid
+		if !strings.Contains(string(cgroups), id) {
+			continue
+		}
+		// Not the lowest number: numbers begin again.
+		if start, ok := startOf(dir); ok && start < began {
+			first, began = pid, start
 		}
 	}
 	if first == 0 {
 		t.Fatalf("no process is in a cgroup of %s, container %s; its pod is now\n%s", pod.Name, id, kubectl(t, "-n", pod.Namespace, "get", "pod", pod.Name, "-o", "yaml"))
 	}
 	return first
+}
+
+// startOf is when a process began, in the kernel's ticks (starttime, proc(5)); false if it has ended.
+func startOf(dir string) (uint64, bool) {
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return 0, false
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // the name before may have blanks
+	if len(fields) < 20 {
+		return 0, false
+	}
+	start, err := strconv.ParseUint(fields[19], 10, 64)
+	return start, err == nil
 }
 
 // The pods that live through the daemon's death, by their names' beginning: what they run, and how many there are of each.
