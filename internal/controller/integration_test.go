@@ -237,6 +237,32 @@ func (c *cluster) update(change func(*appsv1.Deployment)) {
 	}
 }
 
+func (c *cluster) service(name string) *corev1.Service {
+	c.t.Helper()
+	svc, err := client.Services.Get(c.ctx, c, "default", name)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return svc
+}
+
+// changedSince waits until a Service's Endpoints and slices tell that time of their last change, or none.
+func (c *cluster) changedSince(service, want string) {
+	c.t.Helper()
+	told := func(o client.Object) bool {
+		at, ok := o.GetAnnotations()[corev1.EndpointsLastChangeTriggerTime]
+		return at == want && ok == (want != "")
+	}
+	eventually(c, client.Endpoints, "since when the Endpoints have been so", func() bool {
+		e, err := client.Endpoints.Get(c.ctx, c, "default", service)
+		return err == nil && told(e)
+	})
+	eventually(c, client.EndpointSlices, "since when the slices have been so", func() bool {
+		list, err := client.EndpointSlices.List(c.ctx, c, "default", labels.SelectorFromSet(labels.Set{"kubernetes.io/service-name": service}))
+		return err == nil && len(list) == 1 && told(list[0])
+	})
+}
+
 func TestANodeGetsItsRangeAndTheAPIItsService(t *testing.T) {
 	c := newCluster(t)
 	eventually(c, client.Nodes, "the node's range", func() bool {
@@ -272,6 +298,7 @@ func TestADeploymentLivesOnTheRealEngine(t *testing.T) {
 		list, err := client.EndpointSlices.List(c.ctx, c, "default", labels.SelectorFromSet(labels.Set{"kubernetes.io/service-name": "web"}))
 		return err == nil && len(list) == 1 && len(list[0].Endpoints) == 3 && *list[0].Endpoints[0].Conditions.Ready
 	})
+	c.changedSince("web", c.service("web").CreationTimestamp.UTC().Format(time.RFC3339))
 
 	c.update(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "demo:v2" })
 	eventually(c, client.Deployments, "the second version", c.rolledOut("demo:v2"))
@@ -298,6 +325,7 @@ func TestADeploymentLivesOnTheRealEngine(t *testing.T) {
 	c.update(func(d *appsv1.Deployment) { *d.Spec.Replicas = 1 })
 	eventually(c, client.Deployments, "scaled down", c.rolledOut("demo:v2"))
 	eventually(c, client.Endpoints, "one address", addresses(1))
+	c.changedSince("web", "") // pods that go are no change that was told a time of
 
 	foreground := metav1.DeletePropagationForeground
 	if err := client.Deployments.Delete(c.ctx, c, "default", "web", metav1.DeleteOptions{PropagationPolicy: &foreground}); err != nil {

@@ -144,6 +144,7 @@ func (r *runner) sliceChanged(change client.Change) {
 		r.model.DeleteSlice(change.Old.Namespace(), change.Old.Labels()[discoveryv1.LabelServiceName], change.Old.Name())
 	}
 	if change.New == nil {
+		r.untriggered(types.NamespacedName{Namespace: change.Old.Namespace(), Name: change.Old.Name()})
 		return
 	}
 	if s, ok := change.New.Object().(*discoveryv1.EndpointSlice); ok {
@@ -159,6 +160,13 @@ func (r *runner) triggered(s *discoveryv1.EndpointSlice) {
 		return
 	}
 	r.remember(types.NamespacedName{Namespace: s.Namespace, Name: s.Name}, trigger{at, s.AddressType == discoveryv1.AddressTypeIPv6})
+}
+
+// untriggered is for a slice that is gone: what it said was of its last change, not of its end.
+func (r *runner) untriggered(slice types.NamespacedName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.slices, slice)
 }
 
 func (r *runner) remember(slice types.NamespacedName, t trigger) {

@@ -20,11 +20,12 @@ type reconciler struct {
 	services  client.TypedView[*corev1.Service]
 	pods      client.TypedView[*corev1.Pod]
 	endpoints client.TypedView[*corev1.Endpoints]
+	triggers  *backends.Triggers
 }
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, events: env.Events("endpoint-controller")}
+	r := &reconciler{client: env.Client, events: env.Events("endpoint-controller"), triggers: backends.NewTriggers()}
 	if err := client.Open(ctx, env.Client,
 		client.Services.Into(&r.services), client.Pods.Into(&r.pods), client.Endpoints.Into(&r.endpoints),
 	); err != nil {
@@ -57,6 +58,7 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 	svc, ok := r.services.Get(key.Namespace, key.Name)
 	current, exists := r.endpoints.Get(key.Namespace, key.Name)
 	if !ok {
+		r.triggers.Forget(key)
 		if !exists {
 			return controller.Again{}, nil
 		}
@@ -65,10 +67,13 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 	if !backends.Managed(svc) {
 		return controller.Again{}, nil
 	}
-	want := makePlan(svc, r.pods.List(svc.Namespace, labels.SelectorFromValidatedSet(svc.Spec.Selector)), current)
+	pods := r.pods.List(svc.Namespace, labels.SelectorFromValidatedSet(svc.Spec.Selector))
+	since := r.triggers.Since(svc, pods)
+	want := makePlan(svc, pods, current)
 	if want == nil {
 		return controller.Again{}, nil
 	}
+	backends.Annotate(&want.Annotations, since)
 	if exists {
 		if _, err := client.Endpoints.Update(ctx, r.client, want); err != nil {
 			r.events.Eventf(want, corev1.EventTypeWarning, "FailedToUpdateEndpoint", "Failed to update endpoint %v/%v: %v", svc.Namespace, svc.Name, err)

@@ -25,12 +25,13 @@ type reconciler struct {
 	pods     client.TypedView[*corev1.Pod]
 	nodes    client.TypedView[*corev1.Node]
 	slices   client.TypedView[*discoveryv1.EndpointSlice]
+	triggers *backends.Triggers
 	metrics  *metrics
 }
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, events: env.Events("endpoint-slice-controller"), metrics: newMetrics()}
+	r := &reconciler{client: env.Client, events: env.Events("endpoint-slice-controller"), triggers: backends.NewTriggers(), metrics: newMetrics()}
 	if err := client.Open(ctx, env.Client,
 		client.Services.Into(&r.services), client.Pods.Into(&r.pods), client.Nodes.Into(&r.nodes),
 		client.EndpointSlices.Into(&r.slices),
@@ -69,13 +70,17 @@ func serviceOf(c client.Change) []controller.Key {
 
 func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (controller.Again, error) {
 	svc, ok := r.services.Get(key.Namespace, key.Name)
+	if !ok {
+		r.triggers.Forget(key)
+	}
 	if !ok || !backends.Managed(svc) {
 		r.metrics.replace(key, extent{})
 		return controller.Again{}, nil // the slices of a Service that has gone go with it
 	}
+	pods := r.pods.List(svc.Namespace, labels.SelectorFromValidatedSet(svc.Spec.Selector))
 	p := makePlan(state{
 		service: svc,
-		pods:    r.pods.List(svc.Namespace, labels.SelectorFromValidatedSet(svc.Spec.Selector)),
+		pods:    pods,
 		slices:  r.own(svc),
 		zone: func(name string) (string, bool) {
 			node, ok := r.nodes.Get("", name)
@@ -85,6 +90,7 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 			return node.Labels[corev1.LabelTopologyZone], true
 		},
 	})
+	p.annotate(r.triggers.Since(svc, pods))
 	err := r.apply(ctx, svc, &p)
 	r.metrics.synced(svc, &p, err)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -41,6 +42,16 @@ type plan struct {
 
 	// For metrics: endpoints that come and go; how many there are then, in how many slices, and how many slices would do.
 	added, removed, endpoints, slices, desired int
+}
+
+// annotate says in what is written since when it has been so.
+func (p *plan) annotate(since time.Time) {
+	for _, slice := range p.create {
+		backends.Annotate(&slice.Annotations, since)
+	}
+	for _, slice := range p.update {
+		backends.Annotate(&slice.Annotations, since)
+	}
 }
 
 // group is the endpoints of one address type whose ports are the same.
@@ -120,7 +131,7 @@ func (s *state) reuse(p *plan) {
 		}
 		last := len(p.create) - 1
 		slice := old.DeepCopy()
-		slice.Labels, slice.Ports, slice.Endpoints = p.create[last].Labels, p.create[last].Ports, p.create[last].Endpoints
+		slice.Labels, slice.Annotations, slice.Ports, slice.Endpoints = p.create[last].Labels, nil, p.create[last].Ports, p.create[last].Endpoints
 		p.update, p.create = append(p.update, slice), p.create[:last]
 	}
 	p.delete = kept
