@@ -30,6 +30,7 @@ type reconciler struct {
 	nodes       client.TypedView[*corev1.Node]
 	drivers     client.TypedView[*storagev1.CSIDriver]
 	attachments client.TypedView[*storagev1.VolumeAttachment]
+	metrics     *collector
 
 	mu    sync.Mutex
 	since map[string]map[string]time.Time // by node and attachment: since when it is to go
@@ -37,11 +38,15 @@ type reconciler struct {
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, events: env.Events("attachdetach-controller"), since: map[string]map[string]time.Time{}}
+	r := &reconciler{client: env.Client, events: env.Events("attachdetach-controller"), since: map[string]map[string]time.Time{}, metrics: newCollector()}
 	if err := client.Open(ctx, env.Client,
 		client.Pods.Into(&r.pods), client.PersistentVolumeClaims.Into(&r.claims), client.PersistentVolumes.Into(&r.volumes),
 		client.Nodes.Into(&r.nodes), client.CSIDrivers.Into(&r.drivers), client.VolumeAttachments.Into(&r.attachments),
 	); err != nil {
+		return controller.Controller{}, err
+	}
+	r.metrics.attachments = r.attachments
+	if err := env.Register(r.metrics); err != nil {
 		return controller.Controller{}, err
 	}
 	return controller.Controller{
@@ -146,7 +151,7 @@ func (r *reconciler) ofAttachment(c client.Change) []controller.Key {
 	return keys
 }
 
-// volumeOf returns the volume of a pod's claim if it is one that has to be attached.
+// volumeOf returns the volume of a pod's claim if it is one of a driver.
 func (r *reconciler) volumeOf(pod *corev1.Pod, claimName string) *corev1.PersistentVolume {
 	claim, ok := r.claims.Get(pod.Namespace, claimName)
 	if !ok || claim.Spec.VolumeName == "" {
@@ -156,30 +161,38 @@ func (r *reconciler) volumeOf(pod *corev1.Pod, claimName string) *corev1.Persist
 	if !ok || v.Spec.CSI == nil || v.Spec.ClaimRef == nil || v.Spec.ClaimRef.UID != claim.UID {
 		return nil
 	}
-	if d, ok := r.drivers.Get("", v.Spec.CSI.Driver); ok && d.Spec.AttachRequired != nil && !*d.Spec.AttachRequired {
-		return nil
-	}
 	return v
+}
+
+// attaches tells whether a driver's volumes have to be attached.
+func (r *reconciler) attaches(driver string) bool {
+	d, ok := r.drivers.Get("", driver)
+	return !ok || d.Spec.AttachRequired == nil || *d.Spec.AttachRequired
 }
 
 // uses lists what the pods of a node want attached.
 func (r *reconciler) uses(node string) map[string]*use {
 	out := map[string]*use{}
+	d := demand{attach: map[string]int{}, inUse: map[string]int{}}
 	for _, pod := range r.pods.ByIndex("spec.nodeName", node) {
-		if terminated(pod) {
-			continue
-		}
 		for _, name := range claimNames(pod) {
 			v := r.volumeOf(pod, name)
 			if v == nil {
 				continue
 			}
+			plugin := pluginOf(v.Spec.CSI.Driver)
+			d.inUse[plugin]++
+			if terminated(pod) || !r.attaches(v.Spec.CSI.Driver) {
+				continue
+			}
 			if out[v.Name] == nil {
 				out[v.Name] = &use{volume: v}
+				d.attach[plugin]++
 			}
 			out[v.Name].pods = append(out[v.Name].pods, pod)
 		}
 	}
+	r.metrics.want(node, d)
 	return out
 }
 
@@ -242,6 +255,9 @@ func (r *reconciler) apply(ctx context.Context, node *corev1.Node, p plan) error
 		err := client.VolumeAttachments.Delete(ctx, r.client, "", a.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &a.UID}})
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return fmt.Errorf("detach %s from node %s: %w", *a.Spec.Source.PersistentVolumeName, a.Spec.NodeName, err)
+		}
+		if reason := p.forced[a.Name]; reason != "" && err == nil {
+			r.metrics.forced.WithLabelValues(reason).Inc()
 		}
 	}
 	for _, a := range p.attach {

@@ -63,6 +63,7 @@ type notice struct {
 type plan struct {
 	attach   []*storagev1.VolumeAttachment
 	detach   []*storagev1.VolumeAttachment
+	forced   map[string]string       // those of detach whose volumes may still be mounted, and why they go
 	attached []corev1.AttachedVolume // what the node's status is to say
 	waiting  map[string]time.Time    // attachments that are to go but are in use, and since when
 	notices  []notice
@@ -70,7 +71,7 @@ type plan struct {
 }
 
 func makePlan(in input) plan {
-	p := plan{waiting: map[string]time.Time{}}
+	p := plan{waiting: map[string]time.Time{}, forced: map[string]string{}}
 	have := map[string]*storagev1.VolumeAttachment{}
 	for _, a := range in.attachments {
 		if a.Spec.NodeName == in.name {
@@ -194,6 +195,9 @@ func (p *plan) end(in *input, a *storagev1.VolumeAttachment) {
 	name := uniqueName(csi.Driver, csi.VolumeHandle)
 	if in.node == nil || !slices.Contains(in.node.Status.VolumesInUse, name) || outOfService(in.node) {
 		p.detach = append(p.detach, a)
+		if in.node != nil && outOfService(in.node) {
+			p.forced[a.Name] = forcedByTaint
+		}
 		return
 	}
 	since, ok := in.since[a.Name]
@@ -203,6 +207,7 @@ func (p *plan) end(in *input, a *storagev1.VolumeAttachment) {
 	left := maxWaitForUnmount - in.now.Sub(since)
 	if left <= 0 && !ready(in.node) {
 		p.detach = append(p.detach, a)
+		p.forced[a.Name] = forcedByTimeout
 		return
 	}
 	p.waiting[a.Name] = since

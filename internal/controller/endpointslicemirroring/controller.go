@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -22,11 +23,15 @@ type reconciler struct {
 	services  client.TypedView[*corev1.Service]
 	endpoints client.TypedView[*corev1.Endpoints]
 	slices    client.TypedView[*discoveryv1.EndpointSlice]
+	metrics   *metrics
 }
 
 // New makes the controller.
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
-	r := &reconciler{client: env.Client, events: env.Events("endpoint-slice-mirroring-controller")}
+	r := &reconciler{client: env.Client, events: env.Events("endpoint-slice-mirroring-controller"), metrics: newMetrics()}
+	if err := r.metrics.register(&env); err != nil {
+		return controller.Controller{}, err
+	}
 	if err := client.Open(ctx, env.Client,
 		client.Services.Into(&r.services), client.Endpoints.Into(&r.endpoints), client.EndpointSlices.Into(&r.slices),
 	); err != nil {
@@ -54,10 +59,13 @@ func ours(c client.Change) []controller.Key {
 }
 
 func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (controller.Again, error) {
+	began := time.Now()
+	defer func() { r.metrics.duration.Observe(time.Since(began).Seconds()) }()
 	existing := r.slices.List(key.Namespace, labels.Set{discoveryv1.LabelServiceName: key.Name, discoveryv1.LabelManagedBy: ManagedBy}.AsSelector())
 	svc, hasService := r.services.Get(key.Namespace, key.Name)
 	e, hasEndpoints := r.endpoints.Get(key.Namespace, key.Name)
 	if !hasService || !hasEndpoints || len(svc.Spec.Selector) > 0 || !mirrored(e) {
+		r.metrics.replace(key, extent{})
 		return controller.Again{}, r.apply(ctx, &plan{delete: existing})
 	}
 	if e.DeletionTimestamp != nil {
@@ -68,6 +76,7 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 		r.events.Eventf(e, corev1.EventTypeWarning, "TooManyAddressesToMirror",
 			"A max of %d addresses can be mirrored to EndpointSlices per Endpoints subset. %d addresses were skipped", maxPerSubset, p.skipped)
 	}
+	r.metrics.planned(key, &p)
 	err := r.apply(ctx, &p)
 	if err != nil {
 		r.events.Eventf(e, corev1.EventTypeWarning, "FailedToUpdateEndpointSlices", "Error updating EndpointSlices for Endpoints %s/%s: %v", e.Namespace, e.Name, err)
@@ -78,20 +87,28 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 func (r *reconciler) apply(ctx context.Context, p *plan) error {
 	var errs []error
 	for _, slice := range p.create {
-		if _, err := client.EndpointSlices.Create(ctx, r.client, slice); err != nil && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		_, err := client.EndpointSlices.Create(ctx, r.client, slice)
+		if err == nil {
+			r.metrics.changes.WithLabelValues("create").Inc()
+		}
+		if err != nil && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			errs = append(errs, fmt.Errorf("create a slice: %w", err))
 		}
 	}
 	for _, slice := range p.update {
 		if _, err := client.EndpointSlices.Update(ctx, r.client, slice); err != nil {
 			errs = append(errs, fmt.Errorf("update slice %s: %w", slice.Name, err))
+			continue
 		}
+		r.metrics.changes.WithLabelValues("update").Inc()
 	}
 	for _, slice := range p.delete {
 		err := client.EndpointSlices.Delete(ctx, r.client, slice.Namespace, slice.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(slice.UID))})
 		if err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, fmt.Errorf("delete slice %s: %w", slice.Name, err))
+			continue
 		}
+		r.metrics.changes.WithLabelValues("delete").Inc()
 	}
 	return errors.Join(errs...)
 }

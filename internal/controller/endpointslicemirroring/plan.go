@@ -36,6 +36,10 @@ func mirrored(e *corev1.Endpoints) bool {
 type plan struct {
 	create, update, delete []*discoveryv1.EndpointSlice
 	skipped                int // addresses beyond the limit
+
+	// For metrics.
+	difference
+	extent
 }
 
 // makePlan compares the slices that mirror Endpoints with what they should be.
@@ -45,6 +49,11 @@ func makePlan(e *corev1.Endpoints, existing []*discoveryv1.EndpointSlice) plan {
 	for i := range e.Subsets {
 		p.skipped += addSubset(want, e, &e.Subsets[i])
 	}
+	for _, slice := range want {
+		p.endpoints += len(slice.Endpoints)
+		p.desired += (len(slice.Endpoints) + maxPerSubset - 1) / maxPerSubset
+	}
+	p.slices = len(want)
 	for _, slice := range existing {
 		key := sliceKey(slice.AddressType, slice.Ports)
 		target, ok := want[key]
@@ -53,6 +62,7 @@ func makePlan(e *corev1.Endpoints, existing []*discoveryv1.EndpointSlice) plan {
 			continue
 		}
 		delete(want, key)
+		p.add(compare(slice.Endpoints, target.Endpoints))
 		next := slice.DeepCopy()
 		next.Labels, next.Annotations, next.Endpoints = target.Labels, target.Annotations, target.Endpoints
 		if !equality.Semantic.DeepEqual(slice, next) {
@@ -61,6 +71,7 @@ func makePlan(e *corev1.Endpoints, existing []*discoveryv1.EndpointSlice) plan {
 	}
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		p.create = append(p.create, want[key])
+		p.added += len(want[key].Endpoints)
 	}
 	return p
 }

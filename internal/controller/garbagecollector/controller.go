@@ -31,7 +31,10 @@ type reconciler struct {
 // New makes the controller.
 func New(_ context.Context, env controller.Env) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("garbage-collector-controller"),
-		kinds: kinds{client: env.Client, log: env.Logger, byGR: map[schema.GroupResource]*kind{}, byKind: map[schema.GroupKind]*kind{}}}
+		kinds: kinds{client: env.Client, log: env.Logger, byGR: map[schema.GroupResource]*kind{}, byKind: map[schema.GroupKind]*kind{}, failures: newFailures()}}
+	if err := env.Register(r.kinds.failures); err != nil {
+		return controller.Controller{}, err
+	}
 	return controller.Controller{
 		Name:      "garbage_collector",
 		Workers:   20,

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -26,10 +27,17 @@ type kind struct {
 type kinds struct {
 	client client.Client
 	log    *slog.Logger
+	// failures counts kinds that could not be watched.
+	failures prometheus.Counter
 
 	mu     sync.RWMutex
 	byGR   map[schema.GroupResource]*kind
 	byKind map[schema.GroupKind]*kind
+}
+
+func newFailures() prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Subsystem: "garbagecollector_controller", Name: "resources_sync_error_total",
+		Help: "Number of garbage collector resources sync errors"})
 }
 
 // ignored kinds own nothing and are owned by nothing, and there are many of them.
@@ -65,6 +73,7 @@ func (k *kinds) refresh(ctx context.Context, served []client.KindInfo) []*kind {
 		view, err := k.client.View(kctx, info.GroupVersionResource, client.Selection{})
 		if err != nil {
 			cancel()
+			k.failures.Inc()
 			k.log.Warn("can't watch a kind for garbage", "kind", info.GroupVersionResource.String(), "err", err)
 			continue
 		}

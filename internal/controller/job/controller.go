@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,7 +51,7 @@ type record struct {
 func New(ctx context.Context, env controller.Env) (controller.Controller, error) {
 	recorder := env.Events("job-controller")
 	r := &reconciler{client: env.Client, events: recorder, control: podcontrol.Control{Client: env.Client, Events: recorder}, past: map[types.UID]*record{}, metrics: newMetrics()}
-	if err := env.Register(r.metrics.syncs, r.metrics.duration, r.metrics.jobs, r.metrics.pods); err != nil {
+	if err := r.metrics.register(&env); err != nil {
 		return controller.Controller{}, err
 	}
 	if err := client.Open(ctx, env.Client, client.Jobs.Into(&r.jobs), client.Pods.Into(&r.pods)); err != nil {
@@ -59,7 +60,7 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 	return controller.Controller{
 		Name: "job",
 		Inputs: []controller.Input{
-			{View: r.jobs.View, Keys: controller.Self},
+			{View: r.jobs.View, Keys: r.ofJob},
 			{View: r.pods.View, Keys: r.ofPod},
 		},
 		Outputs:   []string{"pods", "batch/jobs/status"},
@@ -70,7 +71,13 @@ func New(ctx context.Context, env controller.Env) (controller.Controller, error)
 // podKey marks keys of pods that carry the finalizer without a Job: no object's name has a slash.
 const podKey = "pod/"
 
+func (r *reconciler) ofJob(c client.Change) []controller.Key {
+	r.metrics.sawJob(c)
+	return controller.Self(c)
+}
+
 func (r *reconciler) ofPod(c client.Change) []controller.Key {
+	r.metrics.sawPod(c)
 	keys := controller.OwnerOf(gvk.Kind)(c)
 	if c.New == nil {
 		return keys
@@ -94,7 +101,7 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 		return controller.Again{}, r.untrackOrphan(ctx, key.Namespace, key.Name[len(podKey):])
 	}
 	job, ok := r.jobs.Get(key.Namespace, key.Name)
-	if !ok || job.Spec.ManagedBy != nil && *job.Spec.ManagedBy != batchv1.JobControllerName {
+	if !ok || !ours(job) {
 		return controller.Again{}, nil
 	}
 	selector, err := metav1.LabelSelectorAsSelector(job.Spec.Selector)
@@ -118,6 +125,11 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 	return controller.Again{After: p.again}, err
 }
 
+// ours tells whether a Job is for this controller.
+func ours(job *batchv1.Job) bool {
+	return job.Spec.ManagedBy == nil || *job.Spec.ManagedBy == batchv1.JobControllerName
+}
+
 // apply writes the status first: no finalizer goes before its pod's UID is stored.
 func (r *reconciler) apply(ctx context.Context, job *batchv1.Job, p *plan) error {
 	if !apiequality.Semantic.DeepEqual(job.Status, p.status) {
@@ -128,6 +140,7 @@ func (r *reconciler) apply(ctx context.Context, job *batchv1.Job, p *plan) error
 		}
 		r.metrics.stored(job, &p.status)
 	}
+	r.metrics.decided(p)
 	r.remember(job.UID, p)
 	for _, e := range p.events {
 		r.events.Event(job, e.kind, e.reason, e.message)
@@ -136,14 +149,25 @@ func (r *reconciler) apply(ctx context.Context, job *batchv1.Job, p *plan) error
 	if len(p.create) == 0 {
 		return err
 	}
-	_, cerr := podcontrol.SlowStart(len(p.create), func(i int) error {
+	return errors.Join(err, r.create(ctx, job, p))
+}
+
+func (r *reconciler) create(ctx context.Context, job *batchv1.Job, p *plan) error {
+	var succeeded, failed atomic.Int64
+	_, err := podcontrol.SlowStart(len(p.create), func(i int) error {
 		_, err := r.control.Create(ctx, job, newPod(job, p.create[i]))
-		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		switch {
+		case err == nil:
+			succeeded.Add(1)
+		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			return nil
+		default:
+			failed.Add(1)
 		}
 		return err
 	})
-	return errors.Join(err, cerr)
+	r.metrics.made(job, &p.status, int(succeeded.Load()), int(failed.Load()))
+	return err
 }
 
 // untrack takes the finalizer from pods.

@@ -40,6 +40,7 @@ type plan struct {
 	again   time.Duration
 	// succeeded and failed are pods that are counted for the first time.
 	succeeded, failed []*corev1.Pod
+	actions           map[batchv1.PodFailurePolicyAction]int // of the pod failure policy, for pods that are seen to have failed
 }
 
 // birth is a pod to make.
@@ -197,6 +198,12 @@ func (p *planner) countOne(pod *corev1.Pod) {
 		p.uncounted.Succeeded = append(p.uncounted.Succeeded, pod.UID)
 	case failed(p.job, pod) || p.ending() && pod.DeletionTimestamp != nil && podcontrol.Terminal(pod):
 		action, why := matchPolicy(p.job, pod)
+		if action != "" {
+			if p.actions == nil {
+				p.actions = map[batchv1.PodFailurePolicyAction]int{}
+			}
+			p.actions[action]++
+		}
 		if action == batchv1.PodFailurePolicyActionFailJob && p.failTarget == nil && p.success == nil {
 			p.failTarget = p.condition(batchv1.JobFailureTarget, batchv1.JobReasonPodFailurePolicy, why)
 		}

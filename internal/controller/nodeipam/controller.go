@@ -48,8 +48,12 @@ func Constructor(cfg Config) controller.Constructor {
 
 func newController(ctx context.Context, env controller.Env, cfg Config) (controller.Controller, error) {
 	r := &reconciler{client: env.Client, events: env.Events("cidrAllocator")}
+	m := newMetrics()
+	if err := m.register(&env); err != nil {
+		return controller.Controller{}, err
+	}
 	for _, cidr := range cfg.ClusterCIDRs {
-		p, err := newPool(cidr, cfg.NodeBits)
+		p, err := newPool(cidr, cfg.NodeBits, m)
 		if err != nil {
 			return controller.Controller{}, err
 		}

@@ -11,6 +11,7 @@ type pool struct {
 	bits  int               // of a node's range
 	taken map[uint64]string // number of a node's range, and the node that has it
 	next  uint64
+	poolMetrics
 }
 
 // Default sizes of a node's range.
@@ -19,7 +20,7 @@ const (
 	bits6 = 64
 )
 
-func newPool(cidr netip.Prefix, bits int) (*pool, error) {
+func newPool(cidr netip.Prefix, bits int, m *metrics) (*pool, error) {
 	cidr = cidr.Masked()
 	if bits == 0 {
 		bits = bits6
@@ -30,7 +31,9 @@ func newPool(cidr netip.Prefix, bits int) (*pool, error) {
 	if bits < cidr.Bits() || bits > cidr.Addr().BitLen() || bits-cidr.Bits() > 16 {
 		return nil, fmt.Errorf("ranges of /%d can't be made of %s", bits, cidr)
 	}
-	return &pool{cidr: cidr, bits: bits, taken: map[uint64]string{}}, nil
+	p := &pool{cidr: cidr, bits: bits, taken: map[uint64]string{}}
+	p.poolMetrics = m.of(p)
+	return p, nil
 }
 
 func (p *pool) size() uint64 { return 1 << (p.bits - p.cidr.Bits()) }
@@ -85,17 +88,29 @@ func (p *pool) occupy(node string, r netip.Prefix) {
 		return
 	}
 	for n := first; n <= last; n++ {
-		p.taken[n] = node
+		p.take(n, node)
 	}
 }
+
+func (p *pool) take(n uint64, node string) {
+	if _, ok := p.taken[n]; !ok {
+		p.allocations.Inc()
+	}
+	p.taken[n] = node
+	p.used()
+}
+
+func (p *pool) used() { p.usage.Set(float64(len(p.taken)) / float64(p.size())) }
 
 // release gives a node's ranges back.
 func (p *pool) release(node string) {
 	for n, owner := range p.taken {
 		if owner == node {
 			delete(p.taken, n)
+			p.releases.Inc()
 		}
 	}
+	p.used()
 }
 
 // allocate gives a node a range: the one it was given before, or the next that is free.
@@ -105,11 +120,12 @@ func (p *pool) allocate(node string) (netip.Prefix, bool) {
 			return p.prefix(n), true
 		}
 	}
-	for range p.size() {
+	for tries := range p.size() {
 		n := p.next
 		p.next = (p.next + 1) % p.size()
 		if _, ok := p.taken[n]; !ok {
-			p.taken[n] = node
+			p.take(n, node)
+			p.tries.Observe(float64(tries))
 			return p.prefix(n), true
 		}
 	}

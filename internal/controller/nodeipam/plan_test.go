@@ -7,7 +7,7 @@ import (
 )
 
 func TestRangesAreGivenOutInTurn(t *testing.T) {
-	p, err := newPool(netip.MustParsePrefix("10.244.0.0/16"), 0)
+	p, err := newPool(netip.MustParsePrefix("10.244.0.0/16"), 0, newMetrics())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestRangesAreGivenOutInTurn(t *testing.T) {
 }
 
 func TestARangeThatIsUsedUp(t *testing.T) {
-	p, _ := newPool(netip.MustParsePrefix("fd00::/63"), 0)
+	p, _ := newPool(netip.MustParsePrefix("fd00::/63"), 0, newMetrics())
 	a, _ := p.allocate("a")
 	b, _ := p.allocate("b")
 	if a.String() != "fd00::/64" || b.String() != "fd00:0:0:1::/64" {
@@ -43,12 +43,12 @@ func TestARangeThatIsUsedUp(t *testing.T) {
 }
 
 func TestALargerRangeTakesAllThatItCovers(t *testing.T) {
-	p, _ := newPool(netip.MustParsePrefix("10.0.0.0/22"), 24)
+	p, _ := newPool(netip.MustParsePrefix("10.0.0.0/22"), 24, newMetrics())
 	p.occupy("big", netip.MustParsePrefix("10.0.0.0/23"))
 	if got, _ := p.allocate("n"); got.String() != "10.0.2.0/24" {
 		t.Errorf("got %s", got)
 	}
-	if _, err := newPool(netip.MustParsePrefix("10.0.0.0/24"), 16); err == nil {
+	if _, err := newPool(netip.MustParsePrefix("10.0.0.0/24"), 16, newMetrics()); err == nil {
 		t.Error("a range was cut into larger ones")
 	}
 }

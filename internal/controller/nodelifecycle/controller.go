@@ -90,6 +90,7 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 		return controller.Again{}, nil
 	}
 	now := time.Now()
+	defer func() { r.shown.looks.Observe(time.Since(now).Seconds()) }()
 	beat := r.observe(node, now)
 	wait := beat.seen.Add(grace(node)).Sub(now)
 	var errs []error

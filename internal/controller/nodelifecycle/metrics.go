@@ -11,6 +11,7 @@ import (
 type zoneCollector struct {
 	count                   func() census
 	evictions               *prometheus.CounterVec
+	looks                   prometheus.Histogram
 	size, unhealthy, health *prometheus.Desc
 }
 
@@ -24,6 +25,8 @@ func newZoneCollector(count func() census) *zoneCollector {
 		count: count,
 		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{Subsystem: subsystem, Name: "evictions_total",
 			Help: "Number of Node evictions that happened since current instance of NodeController started."}, zone),
+		looks: prometheus.NewHistogram(prometheus.HistogramOpts{Subsystem: subsystem, Name: "update_node_health_duration_seconds",
+			Help: "Duration in seconds for NodeController to update the health of a single node.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 8)}),
 		size:      gauge("zone_size", "Gauge measuring number of registered Nodes per zones."),
 		unhealthy: gauge("unhealthy_nodes_in_zone", "Gauge measuring number of not Ready Nodes per zones."),
 		health:    gauge("zone_health", "Gauge measuring percentage of healthy nodes per zone."),
@@ -33,6 +36,7 @@ func newZoneCollector(count func() census) *zoneCollector {
 // Describe implements prometheus.Collector.
 func (z *zoneCollector) Describe(out chan<- *prometheus.Desc) {
 	z.evictions.Describe(out)
+	z.looks.Describe(out)
 	out <- z.size
 	out <- z.unhealthy
 	out <- z.health
@@ -41,6 +45,7 @@ func (z *zoneCollector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (z *zoneCollector) Collect(out chan<- prometheus.Metric) {
 	z.evictions.Collect(out)
+	z.looks.Collect(out)
 	c := z.count()
 	zones := slices.Concat(slices.Collect(maps.Keys(c.ready)), slices.Collect(maps.Keys(c.notReady)))
 	slices.Sort(zones)

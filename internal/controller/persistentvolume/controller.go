@@ -181,6 +181,9 @@ func (r *reconciler) syncVolume(ctx context.Context, name string) error {
 	}
 	if step.notice != nil && changed {
 		r.events.Eventf(volume, step.notice.kind, step.notice.reason, "%s", step.notice.message)
+		if step.notice.reason == failedDelete {
+			r.metrics.failedDelete(volume)
+		}
 	}
 	if step.claimNotice != nil {
 		r.events.Eventf(claim, step.claimNotice.kind, step.claimNotice.reason, "%s", step.claimNotice.message)

@@ -14,11 +14,15 @@ type volumeCollector struct {
 
 	boundVolumes, unboundVolumes, boundClaims, unboundClaims, allVolumes *prometheus.Desc
 	late, lateErrors                                                     prometheus.Counter
+	operationErrors, formerOperationErrors                               *prometheus.CounterVec
 }
 
 func newVolumeCollector(volumes client.TypedView[*corev1.PersistentVolume], claims client.TypedView[*corev1.PersistentVolumeClaim]) *volumeCollector {
 	gauge := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("pv_collector_"+name, help, labels, nil)
+	}
+	failures := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"plugin_name", "operation_name"})
 	}
 	return &volumeCollector{
 		volumes: volumes, claims: claims,
@@ -31,6 +35,8 @@ func newVolumeCollector(volumes client.TypedView[*corev1.PersistentVolume], clai
 			Help: "Total number of retroactive StorageClass assignments to persistent volume claim"}),
 		lateErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "retroactive_storageclass_errors_total",
 			Help: "Total number of failed retroactive StorageClass assignments to persistent volume claim"}),
+		operationErrors:       failures("volume_operation_errors_total", "Total volume operation errors"),
+		formerOperationErrors: failures("volume_operation_total_errors", "(Deprecated since 1.36.0) Total volume operation errors"),
 	}
 }
 
@@ -39,12 +45,16 @@ func (c *volumeCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.boundVolumes, c.unboundVolumes, c.boundClaims, c.unboundClaims, c.allVolumes, c.late.Desc(), c.lateErrors.Desc()} {
 		out <- d
 	}
+	c.operationErrors.Describe(out)
+	c.formerOperationErrors.Describe(out)
 }
 
 // Collect implements prometheus.Collector.
 func (c *volumeCollector) Collect(out chan<- prometheus.Metric) {
 	out <- c.late
 	out <- c.lateErrors
+	c.operationErrors.Collect(out)
+	c.formerOperationErrors.Collect(out)
 	count := map[series]int{}
 	for _, v := range c.volumes.List("", nil) {
 		desc := c.unboundVolumes
@@ -105,4 +115,14 @@ func (c *volumeCollector) assigned(err error) {
 	if err != nil {
 		c.lateErrors.Inc()
 	}
+}
+
+// failedDelete counts that a volume that was released could not be deleted, by the plugin that deletes such volumes.
+func (c *volumeCollector) failedDelete(volume *corev1.PersistentVolume) {
+	plugin := "N/A"
+	if volume.Spec.HostPath != nil {
+		plugin = pluginOf(&volume.Spec.PersistentVolumeSource)
+	}
+	c.operationErrors.WithLabelValues(plugin, "delete").Inc()
+	c.formerOperationErrors.WithLabelValues(plugin, "delete").Inc()
 }

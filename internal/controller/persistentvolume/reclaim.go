@@ -75,7 +75,11 @@ func (r *reconciler) reclaim(ctx context.Context, name string, how reclaim) erro
 		return nil // it's on its way, or free
 	}
 	if how == remove {
-		return r.remove(ctx, volume)
+		err := r.remove(ctx, volume)
+		if err != nil {
+			r.metrics.failedDelete(volume)
+		}
+		return err
 	}
 	return r.recycle(ctx, volume)
 }
@@ -98,7 +102,7 @@ const removableRoot = "/tmp"
 // removableRoot is touched, whatever links there are.
 func (r *reconciler) remove(ctx context.Context, volume *corev1.PersistentVolume) error {
 	if err := removeBelow(removableRoot, volume.Spec.HostPath.Path); err != nil {
-		return r.fail(ctx, volume, "VolumeFailedDelete", err)
+		return r.fail(ctx, volume, failedDelete, err)
 	}
 	err := client.PersistentVolumes.Delete(ctx, r.client, "", volume.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &volume.UID}})
 	if err != nil && !apierrors.IsNotFound(err) {

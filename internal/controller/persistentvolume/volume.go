@@ -6,6 +6,9 @@ import (
 	volumehelpers "k8s.io/component-helpers/storage/volume"
 )
 
+// failedDelete is why a volume that was released stays.
+const failedDelete = "VolumeFailedDelete"
+
 // volumeStep is what is due for a volume.
 type volumeStep struct {
 	phase       corev1.PersistentVolumePhase // "" leaves it
@@ -62,7 +65,7 @@ func release(volume *corev1.PersistentVolume) volumeStep {
 		return failed("VolumeFailedRecycle", "No recycler plugin found for the volume!")
 	case corev1.PersistentVolumeReclaimDelete:
 		if !external(volume) {
-			return failed("VolumeFailedDelete", "error getting deleter volume plugin for volume \""+volume.Name+"\": no deletable volume plugin matched")
+			return failed(failedDelete, "error getting deleter volume plugin for volume \""+volume.Name+"\": no deletable volume plugin matched")
 		}
 	}
 	return volumeStep{phase: corev1.VolumeReleased}

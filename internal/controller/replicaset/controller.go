@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,6 +34,7 @@ type reconciler struct {
 	pods   podcontrol.Control
 	sets   client.View
 	view   client.TypedView[*corev1.Pod]
+	ages   prometheus.Histogram
 }
 
 func newFor(ctx context.Context, env controller.Env, k kind) (controller.Controller, error) {
@@ -44,7 +46,12 @@ func newFor(ctx context.Context, env controller.Env, k kind) (controller.Control
 	if err != nil {
 		return controller.Controller{}, err
 	}
-	r := &reconciler{kind: k, client: env.Client, pods: podcontrol.Control{Client: env.Client, Events: env.Events(k.component)}, sets: sets, view: view}
+	r := &reconciler{kind: k, client: env.Client, pods: podcontrol.Control{Client: env.Client, Events: env.Events(k.component)}, sets: sets, view: view, ages: newAges()}
+	if k.gvk.Kind == replicaSets.gvk.Kind { // it is about ReplicaSets by its name
+		if err := env.Register(r.ages); err != nil {
+			return controller.Controller{}, err
+		}
+	}
 	return controller.Controller{
 		Name: k.name,
 		Inputs: []controller.Input{
@@ -114,6 +121,9 @@ func (r *reconciler) act(ctx context.Context, object client.Object, rs *appsv1.R
 			return err
 		})
 		return err
+	}
+	for _, ratio := range ageRatios(active, p.delete, time.Now()) {
+		r.ages.Observe(ratio)
 	}
 	return r.pods.DeleteAll(ctx, about, p.delete)
 }

@@ -82,8 +82,8 @@ func (m *metric) check(t *testing.T, got Description, f *dto.MetricFamily) {
 		t.Errorf("%s has labels %v, not %v", m.name, got.labels, m.labels)
 	}
 	if f == nil {
-		if got.help != m.help {
-			t.Errorf("%s has help %q, not %q", m.name, got.help, m.help)
+		if help := listed(got.help); help != m.help {
+			t.Errorf("%s has help %q, not %q", m.name, help, m.help)
 		}
 		return
 	}
@@ -95,8 +95,8 @@ func (m *metric) check(t *testing.T, got Description, f *dto.MetricFamily) {
 	default:
 		want = "[" + m.stability + "] " + want
 	}
-	if f.GetHelp() != want {
-		t.Errorf("%s is shown with help %q, not %q", m.name, f.GetHelp(), want)
+	if help := listed(f.GetHelp()); help != want {
+		t.Errorf("%s is shown with help %q, not %q", m.name, help, want)
 	}
 	if kind := strings.ToLower(f.GetType().String()); m.kind != "" && kind != m.kind {
 		t.Errorf("%s is a %s, not a %s", m.name, kind, m.kind)
@@ -105,6 +105,9 @@ func (m *metric) check(t *testing.T, got Description, f *dto.MetricFamily) {
 		t.Errorf("%s has buckets %v, not %v", m.name, bounds(h), m.buckets)
 	}
 }
+
+// listed is a help as it stands in a list, whose columns tabs separate.
+func listed(help string) string { return strings.ReplaceAll(help, "\t", " ") }
 
 func near(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 }
 

@@ -84,6 +84,7 @@ func (p *Page) readDocumented(t *testing.T, path string) map[string]*metric {
 				found[m.name] = m
 			}
 		}
+		m.help = strings.Trim(m.help, "`") // of how it is written in Go
 		if m.kind == "custom" {
 			m.kind = ""
 		}
