@@ -11,7 +11,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"clipper.dev/clipper/internal/api"
@@ -39,35 +38,19 @@ func (s *Server) beginAudit(w *response, r *http.Request, info *request.Info) er
 }
 
 // auditStranger records a request by somebody who could not be authenticated.
-func (s *Server) auditStranger(w *response, r *http.Request, info *request.Info) {
+func (s *Server) auditStranger(w *response, r *http.Request, info *request.Info, refusal error) {
 	w.attributes = attributesOf(info, nil)
 	if s.beginAudit(w, r, info) != nil || w.record == nil {
 		return
 	}
 	w.record.Annotate(w.call.takeAnnotations())
-	w.record.Started(audit.Answer{Code: http.StatusUnauthorized, Status: &metav1.Status{Message: attempted(r)}})
+	status := statusOf(refusal)
+	answer := audit.Answer{Code: int(status.Code), Status: &status}
+	if w.keepAnswer {
+		answer.JSON, _ = encodeObject(&status, negotiate.Media{}) // it is plain text
+	}
+	w.record.Started(answer)
 	w.record = nil // the record has no other end
-}
-
-// attempted says which credentials a request had.
-func attempted(r *http.Request) string {
-	var methods []string
-	if _, _, ok := r.BasicAuth(); ok {
-		methods = append(methods, "basic")
-	}
-	if scheme, _, ok := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " "); ok && strings.EqualFold(scheme, "bearer") {
-		methods = append(methods, "bearer")
-	}
-	if strings.TrimSpace(r.URL.Query().Get("access_token")) != "" {
-		methods = append(methods, "access_token")
-	}
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		methods = append(methods, "x509")
-	}
-	if len(methods) == 0 {
-		return "Authentication failed, no credentials provided"
-	}
-	return "Authentication failed, attempted: " + strings.Join(methods, ", ")
 }
 
 // auditDecision records why a request was let in or not.

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
@@ -40,8 +41,12 @@ func audited(t *testing.T, policy string) (f *fixture, events func() []auditv1.E
 		t.Fatal(err)
 	}
 	sec := admin()
-	sec.Impersonate = func(_ context.Context, r *http.Request, _ authorizer.Attributes) (user.Info, error) {
-		return &user.DefaultInfo{Name: r.Header.Get("Impersonate-User"), Groups: []string{user.AllAuthenticated}}, nil
+	sec.Impersonate = func(_ context.Context, r *http.Request, _ authorizer.Attributes) (user.Info, string, error) {
+		name := r.Header.Get("Impersonate-User")
+		if name == "" {
+			return nil, "", nil
+		}
+		return &user.DefaultInfo{Name: name, Groups: []string{user.AllAuthenticated}}, "impersonate:user-info", nil
 	}
 	f = newFixtureOver(t, apiserver.Config{Store: storetest.New(t), Rows: []*api.Resource{core.ConfigMaps, core.Secrets}, Security: sec, Auditor: a})
 	return f, func() []auditv1.Event {
@@ -150,11 +155,48 @@ func TestWhoReallyAsksIsRecorded(t *testing.T) {
 	text(t, answer)
 	text(t, f.as(t, "jane", "/api")) // the policy doesn't want her
 	all := events()
+	if len(all) > 0 && (all[0].AuthenticationMetadata == nil || all[0].AuthenticationMetadata.ImpersonationConstraint != "impersonate:user-info") {
+		t.Errorf("by what leave isn't told: %+v", all[0].AuthenticationMetadata)
+	}
 	if len(all) != 1 || all[0].User.Username != "admin" || all[0].ImpersonatedUser == nil || all[0].ImpersonatedUser.Username != "jane" || all[0].AuditID != "my-own-id" {
 		t.Errorf("got %+v", all)
 	}
 	if got := answer.Header.Get("Audit-Id"); got != "my-own-id" {
 		t.Errorf("the answer's Audit-ID is %q", got)
+	}
+}
+
+func TestTheRecordOfAStrangerHasTheAnswer(t *testing.T) {
+	f, events := audited(t, "omitStages: [RequestReceived]\nrules: [{level: Metadata}]")
+	sec := admin()
+	sec.Authenticator = authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) { return nil, false, nil })
+	f.Install(sec)
+	text(t, f.as(t, "", "/api/v1/namespaces/default/configmaps"))
+	all := events()
+	if len(all) != 1 || all[0].Stage != auditv1.StageResponseStarted {
+		t.Fatalf("got %+v", all)
+	}
+	got := all[0].ResponseStatus
+	if got.Code != http.StatusUnauthorized || got.Status != metav1.StatusFailure || got.Reason != metav1.StatusReasonUnauthorized || got.Message != "Unauthorized" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestHeadersThatImpersonateNobodyChangeNothing(t *testing.T) {
+	f, events := audited(t, "omitStages: [RequestReceived]\nrules: [{level: Metadata}]")
+	for _, header := range []string{"Impersonate-Foo", "Impersonate-User"} {
+		r := must(http.NewRequest(http.MethodGet, f.http.URL+"/api/v1/namespaces/default/configmaps", nil))(t)
+		r.Header[header] = []string{strings.TrimPrefix(header, "Impersonate-User")}
+		answer := must(f.http.Client().Do(r))(t)
+		text(t, answer)
+		if answer.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", header, answer.Status)
+		}
+	}
+	for _, e := range events() {
+		if e.User.Username != "admin" || e.ImpersonatedUser != nil {
+			t.Errorf("got %+v", e)
+		}
 	}
 }
 

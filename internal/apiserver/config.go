@@ -61,8 +61,9 @@ type Config struct {
 // given to Install after New. Until then nobody is let in over HTTP.
 type Security struct {
 	Authenticator authenticator.Request
-	// Impersonate returns whom a request acts for that is asked for by its attributes' user: the one named in its Impersonate- headers, if that user may.
-	Impersonate func(ctx context.Context, r *http.Request, a authorizer.Attributes) (user.Info, error)
+	// Impersonate returns whom a request acts for that is asked for by its attributes' user: the one named in its Impersonate- headers, if that user
+	// may, and by which constrained leave; nil if the headers name nobody.
+	Impersonate func(ctx context.Context, r *http.Request, a authorizer.Attributes) (as user.Info, constraint string, err error)
 	Authorizer  authorizer.Authorizer
 	// Admission are the plugins, in order.
 	Admission []admission.Plugin

@@ -90,7 +90,7 @@ func (s *Server) recognize(w *response, r *http.Request, info *request.Info) (us
 	u, err := s.authenticate(r)
 	s.metrics.filter(w.call, inAuthentication, time.Since(began))
 	if err != nil {
-		s.auditStranger(w, r, info)
+		s.auditStranger(w, r, info, err)
 		return nil, err
 	}
 	w.attributes = attributesOf(info, u)
@@ -136,12 +136,16 @@ func (s *Server) impersonate(w *response, r *http.Request, requestor user.Info) 
 		return requestor, nil
 	}
 	began := time.Now()
-	u, err := sec.Impersonate(r.Context(), r, w.attributes)
+	u, constraint, err := sec.Impersonate(r.Context(), r, w.attributes)
 	s.metrics.filter(w.call, inImpersonation, time.Since(began))
 	if err != nil {
+		w.Header().Set("X-Content-Type-Options", "nosniff") // the message repeats what the client sent
 		return nil, err
 	}
-	w.record.Impersonated(u)
+	if u == nil {
+		return requestor, nil
+	}
+	w.record.Impersonated(u, constraint)
 	for name := range r.Header {
 		if strings.HasPrefix(name, "Impersonate-") {
 			delete(r.Header, name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"slices"
@@ -15,37 +16,67 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/utils/lru"
 )
 
-// Impersonate returns whom a request's Impersonate-* headers ask to act as, and removes those headers; nil without such headers. The modes of
-// impersonation are tried from the narrowest to that of old, which allows everything that its holder may do. Errors are API errors.
-// metrics may be nil.
-func Impersonate(ctx context.Context, h http.Header, request authorizer.Attributes, az authorizer.Authorizer, metrics *ImpersonationMetrics) (user.Info, error) {
+// An Impersonator decides who may act as whom.
+type Impersonator struct {
+	az      authorizer.Authorizer
+	metrics *ImpersonationMetrics
+	last    *lru.Cache // user's name → *mode that last let them
+}
+
+// NewImpersonator returns one that asks an authorizer. metrics may be nil.
+func NewImpersonator(az authorizer.Authorizer, metrics *ImpersonationMetrics) *Impersonator {
+	return &Impersonator{az: az, metrics: metrics, last: lru.New(10_000)}
+}
+
+// Impersonate returns whom a request's Impersonate-* headers ask to act as, and by which constrained leave ("" is that of old, which allows
+// everything that its holder may do), and removes those headers; nil if they name nobody. The mode that last let the user is tried first, then
+// the others from the narrowest on; the first refusal is the answer. Errors are API errors.
+func (i *Impersonator) Impersonate(ctx context.Context, h http.Header, request authorizer.Attributes) (as user.Info, constraint string, err error) {
 	wanted, err := wantedUser(h)
 	if err != nil || wanted == nil {
-		return nil, err
+		return nil, "", err
 	}
 	if request.GetUser() == nil {
-		return nil, apierrors.NewInternalError(errors.New("no user found for request"))
+		return nil, "", apierrors.NewInternalError(errors.New("no user found for request"))
 	}
-	began := time.Now()
+	began, name := time.Now(), request.GetUser().GetName()
 	var refusal error
-	for _, m := range modes {
+	for m := range i.inOrder(name) {
 		if !m.applies(wanted, request.GetUser()) {
 			continue
 		}
-		as, err := m.check(ctx, metrics.counting(az, m), wanted, request)
+		as, err := m.check(ctx, i.metrics.counting(i.az, *m), wanted, request)
 		if err == nil {
-			metrics.tried(m.label(), true, time.Since(began))
+			i.metrics.tried(m.label(), true, time.Since(began))
+			i.last.Add(name, m)
 			clearImpersonation(h)
-			return as, nil
+			return as, m.constraint(), nil
 		}
 		if refusal == nil {
 			refusal = err
 		}
 	}
-	metrics.tried("", false, time.Since(began))
-	return nil, refusal
+	i.metrics.tried("", false, time.Since(began))
+	return nil, "", refusal
+}
+
+// inOrder are all modes, beginning with the one that last let a user.
+func (i *Impersonator) inOrder(name string) iter.Seq[*mode] {
+	return func(yield func(*mode) bool) {
+		first, _ := i.last.Get(name)
+		last, _ := first.(*mode)
+		if last != nil && !yield(last) {
+			return
+		}
+		for n := range modes {
+			if m := &modes[n]; m != last && !yield(m) {
+				return
+			}
+		}
+	}
 }
 
 // wantedUser is whom the headers name, as they do; nil without a name.

@@ -76,7 +76,7 @@ func TestImpersonation(t *testing.T) {
 				c.by = &user.DefaultInfo{Name: "admin"}
 			}
 			h := request(nil, c.headers...).Header
-			got, err := Impersonate(t.Context(), h, authorizer.AttributesRecord{User: c.by, Verb: "list", Resource: "pods", Namespace: "ns", ResourceRequest: true}, allow(c.allowed...), nil)
+			got, constraint, err := NewImpersonator(allow(c.allowed...), nil).Impersonate(t.Context(), h, authorizer.AttributesRecord{User: c.by, Verb: "list", Resource: "pods", Namespace: "ns", ResourceRequest: true})
 			if c.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), c.refused) {
 					t.Errorf("got %v", err)
@@ -89,6 +89,31 @@ func TestImpersonation(t *testing.T) {
 			if len(h) != 0 {
 				t.Errorf("headers are left: %v", h)
 			}
+			if constrained := slices.ContainsFunc(c.allowed, func(s string) bool { return strings.HasPrefix(s, "impersonate-on:") }); constrained != (constraint != "") {
+				t.Errorf("the constraint is %q", constraint)
+			}
 		})
+	}
+}
+
+func TestTheModeThatLastLetAUserIsTriedFirst(t *testing.T) {
+	as := func(i *Impersonator, headers ...string) string {
+		a := authorizer.AttributesRecord{User: &user.DefaultInfo{Name: "admin"}, Verb: "list", Resource: "pods", ResourceRequest: true}
+		_, _, err := i.Impersonate(t.Context(), request(nil, headers...).Header, a)
+		if err == nil {
+			return ""
+		}
+		return err.Error()
+	}
+	i := NewImpersonator(allow("impersonate users bob"), nil)
+	if got := as(i, "Impersonate-User", "eve"); !strings.Contains(got, "cannot impersonate-on:user-info:list") {
+		t.Errorf("at first: %s", got)
+	}
+	if got := as(i, "Impersonate-User", "bob"); got != "" {
+		t.Errorf("as bob: %s", got)
+	}
+	want := `users "eve" is forbidden: User "admin" cannot impersonate resource "users" in API group "" at the cluster scope`
+	if got := as(i, "Impersonate-User", "eve"); got != want {
+		t.Errorf("then: %s", got)
 	}
 }

@@ -66,6 +66,14 @@ func (m mode) label() string { return cmp.Or(m.name, "legacy") }
 
 func (m mode) constrained() bool { return m.name != "" }
 
+// constraint is the verb that gives leave to impersonate in a constrained mode.
+func (m mode) constraint() string {
+	if !m.constrained() {
+		return ""
+	}
+	return "impersonate:" + m.name
+}
+
 func (m mode) check(ctx context.Context, az authorizer.Authorizer, wanted *user.DefaultInfo, request authorizer.Attributes) (user.Info, error) {
 	if m.name == "associated-node" {
 		request = anyNode{request}
@@ -119,7 +127,7 @@ type check struct {
 func (c check) attributes(gv schema.GroupVersion, resource, name string) authorizer.AttributesRecord {
 	verb := "impersonate"
 	if c.constrained() {
-		verb += ":" + c.mode.name
+		verb = c.constraint()
 		gv = authenticationv1.SchemeGroupVersion
 	}
 	return authorizer.AttributesRecord{User: c.requestor, Verb: verb, APIGroup: gv.Group, APIVersion: gv.Version, Resource: resource, Name: name, ResourceRequest: true}

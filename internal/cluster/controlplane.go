@@ -238,11 +238,11 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open admission: %w", err)
 	}
-	impersonations := authn.NewImpersonationMetrics(p.metrics)
+	impersonator := authn.NewImpersonator(p.authz, authn.NewImpersonationMetrics(p.metrics))
 	p.engine.Install(apiserver.Security{
 		Authenticator: p.authn,
-		Impersonate: func(ctx context.Context, r *http.Request, a authorizer.Attributes) (user.Info, error) {
-			return authn.Impersonate(ctx, r.Header, a, p.authz, impersonations)
+		Impersonate: func(ctx context.Context, r *http.Request, a authorizer.Attributes) (user.Info, string, error) {
+			return impersonator.Impersonate(ctx, r.Header, a)
 		},
 		Authorizer: p.authz,
 		Admission:  chain,

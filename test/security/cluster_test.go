@@ -135,10 +135,11 @@ func (c *cluster) secure(ctx context.Context, engine *apiserver.Server, self cli
 	az := authz.Union{authz.Masters{}, nodes, roles}
 	chain, err := plugins.Default(ctx, self, plugins.Options{Authorizer: az, RBAC: roles, Ledger: ledger})
 	must(c.t, err)
+	impersonator := authn.NewImpersonator(az, nil)
 	engine.Install(apiserver.Security{
 		Authenticator: an,
-		Impersonate: func(ctx context.Context, r *http.Request, a authorizer.Attributes) (user.Info, error) {
-			return authn.Impersonate(ctx, r.Header, a, az, nil)
+		Impersonate: func(ctx context.Context, r *http.Request, a authorizer.Attributes) (user.Info, string, error) {
+			return impersonator.Impersonate(ctx, r.Header, a)
 		},
 		Authorizer: az, Admission: chain, CheckToken: an.ReviewToken, IssueToken: an.IssueToken,
 		RulesFor: func(ctx context.Context, u api.UserInfo, namespace string) (any, error) {

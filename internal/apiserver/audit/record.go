@@ -107,8 +107,8 @@ func (r *Record) Wants() (request, answer bool) {
 	return r.rule.Level == auditv1.LevelRequest || r.rule.Level == auditv1.LevelRequestResponse, r.rule.Level == auditv1.LevelRequestResponse
 }
 
-// Impersonated records whom the request acts for.
-func (r *Record) Impersonated(u user.Info) {
+// Impersonated records whom the request acts for, and by which constrained leave, if any.
+func (r *Record) Impersonated(u user.Info, constraint string) {
 	if r == nil {
 		return
 	}
@@ -116,6 +116,9 @@ func (r *Record) Impersonated(u user.Info) {
 	defer r.mu.Unlock()
 	info := userInfo(u)
 	r.event.ImpersonatedUser = &info
+	if constraint != "" {
+		r.event.AuthenticationMetadata = &auditv1.AuthenticationMetadata{ImpersonationConstraint: constraint}
+	}
 }
 
 // Annotate adds annotations. The first value of a key stays.
