@@ -87,6 +87,10 @@ func TestWhoARequestIsFrom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	nameless, err := w.keys.Authority().Issue(pki.Subject{Organizations: []string{"devs"}, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
 	front := w.keys.Pair(pki.FrontProxyClient).Current()
 	bad := base64.RawURLEncoding.EncodeToString([]byte("nonsense"))
 	for _, c := range []struct {
@@ -99,6 +103,7 @@ func TestWhoARequestIsFrom(t *testing.T) {
 		{"nobody is anonymous", request(nil), "system:anonymous", []string{"system:unauthenticated"}, ""},
 		{"a client certificate names user and groups", request(alice), "alice", []string{"devs", "system:authenticated"}, ""},
 		{"a server's certificate is no client's", request(server), "", nil, "verifying certificate SN="},
+		{"a certificate without a name is refused, not anonymous", request(nameless), "", nil, "names nobody"},
 		{"a proxy speaks for its client", request(front, "X-Remote-User", "bob", "X-Remote-Group", "g"), "bob", []string{"g", "system:authenticated"}, ""},
 		{"a client may not use a proxy's headers", request(alice, "X-Remote-User", "bob"), "alice", []string{"devs", "system:authenticated"}, ""},
 		{"a bootstrap token is good", request(nil, "Authorization", "Bearer abcdef.0123456789abcdef"), "system:bootstrap:abcdef",
@@ -198,8 +203,8 @@ func TestServiceAccountTokensDieWithWhatTheyAreBoundTo(t *testing.T) {
 			}
 			u, auds, ok, err := w.ReviewToken(t.Context(), token, c.auds)
 			if c.err != "" {
-				if ok || err == nil || err.Error() != c.err {
-					t.Errorf("got %v %v, want %q", ok, err, c.err)
+				if want := "[invalid bearer token, " + c.err + "]"; ok || err == nil || err.Error() != want {
+					t.Errorf("got %v %v, want %q", ok, err, want)
 				}
 				return
 			}
@@ -247,7 +252,7 @@ func TestALegacyTokenLivesAsLongAsItsSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	review := func() error { _, _, _, err := w.ReviewToken(t.Context(), token, nil); return err }
-	if err := review(); err == nil || err.Error() != "Token has been invalidated" {
+	if err := review(); err == nil || err.Error() != "[invalid bearer token, Token has been invalidated]" {
 		t.Fatalf("got %v", err)
 	}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "tok"}, Type: corev1.SecretTypeServiceAccountToken, Data: map[string][]byte{"token": []byte(token)}}
@@ -271,6 +276,18 @@ type notes struct {
 
 func (n *notes) Annotate(key, value string) { n.annotations[key] = value }
 func (n *notes) Warn(text string)           { n.warnings = append(n.warnings, text) }
+
+func TestASpaceTooManyBeforeATokenIsWarnedOf(t *testing.T) {
+	w, n := newWorld(t, nil), &notes{annotations: map[string]string{}}
+	req := request(nil, "Authorization", "Bearer  abcdef.0123456789abcdef")
+	resp, ok, err := w.AuthenticateRequest(req.WithContext(WithNotes(t.Context(), n)))
+	if err != nil || !ok || resp.User.GetName() != "system:anonymous" {
+		t.Errorf("got %+v, %v, %v", resp, ok, err)
+	}
+	if !slices.Equal(n.warnings, []string{"the provided Authorization header contains extra space before the bearer token, and is ignored"}) {
+		t.Errorf("warned of %q", n.warnings)
+	}
+}
 
 func TestWhatIsToldOfALegacyToken(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -310,6 +327,10 @@ func TestWhatIsToldOfALegacyToken(t *testing.T) {
 			}
 			if n.annotations[test.key] != test.value || n.annotations["authentication.k8s.io/legacy-token"] != "system:serviceaccount:ns:sa" || len(n.warnings) > 0 != test.warned {
 				t.Errorf("told %v %q", n.annotations, n.warnings)
+			}
+			reviewed := &notes{annotations: map[string]string{}}
+			if _, _, ok, _ := w.ReviewToken(WithNotes(t.Context(), reviewed), token, nil); ok == test.invalid || len(reviewed.annotations)+len(reviewed.warnings) > 0 {
+				t.Errorf("who has it reviewed (%v) is told %v %q", ok, reviewed.annotations, reviewed.warnings)
 			}
 			used, _ := client.Secrets.Get(t.Context(), w.client, "ns", "tok")
 			if used.Labels[lastUsedLabel] == "" {

@@ -16,8 +16,11 @@ func (a *Authenticator) bearer(req *http.Request) (*authenticator.Response, bool
 	if !strings.EqualFold(scheme, "bearer") {
 		return nil, false, nil
 	}
-	token, _, _ := strings.Cut(rest, " ")
+	token, _, more := strings.Cut(rest, " ")
 	if token == "" {
+		if more {
+			warn(req.Context(), "the provided Authorization header contains extra space before the bearer token, and is ignored")
+		}
 		return nil, false, nil
 	}
 	resp, ok, err := a.AuthenticateToken(req.Context(), token)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 
@@ -16,9 +17,14 @@ func (a *Authenticator) ReviewToken(ctx context.Context, token string, audiences
 	if len(audiences) == 0 {
 		audiences = a.cfg.Audiences
 	}
+	ctx = WithNotes(ctx, nil) // the token isn't that of the review's own request
 	req := (&http.Request{Header: http.Header{}}).WithContext(authenticator.WithAudiences(ctx, audiences))
 	req.Header.Set("Authorization", "Bearer "+token)
 	resp, ok, err := a.bearer(req)
+	if err != nil {
+		// Upstream's server asks who it is itself first, and tells that refusal too.
+		err = utilerrors.NewAggregate([]error{errInvalidToken, err})
+	}
 	if err != nil || !ok {
 		return api.UserInfo{}, nil, false, err
 	}

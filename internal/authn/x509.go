@@ -35,7 +35,7 @@ type verifiedChain struct {
 	chain []*x509.Certificate
 	pool  *x509.CertPool
 	until time.Time
-	resp  *authenticator.Response // nil for a certificate without a name
+	resp  *authenticator.Response
 }
 
 func newCertificates(pool func() *x509.CertPool, now func() time.Time, reg prometheus.Registerer) *certificates {
@@ -59,7 +59,7 @@ func (c *certificates) AuthenticateRequest(req *http.Request) (*authenticator.Re
 	c.remains.Observe(chain[0].NotAfter.Sub(now).Seconds())
 	if v, ok := c.verified.Get(key); ok {
 		if v := v.(verifiedChain); v.pool == pool && slices.EqualFunc(v.chain, chain, (*x509.Certificate).Equal) && now.Before(v.until) {
-			return v.resp, v.resp != nil, nil
+			return v.resp, true, nil
 		}
 	}
 	v := verifiedChain{chain: chain, pool: pool}
@@ -68,13 +68,14 @@ func (c *certificates) AuthenticateRequest(req *http.Request) (*authenticator.Re
 		return nil, false, fmt.Errorf("verifying certificate %s failed: %w", certificateID(chain[0]), err)
 	}
 	v.until = until
-	if chain[0].Subject.CommonName != "" {
-		if v.resp, err = userOf(chain[0]); err != nil {
-			return nil, false, err
-		}
+	if chain[0].Subject.CommonName == "" {
+		return nil, false, errors.New("the client certificate names nobody")
+	}
+	if v.resp, err = userOf(chain[0]); err != nil {
+		return nil, false, err
 	}
 	c.verified.Add(key, v)
-	return v.resp, v.resp != nil, nil
+	return v.resp, true, nil
 }
 
 var chainSeed = maphash.MakeSeed()
