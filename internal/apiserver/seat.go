@@ -79,7 +79,7 @@ func (s *Server) extent(info *request.Info) (count, bytes int64) {
 
 // longRunning tells which requests have no time limit.
 func longRunning(info *request.Info) bool {
-	if info.Verb == "watch" || info.Verb == "proxy" {
+	if info.Verb == "watch" || info.Verb == "proxy" || !info.IsResource && strings.HasPrefix(info.Path, "/debug/pprof/") {
 		return true
 	}
 	switch info.Subresource {

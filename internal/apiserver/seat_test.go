@@ -255,3 +255,14 @@ type everybody struct{}
 func (everybody) Authorize(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
 	return authorizer.DecisionAllow, "", nil
 }
+
+func TestProfilesNeedNoSeatAndTellNoCommandLine(t *testing.T) {
+	f := newFixture(t)
+	for path, code := range map[string]int{"/debug/pprof/symbol": http.StatusOK, "/debug/pprof/cmdline": http.StatusNotFound} {
+		answer := f.as(t, "", path)
+		text(t, answer)
+		if answer.StatusCode != code || answer.Header.Get("X-Kubernetes-Pf-Flowschema-Uid") != "" {
+			t.Errorf("%s: %s %v", path, answer.Status, answer.Header)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -123,7 +124,7 @@ func agentOf(u api.UserInfo) string {
 	return strings.TrimPrefix(u.Name, "system:")
 }
 
-// managerOf is the field manager of a write that names none: the printable part of the user agent before its first slash.
+// managerOf is the field manager of a write that names none: the printable part of the user agent before its first slash, if it has one.
 func managerOf(manager, agent string) string {
 	if manager != "" {
 		return manager
@@ -139,5 +140,5 @@ func managerOf(manager, agent string) string {
 		}
 		out.WriteRune(r)
 	}
-	return out.String()
+	return cmp.Or(out.String(), "unknown")
 }

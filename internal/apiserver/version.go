@@ -21,6 +21,10 @@ func defaultVersion() apiversion.Info {
 }
 
 func (s *Server) serveVersion(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		s.fail(w, r, errMethod)
+		return
+	}
 	if accept := r.Header.Get("Accept"); !negotiate.RoutedTo(accept, "application/json") {
 		s.fail(w, r, negotiate.UnroutedTo("application/json"))
 		return
