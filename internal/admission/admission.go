@@ -74,7 +74,13 @@ func (r *Request) Annotate(key, value string) {
 // A Plugin judges requests. It implements Mutator, Validator or both; one instance serves all requests concurrently.
 // Errors are API errors, returned to the client as they are (wrap others with apierrors.NewForbidden as upstream does).
 type Plugin interface {
-	Name() string // upstream's name: "NamespaceLifecycle"
+	Name() string // upstream's name: "NamespaceLifecycle"; "" for what upstream does elsewhere, which is not counted
+}
+
+// A Selective plugin judges some operations alone: requests for others don't reach it.
+type Selective interface {
+	Plugin
+	Handles(op Operation) bool
 }
 
 // Mutator changes the object of a request.

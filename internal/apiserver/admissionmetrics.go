@@ -86,19 +86,31 @@ func operationIndex(op admission.Operation) int {
 	return 3 // CONNECT
 }
 
-// A timedPlugin is a plugin with what its times are counted in.
+// A timedPlugin is a plugin with the operations that it handles and what its times are counted in.
 type timedPlugin[P admission.Plugin] struct {
-	plugin P
-	times  *outcomes
+	plugin  P
+	handles [4]bool   // by operationIndex
+	times   *outcomes // nil if they are not counted
 }
 
 func timed[P admission.Plugin](m *admissionMetrics, plugin P, kind string) timedPlugin[P] {
-	return timedPlugin[P]{plugin, outcomesOf(m.controllers, kind, plugin.Name())}
+	t := timedPlugin[P]{plugin: plugin}
+	if name := plugin.Name(); name != "" {
+		t.times = outcomesOf(m.controllers, kind, name)
+	}
+	for _, op := range []admission.Operation{admission.Create, admission.Update, admission.Delete, admission.Connect} {
+		some, selective := any(plugin).(admission.Selective)
+		t.handles[operationIndex(op)] = !selective || some.Handles(op)
+	}
+	return t
 }
 
 // observe counts a run of the plugin that began at a time, and returns when it ended.
 func (t *timedPlugin[P]) observe(op admission.Operation, began time.Time, err error) time.Time {
 	now := time.Now()
+	if t.times == nil {
+		return now
+	}
 	t.times.of(op, err != nil).Observe(now.Sub(began).Seconds())
 	return now
 }

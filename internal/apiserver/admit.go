@@ -39,10 +39,14 @@ func (s *Server) mutate(ctx context.Context, r *admission.Request) (err error) {
 	began := time.Now()
 	at := began
 	defer func() { s.metrics.admission.admit.observe(r.Operation, at.Sub(began), err != nil) }()
+	op := operationIndex(r.Operation)
 	mutators := s.security.Load().mutators
 	for {
 		for i := range mutators {
 			p := &mutators[i]
+			if !p.handles[op] {
+				continue
+			}
 			err := p.plugin.Admit(ctx, r)
 			if at = p.observe(r.Operation, at, err); err != nil {
 				return err
@@ -67,9 +71,13 @@ func (s *Server) validate(ctx context.Context, r *admission.Request) (finish fun
 			p.Finish(ctx, r, committed)
 		}
 	}
+	op := operationIndex(r.Operation)
 	validators := s.security.Load().validators
 	for i := range validators {
 		p := &validators[i]
+		if !p.handles[op] {
+			continue
+		}
 		err := p.plugin.Validate(ctx, r)
 		if at = p.observe(r.Operation, at, err); err != nil {
 			finish(false)

@@ -27,6 +27,7 @@ type call struct {
 
 	spent    spent // where its time went
 	received int   // bytes of its body
+	read     bool  // its body was read
 
 	mu          sync.Mutex
 	warnings    warnings

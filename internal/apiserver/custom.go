@@ -47,6 +47,7 @@ func (s *Server) serveCustom(w *response, r *http.Request, t target, info *reque
 	if !slices.Contains(verbs, info.Verb) {
 		return apierrors.NewMethodNotSupported(t.v.gr(), info.Verb)
 	}
+	w.reaches(r, info, true)
 	if err := checkCustom(r, t, info.Verb); err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (s *Server) readBody(r *http.Request) ([]byte, error) {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", limit))
 	}
 	c := callOf(r.Context())
-	c.received = len(body)
+	c.received, c.read = len(body), true
 	if c.keepBody {
 		c.body, c.bodyType = body, r.Header.Get("Content-Type")
 	}

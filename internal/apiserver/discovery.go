@@ -20,7 +20,7 @@ import (
 )
 
 // serveDiscovery answers /api, /apis, /apis/<group> and /api(s)/…/<version>.
-func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path string) {
+func (s *Server) serveDiscovery(w *response, r *http.Request, path string) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		s.fail(w, r, errMethod)
 		return
@@ -34,6 +34,7 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path str
 	}
 	switch {
 	case len(parts) == 1 && wantsAggregated(r):
+		w.reachesPath(r, requestSort{component: serverComponent, sub: parts[0]})
 		s.sendAggregated(w, r, s.aggregated(c, core))
 	case len(parts) == 1 && core:
 		s.sendDiscovery(w, r, c.apiVersions(s.cfg.Address))

@@ -52,7 +52,7 @@ func (s *Server) dispatch(w *response, r *http.Request, info *request.Info) {
 		return
 	}
 	if r.Context().Err() != nil && errors.Is(err, context.DeadlineExceeded) {
-		w.terminated = true
+		w.terminated = serverComponent
 		err = apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
 	}
 	s.fail(w, r, err)
@@ -95,6 +95,7 @@ func (s *Server) serveResource(w *response, r *http.Request, v *version, info *r
 	if info.Verb == "patch" && !s.routesPatch(r) {
 		return negotiate.UnroutedBody()
 	}
+	w.reaches(r, info, false)
 	s.noteDeprecated(r, v, info)
 	if v.virtual() && v.row.Observe != nil {
 		return s.serveObserved(w, r, t, info)
@@ -191,25 +192,33 @@ func (s *Server) servePath(w *response, r *http.Request) {
 	case at == "/metrics/slis":
 		s.health.slis.ServeHTTP(w, r)
 	case at == "/statusz":
+		w.reachesPath(r, requestSort{component: serverComponent, resource: "statusz"})
 		s.statusz().serve(s, w, r)
 	case at == "/flagz":
+		w.reachesPath(r, requestSort{component: serverComponent, resource: "flagz"})
 		s.flagz().serve(s, w, r)
 	case at == "/api" || at == "/apis" || strings.HasPrefix(at, "/api/") || strings.HasPrefix(at, "/apis/"):
 		s.serveDiscovery(w, r, strings.TrimSuffix(at, "/"))
 	case s.health.serves(at):
+		if !strings.Contains(at[1:], "/") {
+			w.reachesPath(r, requestSort{sub: at})
+		}
 		s.health.serve(w, r)
 	default:
 		s.serveRoute(w, r)
 	}
 }
 
-func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serveRoute(w *response, r *http.Request) {
 	s.mu.Lock()
 	routes := s.routes
 	s.mu.Unlock()
 	for _, route := range routes {
 		prefix := strings.HasSuffix(route.pattern, "/") && strings.HasPrefix(r.URL.Path, route.pattern)
 		if prefix || r.URL.Path == strings.TrimSuffix(route.pattern, "/") {
+			if openapi := "/openapi/v3"; route.pattern == openapi || route.pattern == openapi+"/" {
+				w.reachesPath(r, requestSort{sub: route.pattern[1:]})
+			}
 			route.handler.ServeHTTP(w, r)
 			return
 		}

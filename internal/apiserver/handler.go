@@ -57,13 +57,14 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	at := time.Now()
 	if !s.seat(w, r, info, u) {
 		return
 	}
 	defer w.ticket.Leave()
-	began := time.Now()
+	at = s.metrics.passed(queueing, at)
 	reason, err := s.decide(r.Context(), w.attributes)
-	s.metrics.filter(c, inAuthorization, time.Since(began))
+	c.spent.add(inAuthorization, time.Since(at))
 	auditDecision(w.record, reason, err)
 	if err != nil {
 		if apierrors.IsForbidden(err) {
@@ -72,6 +73,7 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	s.metrics.passed(authorizing, at)
 	s.dispatch(w, r, info)
 }
 
@@ -86,9 +88,9 @@ func newAuditID() string {
 
 // recognize finds out who asks, and for whom, and begins the request's record.
 func (s *Server) recognize(w *response, r *http.Request, info *request.Info) (user.Info, error) {
-	began := time.Now()
 	u, err := s.authenticate(r)
-	s.metrics.filter(w.call, inAuthentication, time.Since(began))
+	at := s.metrics.passed(authenticating, w.received)
+	w.call.spent.add(inAuthentication, at.Sub(w.received))
 	if err != nil {
 		s.auditStranger(w, r, info, err)
 		return nil, err
@@ -97,9 +99,11 @@ func (s *Server) recognize(w *response, r *http.Request, info *request.Info) (us
 	if err := s.beginAudit(w, r, info); err != nil {
 		return nil, err
 	}
+	at = s.metrics.passed(auditing, at)
 	if u, err = s.impersonate(w, r, u); err != nil {
 		return nil, err
 	}
+	s.metrics.passed(impersonating, at)
 	w.attributes.User, w.call.user = u, userOf(u)
 	return u, nil
 }
@@ -137,7 +141,7 @@ func (s *Server) impersonate(w *response, r *http.Request, requestor user.Info) 
 	}
 	began := time.Now()
 	u, constraint, err := sec.Impersonate(r.Context(), r, w.attributes)
-	s.metrics.filter(w.call, inImpersonation, time.Since(began))
+	w.call.spent.add(inImpersonation, time.Since(began))
 	if err != nil {
 		w.Header().Set("X-Content-Type-Options", "nosniff") // the message repeats what the client sent
 		return nil, err
@@ -167,10 +171,10 @@ func impersonates(h http.Header) bool {
 func (s *Server) finish(w *response, r *http.Request, info *request.Info) {
 	if v := recover(); v != nil {
 		if v == http.ErrAbortHandler { //nolint:errorlint // net/http panics with this very value
-			s.metrics.requests.aborted(info, s.knows(info))
+			s.metrics.requests.aborted(r, info, s.knows(info))
 			panic(v)
 		}
-		w.terminated = true
+		w.terminated = serverComponent
 		w.record.Panicked(v)
 		w.record = nil
 		s.cfg.Logger.Error("request handler panicked", "method", r.Method, "uri", r.RequestURI, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
@@ -178,7 +182,7 @@ func (s *Server) finish(w *response, r *http.Request, info *request.Info) {
 			s.fail(w, r, apierrors.NewInternalError(errors.New("This request caused apiserver to panic. Look in the logs for details."))) //nolint:staticcheck // upstream's words
 		}
 	}
-	s.metrics.request(info, s.knows(info), r.URL.RawQuery, w)
+	s.metrics.request(r, info, w.terminated != "" && s.knows(info), w)
 	s.endAudit(w)
 }
 
@@ -190,7 +194,8 @@ type response struct {
 	bytes      int64
 	wrote      bool
 	hijacked   bool
-	terminated bool // given up to protect the server
+	terminated string       // the component that gave it up to protect the server; "" is none
+	sort       *requestSort // what it is counted as; nil is not at all
 	rolling    deadliner
 	auditID    string
 	attributes authorizer.AttributesRecord

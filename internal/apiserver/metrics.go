@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"clipper.dev/clipper/internal/apiserver/request"
 	"clipper.dev/clipper/internal/exposition"
 )
 
@@ -20,6 +21,7 @@ type metrics struct {
 
 	watchers   *prometheus.GaugeVec
 	events     *prometheus.CounterVec
+	initial    *prometheus.CounterVec // events that watches begin with
 	eventSizes *prometheus.HistogramVec
 	lists      *prometheus.HistogramVec // that watches begin with
 	cut        *prometheus.CounterVec
@@ -32,7 +34,7 @@ type metrics struct {
 	usersFound   [len(users)]lazy[prometheus.Counter]
 	decisions    [4]prometheus.Counter // of authorization, by outcome
 	decisionTime [4]prometheus.Observer
-	filters      [layers]prometheus.Observer // nil where upstream has no filter of that name
+	passing      [filters]prometheus.Observer // how long it took to pass each filter
 
 	stored     *prometheus.CounterVec
 	storeTimes *prometheus.HistogramVec
@@ -62,6 +64,7 @@ func newMetrics(reg *prometheus.Registry, started time.Time) *metrics {
 		"Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
 		"component", "group", "resource", "scope", "subresource", "verb", "version")
 	m.events = counter("apiserver_watch_events_total", "Number of events sent in watch clients", "group", "resource", "version")
+	m.initial = counter("apiserver_init_events_total", "Counter of init events processed in watch cache broken by resource type.", "group", "resource")
 	m.eventSizes = histogram("apiserver_watch_events_sizes", "Watch event size distribution in bytes", prometheus.ExponentialBuckets(1024, 2, 8), "group", "resource", "version")
 	m.lists = histogram("apiserver_watch_list_duration_seconds", "Response latency distribution in seconds for watch list requests broken by group, version, resource and scope.",
 		[]float64{0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 4, 6, 8, 10, 15, 20, 30, 45, 60}, "group", "resource", "scope", "version")
@@ -78,10 +81,10 @@ func newMetrics(reg *prometheus.Registry, started time.Time) *metrics {
 	for i, result := range []string{"allowed", "denied", "no-opinion", "error"} {
 		m.decisions[i], m.decisionTime[i] = decisions.WithLabelValues(result), decisionTimes.WithLabelValues(result)
 	}
-	filters := histogram("apiserver_request_filter_duration_seconds", "Request filter latency distribution in seconds, for each filter type",
+	passing := histogram("apiserver_request_filter_duration_seconds", "Request filter latency distribution in seconds, for each filter type",
 		[]float64{0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 5, 10, 15, 30}, "filter")
-	for l, name := range map[layer]string{inAuthentication: "authentication", inImpersonation: "impersonation", inQueue: "priorityandfairness", inAuthorization: "authorization"} {
-		m.filters[l] = filters.WithLabelValues(name)
+	for f, name := range []string{"authentication", "audit", "constrainedimpersonation", "priorityandfairness", "authorization"} {
+		m.passing[f] = passing.WithLabelValues(name)
 	}
 	m.stored = counter("etcd_requests_total", "Etcd request counts for each operation and object type.", "group", "operation", "resource")
 	m.storeTimes = histogram("etcd_request_duration_seconds", "Etcd request latency in seconds for each operation and object type.",
@@ -93,9 +96,10 @@ func newMetrics(reg *prometheus.Registry, started time.Time) *metrics {
 	return m
 }
 
-// watching counts a watch in and returns what counts it out.
-func (m *metrics) watching(v *version) func() {
-	g := m.watchers.WithLabelValues("apiserver", v.gvr.Group, v.gvr.Resource, "cluster", "", "WATCH", v.gvr.Version)
+// lasting counts a request in that lasts long, and returns what counts it out.
+func (m *metrics) lasting(r *http.Request, info *request.Info) func() {
+	scope := scopeLabel(info)
+	g := m.watchers.WithLabelValues(serverComponent, info.Group, info.Resource, scope, info.Subresource, verbLabel(r, info, scope), info.Version)
 	g.Inc()
 	return g.Dec
 }
@@ -108,6 +112,13 @@ type eventMetrics struct {
 
 func (m *metrics) watchEvents(v *version) *eventMetrics {
 	return &eventMetrics{m.events.WithLabelValues(v.gvr.Group, v.gvr.Resource, v.gvr.Version), m.eventSizes.WithLabelValues(v.gvr.Group, v.gvr.Resource, v.gvr.Version)}
+}
+
+// watchBegan counts the objects that a watch began with.
+func (m *metrics) watchBegan(v *version, objects int) {
+	if objects > 0 {
+		m.initial.WithLabelValues(v.gvr.Group, v.gvr.Resource).Add(float64(objects))
+	}
 }
 
 func (m *metrics) watchListed(v *version, namespace string, took time.Duration) {
@@ -170,8 +181,21 @@ func (m *metrics) authorization(d authorizer.Decision, err error, took time.Dura
 	m.decisionTime[i].Observe(took.Seconds())
 }
 
-// filter counts the time that a request has spent in one of the server's filters.
-func (m *metrics) filter(c *call, l layer, took time.Duration) {
-	c.spent.add(l, took)
-	m.filters[l].Observe(took.Seconds())
+// A filter is what a request has to pass before it's served, in this order.
+type filter int
+
+const (
+	authenticating filter = iota
+	auditing
+	impersonating
+	queueing
+	authorizing
+	filters
+)
+
+// passed counts that a request which came to a filter at a time has passed it, and returns when.
+func (m *metrics) passed(f filter, came time.Time) time.Time {
+	now := time.Now()
+	m.passing[f].Observe(now.Sub(came).Seconds())
+	return now
 }

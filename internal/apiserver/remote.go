@@ -63,6 +63,7 @@ func (s *Server) serveRemote(w *response, r *http.Request, info *request.Info) b
 	}
 	if !remote.Available {
 		http.Error(w, "service unavailable", http.StatusServiceUnavailable)
+		w.terminated = aggregatorComponent
 		return true
 	}
 	if info.Verb == "watch" {

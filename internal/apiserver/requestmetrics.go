@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -28,13 +29,10 @@ type requestMetrics struct {
 	series *sync.Map // requestSort → *requestSeries
 }
 
-// A requestSort is all requests that are counted together, whatever their answers.
-type requestSort struct{ verb, dry, group, version, resource, sub, scope string }
-
 // requestSeries are where the requests of a sort are counted.
 type requestSeries struct {
 	duration, sli prometheus.Observer
-	size          prometheus.Observer // nil for other verbs than GET and LIST
+	size          prometheus.Observer // nil for what writes
 	body          lazy[prometheus.Observer]
 	codes         sync.Map // int → prometheus.Counter
 }
@@ -84,44 +82,56 @@ func newRequestMetrics(reg *prometheus.Registry) requestMetrics {
 	return m
 }
 
-// request counts a served request. Only what the catalog knows becomes a label, so that clients can't make up series.
-func (m *metrics) request(info *request.Info, known bool, query string, w *response) {
-	sort := sortOf(info, known)
-	if known {
-		if strings.Contains(query, "dryRun=All") {
-			sort.dry = "All"
-		}
+// request counts a request that has been answered. One that reached nothing that serves such requests is not among those that are counted, as with
+// upstream: clients can't make up series. (Those that were not recognized or not allowed are counted where that is decided.)
+func (m *metrics) request(r *http.Request, info *request.Info, known bool, w *response) {
+	if w.terminated != "" {
+		m.requests.terminated(r, info, known, w)
 	}
-	if w.terminated {
-		m.requests.ended.WithLabelValues(strconv.Itoa(w.code), "apiserver", sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version).Inc()
-	}
-	s := m.requests.of(sort)
-	s.code(&m.requests, sort, w.code).Inc()
-	if longRunning(info) {
+	if w.sort == nil {
 		return
 	}
+	sort := *w.sort
+	sort.dry = dryRunLabel(r.URL)
+	s := m.requests.of(sort)
+	s.code(&m.requests, sort, w.code).Inc()
 	took := time.Since(w.received)
 	s.duration.Observe(took.Seconds())
-	s.sli.Observe(max(0, took-w.call.spent.elsewhere()).Seconds())
+	if sort.dry == "" && info.Verb != "watch" {
+		s.sli.Observe(max(0, took-w.call.spent.elsewhere()).Seconds())
+	}
 	if s.size != nil {
 		s.size.Observe(float64(w.bytes))
 	}
-	if known {
-		m.requests.body(s, info, query, w.call.received, took)
+	if sort.resource != "" {
+		m.requests.body(s, info, r.URL.RawQuery, w.call, took)
 	}
 }
 
-// sortOf is what a request is counted as, dry run aside.
-func sortOf(info *request.Info, known bool) requestSort {
-	if !known {
-		return requestSort{verb: "other"}
+// terminated counts a request that was given up to protect the server.
+func (m *requestMetrics) terminated(r *http.Request, info *request.Info, known bool, w *response) {
+	sort := requestSort{component: w.terminated, scope: scopeLabel(info)}
+	sort.verb = verbLabel(r, info, sort.scope)
+	if known || info.IsResource && w.terminated == aggregatorComponent {
+		sort.group, sort.version, sort.resource, sort.sub = info.Group, info.Version, info.Resource, info.Subresource
 	}
-	return requestSort{group: info.Group, version: info.Version, resource: info.Resource, sub: info.Subresource, verb: verbLabel(info), scope: scopeLabel(info)}
+	if dropped := w.code == http.StatusTooManyRequests; dropped && (known || !info.IsResource) {
+		dry := dryRunLabel(r.URL)
+		m.total.WithLabelValues(strconv.Itoa(w.code), sort.component, dry, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version).Inc()
+	}
+	if !info.IsResource && w.terminated == aggregatorComponent {
+		sort.sub = info.Path
+	}
+	m.ended.WithLabelValues(strconv.Itoa(w.code), sort.component, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version).Inc()
 }
 
 // aborted counts a request whose handler broke off.
-func (m *requestMetrics) aborted(info *request.Info, known bool) {
-	sort := sortOf(info, known)
+func (m *requestMetrics) aborted(r *http.Request, info *request.Info, known bool) {
+	sort := requestSort{scope: scopeLabel(info)}
+	sort.verb = verbLabel(r, info, sort.scope)
+	if known {
+		sort.group, sort.version, sort.resource, sort.sub = info.Group, info.Version, info.Resource, info.Subresource
+	}
 	m.aborts.WithLabelValues(sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version).Inc()
 }
 
@@ -130,11 +140,11 @@ func (m *requestMetrics) of(sort requestSort) *requestSeries {
 		return s.(*requestSeries)
 	}
 	s := &requestSeries{
-		duration: m.duration.WithLabelValues("apiserver", sort.dry, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version),
-		sli:      m.sli.WithLabelValues("apiserver", sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version),
+		duration: m.duration.WithLabelValues(sort.component, sort.dry, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version),
+		sli:      m.sli.WithLabelValues(sort.component, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version),
 	}
-	if sort.verb == "GET" || sort.verb == "LIST" {
-		s.size = m.sizes.WithLabelValues("apiserver", sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version)
+	if sort.sized {
+		s.size = m.sizes.WithLabelValues(sort.component, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version)
 	}
 	out, _ := m.series.LoadOrStore(sort, s)
 	return out.(*requestSeries)
@@ -144,22 +154,25 @@ func (s *requestSeries) code(m *requestMetrics, sort requestSort, code int) prom
 	if c, ok := s.codes.Load(code); ok {
 		return c.(prometheus.Counter)
 	}
-	c := m.total.WithLabelValues(strconv.Itoa(code), "apiserver", sort.dry, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version)
+	c := m.total.WithLabelValues(strconv.Itoa(code), sort.component, sort.dry, sort.group, sort.resource, sort.scope, sort.sub, sort.verb, sort.version)
 	s.codes.Store(code, c)
 	return c
 }
 
 // body counts what a request brought, and how long it took by how its fields were checked.
-func (m *requestMetrics) body(s *requestSeries, info *request.Info, query string, size int, took time.Duration) {
-	switch info.Verb {
-	case "create", "update", "patch", "delete", "deletecollection":
+func (m *requestMetrics) body(s *requestSeries, info *request.Info, query string, c *call, took time.Duration) {
+	verb := info.Verb
+	switch verb {
+	case "create", "update", "patch", "delete":
+	case "deletecollection":
+		verb = "delete_collection"
 	default:
 		return
 	}
-	if size > 0 {
-		s.body.get(func() prometheus.Observer { return m.bodies.WithLabelValues(info.Group, info.Resource, info.Verb) }).Observe(float64(size))
+	if c.read {
+		s.body.get(func() prometheus.Observer { return m.bodies.WithLabelValues(info.Group, info.Resource, verb) }).Observe(float64(c.received))
 	}
-	if info.Verb == "delete" || info.Verb == "deletecollection" {
+	if verb == "delete" || verb == "delete_collection" {
 		return
 	}
 	i := fieldValidation(query)
@@ -177,38 +190,6 @@ func fieldValidation(query string) int {
 		}
 	}
 	return 0
-}
-
-// verbLabel is upstream's name of a verb in metrics.
-func verbLabel(info *request.Info) string {
-	switch info.Verb {
-	case "create":
-		return "POST"
-	case "update":
-		return "PUT"
-	case "get", "list", "watch", "patch", "delete", "deletecollection":
-		if info.Subresource == "log" || info.Subresource == "exec" || info.Subresource == "attach" || info.Subresource == "portforward" || info.Subresource == "proxy" {
-			return "CONNECT"
-		}
-		return upper[info.Verb]
-	}
-	return "other"
-}
-
-var upper = map[string]string{
-	"get": "GET", "list": "LIST", "watch": "WATCH", "patch": "PATCH", "delete": "DELETE", "deletecollection": "DELETECOLLECTION",
-}
-
-func scopeLabel(info *request.Info) string {
-	switch {
-	case info.Name != "" || info.Verb == "create":
-		return "resource"
-	case info.Namespace != "":
-		return "namespace"
-	case info.IsResource:
-		return "cluster"
-	}
-	return ""
 }
 
 // users are the sorts of users that are told apart, so that their names don't become series.

@@ -34,12 +34,12 @@ func (s *Server) seat(w *response, r *http.Request, info *request.Info, u user.I
 		defer cancel()
 		began := time.Now()
 		seated := w.ticket.Wait(ctx)
-		s.metrics.filter(w.call, inQueue, time.Since(began))
+		w.call.spent.add(inQueue, time.Since(began))
 		if seated {
 			return true
 		}
 	}
-	w.terminated = true
+	w.terminated = serverComponent
 	h.Set("Retry-After", strconv.FormatInt(w.ticket.RetryAfter(), 10))
 	http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
 	return false

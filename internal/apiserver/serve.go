@@ -166,6 +166,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, v *version, i
 	}
 	if o.Watch {
 		defer s.fairness.Watch(info, r.URL.RawQuery)()
+		defer s.metrics.lasting(r, info)()
 		return s.serveWatch(w, r, v, c, o)
 	}
 	p, err := s.list(r.Context(), v, c, o)

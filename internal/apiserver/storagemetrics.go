@@ -108,7 +108,6 @@ var tableDescs = []tableDesc{
 	tableCounter("apiserver_storage_events_received_total", "Number of etcd events received split by kind.", func(a *store.Activity) int64 { return a.Received }),
 	tableCounter("apiserver_watch_cache_events_dispatched_total", "Counter of events dispatched in watch cache broken by resource type.", func(a *store.Activity) int64 { return a.Dispatched }),
 	tableCounter("apiserver_watch_cache_initializations_total", "Counter of watch cache initializations broken by resource type.", func(a *store.Activity) int64 { return a.Loads }),
-	tableCounter("apiserver_init_events_total", "Counter of init events processed in watch cache broken by resource type.", func(a *store.Activity) int64 { return a.Loaded }),
 	tableCounter("apiserver_storage_decode_errors_total", "Number of stored object decode errors split by object type", func(a *store.Activity) int64 { return a.Unreadable }),
 	tableGauge("apiserver_watch_cache_resource_version", "Current resource version of watch cache broken by resource type. This is truncated to the 15 least significant digits.",
 		func(a *store.Activity) int64 { return a.Revision % 1e15 }),

@@ -85,7 +85,12 @@ func (s *Server) serveSubresource(w *response, r *http.Request, t target, info *
 	if !slices.Contains(all[i].verbs, verb) {
 		return errMethod
 	}
+	if verb == "patch" && t.sub != "proxy" && !s.routesPatch(r) {
+		return negotiate.UnroutedBody()
+	}
+	w.reaches(r, info, false)
 	if slices.Contains(t.v.row.Connect, t.sub) {
+		defer s.metrics.lasting(r, info)()
 		return s.serveConnect(w, r, t, info)
 	}
 	if t.sub == "scale" {

@@ -32,7 +32,6 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 	}
 	ctx, cancel := s.watchContext(r.Context(), o.TimeoutSeconds)
 	defer cancel()
-	defer s.metrics.watching(v)()
 	stream := &watchStream{server: s, v: v, media: media, tables: newTableStream(v, media, r), namespace: c.namespace, began: time.Now(), base: revision}
 	stream.turn.Lock()
 	if wantsWebSocket(r) {
@@ -224,15 +223,18 @@ func (s *watchStream) begin(watch *store.Watch, o *metav1.ListOptions) error {
 	if entries == nil {
 		return nil
 	}
+	initial := 0
 	for e := range entries {
 		frame, err := s.v.frameOf(e, s, "ADDED")
 		if err != nil {
 			return s.fail(err)
 		}
-		if err := s.to.put(frame); err != nil {
+		if err := s.put(frame); err != nil {
 			return errStreamed
 		}
+		initial++
 	}
+	s.server.metrics.watchBegan(s.v, initial)
 	s.sent = revision
 	if o.SendInitialEvents == nil || !*o.SendInitialEvents || !s.bookmarks {
 		return nil
@@ -288,10 +290,10 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 		if err != nil {
 			return s.fail(err)
 		}
-		if err := s.to.put(frame); err != nil {
+		if err := s.put(frame); err != nil {
 			return err
 		}
-		s.count(e, len(frame))
+		s.sent = e.Revision()
 	}
 	if len(batch) == 0 && s.bookmarks && s.tells(upTo) {
 		if err := s.bookmark(upTo, false); err != nil {
@@ -304,14 +306,22 @@ func (s *watchStream) send(batch []store.Event, upTo int64) error {
 // tells is whether a bookmark at a revision would tell the client something. It may be told the same again, but not where it began.
 func (s *watchStream) tells(revision int64) bool { return revision > s.base && revision >= s.sent }
 
+// put sends an event and counts it.
+func (s *watchStream) put(frame []byte) error {
+	if err := s.to.put(frame); err != nil {
+		return err
+	}
+	s.count(len(frame))
+	return nil
+}
+
 // count notes that an event was sent.
-func (s *watchStream) count(e store.Event, size int) {
+func (s *watchStream) count(size int) {
 	if s.events == nil {
 		s.events = s.server.metrics.watchEvents(s.v)
 	}
 	s.events.sizes.Observe(float64(size))
 	s.events.count.Inc()
-	s.sent = e.Revision()
 }
 
 // bookmark tells the client which revision it has reached.
@@ -334,7 +344,7 @@ func (s *watchStream) bookmark(revision int64, initialEnd bool) error {
 	if err != nil {
 		return err
 	}
-	return s.to.put(frame)
+	return s.put(frame)
 }
 
 // fail ends the stream with an ERROR event.
@@ -344,7 +354,7 @@ func (s *watchStream) fail(err error) error {
 	if encodeErr != nil {
 		return encodeErr
 	}
-	if s.to.put(frame) == nil {
+	if s.put(frame) == nil {
 		_ = s.to.send() // nobody is left to be told
 	}
 	return errStreamed

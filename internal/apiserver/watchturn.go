@@ -76,7 +76,8 @@ func (s *watchStream) offer(e store.Event) (sent bool) {
 	if err != nil || !s.gathers.Offer(frame) {
 		return false
 	}
-	s.count(e, len(frame))
+	s.count(len(frame))
+	s.sent = e.Revision()
 	return true
 }
 

@@ -136,7 +136,6 @@ func (t *Table) read(ctx context.Context, src *source, revision int64) (int64, *
 	}
 	if newest {
 		t.activity.loads.Add(1)
-		t.activity.loaded.Add(int64(st.objects.Len()))
 	}
 	return revision, st, nil
 }

@@ -87,19 +87,18 @@ type Activity struct {
 	Received   int64 // events from etcd
 	Dispatched int64 // changes that watchers could see
 	Loads      int64 // how often it was read from etcd
-	Loaded     int64 // objects that were read then
 	Unreadable int64 // values that could not be decrypted or decoded
 	Revision   int64 // of the newest state
 	Capacity   int64 // changes that the log keeps at most
 }
 
-type activity struct{ received, dispatched, loads, loaded, unreadable atomic.Int64 }
+type activity struct{ received, dispatched, loads, unreadable atomic.Int64 }
 
 // Activity tells what has happened to the table.
 func (t *Table) Activity() Activity {
 	a := &t.activity
 	return Activity{
-		Received: a.received.Load(), Dispatched: a.dispatched.Load(), Loads: a.loads.Load(), Loaded: a.loaded.Load(), Unreadable: a.unreadable.Load(),
+		Received: a.received.Load(), Dispatched: a.dispatched.Load(), Loads: a.loads.Load(), Unreadable: a.unreadable.Load(),
 		Revision: t.Snapshot().Revision(), Capacity: int64(t.store.cfg.LogEvents),
 	}
 }

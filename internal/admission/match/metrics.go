@@ -69,6 +69,9 @@ func (m *Matcher) Met(ctx context.Context, c *Conditions, in *expression.Input, 
 	if err != nil {
 		m.metrics.errors.WithLabelValues(labels...).Inc()
 	} else if !met {
+		if of.Step == "validating" {
+			labels[3] = "validate" // so upstream calls it here
+		}
 		m.metrics.exclusions.WithLabelValues(labels...).Inc()
 	}
 	return met, err

@@ -37,6 +37,11 @@ var (
 // Name implements admission.Plugin.
 func (CertificateApproval) Name() string { return "CertificateApproval" }
 
+// Handles implements admission.Selective.
+func (CertificateApproval) Handles(op admission.Operation) bool {
+	return op == admission.Update
+}
+
 // Validate implements admission.Validator. It asks about the stored request: the signer cannot be changed on the way.
 func (p CertificateApproval) Validate(ctx context.Context, r *admission.Request) error {
 	if !concerns(r, certificatesv1.GroupName, "certificatesigningrequests", "approval") || r.Operation != admission.Update {
@@ -54,6 +59,11 @@ func (p CertificateApproval) Validate(ctx context.Context, r *admission.Request)
 
 // Name implements admission.Plugin.
 func (CertificateSigning) Name() string { return "CertificateSigning" }
+
+// Handles implements admission.Selective.
+func (CertificateSigning) Handles(op admission.Operation) bool {
+	return op == admission.Update
+}
 
 // Validate implements admission.Validator.
 func (p CertificateSigning) Validate(ctx context.Context, r *admission.Request) error {
@@ -99,6 +109,11 @@ func maySign(ctx context.Context, az authorizer.Authorizer, r *admission.Request
 
 // Name implements admission.Plugin.
 func (CertificateSubjectRestriction) Name() string { return "CertificateSubjectRestriction" }
+
+// Handles implements admission.Selective.
+func (CertificateSubjectRestriction) Handles(op admission.Operation) bool {
+	return op == admission.Create
+}
 
 // Validate implements admission.Validator.
 func (CertificateSubjectRestriction) Validate(_ context.Context, r *admission.Request) error {

@@ -18,6 +18,11 @@ var _ admission.Validator = (*PersistentVolumeClaimResize)(nil)
 // Name implements admission.Plugin.
 func (*PersistentVolumeClaimResize) Name() string { return "PersistentVolumeClaimResize" }
 
+// Handles implements admission.Selective.
+func (*PersistentVolumeClaimResize) Handles(op admission.Operation) bool {
+	return op == admission.Update
+}
+
 // Validate implements admission.Validator.
 func (p *PersistentVolumeClaimResize) Validate(_ context.Context, r *admission.Request) error {
 	if !concerns(r, "", "persistentvolumeclaims", "") || r.Operation != admission.Update {

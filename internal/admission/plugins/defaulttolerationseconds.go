@@ -21,6 +21,11 @@ const defaultTolerationSeconds = 300
 // Name implements admission.Plugin.
 func (DefaultTolerationSeconds) Name() string { return "DefaultTolerationSeconds" }
 
+// Handles implements admission.Selective.
+func (DefaultTolerationSeconds) Handles(op admission.Operation) bool {
+	return op == admission.Create || op == admission.Update
+}
+
 // Admit implements admission.Mutator.
 func (DefaultTolerationSeconds) Admit(_ context.Context, r *admission.Request) error {
 	if !concerns(r, "", "pods", "") || r.Operation != admission.Create && r.Operation != admission.Update {

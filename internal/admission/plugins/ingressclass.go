@@ -20,6 +20,11 @@ var _ admission.Mutator = (*DefaultIngressClass)(nil)
 // Name implements admission.Plugin.
 func (*DefaultIngressClass) Name() string { return "DefaultIngressClass" }
 
+// Handles implements admission.Selective.
+func (*DefaultIngressClass) Handles(op admission.Operation) bool {
+	return op == admission.Create
+}
+
 // Admit implements admission.Mutator.
 func (p *DefaultIngressClass) Admit(_ context.Context, r *admission.Request) error {
 	if !concerns(r, networkingv1.GroupName, "ingresses", "") || r.Operation != admission.Create {

@@ -30,6 +30,11 @@ const limitRangerAnnotation = "kubernetes.io/limit-ranger"
 // Name implements admission.Plugin.
 func (*LimitRanger) Name() string { return "LimitRanger" }
 
+// Handles implements admission.Selective.
+func (*LimitRanger) Handles(op admission.Operation) bool {
+	return op == admission.Create || op == admission.Update
+}
+
 // Admit implements admission.Mutator.
 func (p *LimitRanger) Admit(_ context.Context, r *admission.Request) error {
 	pod, ok := r.Object.(*corev1.Pod)

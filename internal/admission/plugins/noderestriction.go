@@ -31,6 +31,11 @@ var _ admission.Mutator = (*NodeRestriction)(nil)
 // Name implements admission.Plugin.
 func (*NodeRestriction) Name() string { return "NodeRestriction" }
 
+// Handles implements admission.Selective.
+func (*NodeRestriction) Handles(op admission.Operation) bool {
+	return op != admission.Connect
+}
+
 // Admit implements admission.Mutator.
 func (p *NodeRestriction) Admit(ctx context.Context, r *admission.Request) error {
 	name, isNode := node.Identity(authn.User(r.User))

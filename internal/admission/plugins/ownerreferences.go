@@ -30,6 +30,11 @@ func (*OwnerReferencesPermissionEnforcement) Name() string {
 	return "OwnerReferencesPermissionEnforcement"
 }
 
+// Handles implements admission.Selective.
+func (*OwnerReferencesPermissionEnforcement) Handles(op admission.Operation) bool {
+	return op == admission.Create || op == admission.Update
+}
+
 // Validate implements admission.Validator.
 func (p *OwnerReferencesPermissionEnforcement) Validate(ctx context.Context, r *admission.Request) error {
 	if r.Operation != admission.Create && r.Operation != admission.Update || concerns(r, "", "pods", "status") {

@@ -131,6 +131,17 @@ func TestNamespaceLifecycle(t *testing.T) {
 	}
 }
 
+func TestANamespaceTakesNothingOnceItsDeletionWasAskedFor(t *testing.T) {
+	late, _ := plugin(t, "NamespaceLifecycle", namespace("ns", corev1.NamespaceActive))
+	p := late.(*NamespaceLifecycle) // whose view doesn't show yet what the API knows
+	p.client = clienttest.New(namespace("ns", corev1.NamespaceTerminating))
+	in := pod("p")
+	in.Namespace = "ns"
+	check(t, judge(t, p, request(admission.Create, "", in, nil)), "")
+	check(t, judge(t, p, request(admission.Delete, "", nil, namespace("ns", ""))), "")
+	check(t, judge(t, p, request(admission.Create, "", in, nil)), `pods "p" is forbidden: unable to create new content in namespace ns because it is being terminated`)
+}
+
 func TestServiceAccountMountsAToken(t *testing.T) {
 	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "default"}, ImagePullSecrets: []corev1.LocalObjectReference{{Name: "pull"}}}
 	p, _ := plugin(t, "ServiceAccount", sa)

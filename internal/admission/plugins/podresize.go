@@ -30,6 +30,11 @@ const (
 // Name implements admission.Plugin.
 func (*PodResizeValidator) Name() string { return "PodResizeValidator" }
 
+// Handles implements admission.Selective.
+func (*PodResizeValidator) Handles(op admission.Operation) bool {
+	return op == admission.Update
+}
+
 // Validate implements admission.Validator.
 func (p *PodResizeValidator) Validate(_ context.Context, r *admission.Request) error {
 	if !concerns(r, "", "pods", "resize") || r.Operation != admission.Update {

@@ -62,6 +62,11 @@ func newPodSecurity(c client.Client, v *views, r prometheus.Registerer) (*PodSec
 // Name implements admission.Plugin.
 func (*PodSecurity) Name() string { return "PodSecurity" }
 
+// Handles implements admission.Selective.
+func (*PodSecurity) Handles(op admission.Operation) bool {
+	return op == admission.Create || op == admission.Update
+}
+
 // Validate implements admission.Validator.
 func (p *PodSecurity) Validate(ctx context.Context, r *admission.Request) error {
 	gr := groupResource(r)

@@ -19,6 +19,11 @@ var _ admission.Mutator = (*PodTopologyLabels)(nil)
 // Name implements admission.Plugin.
 func (*PodTopologyLabels) Name() string { return "PodTopologyLabels" }
 
+// Handles implements admission.Selective.
+func (*PodTopologyLabels) Handles(op admission.Operation) bool {
+	return op == admission.Create
+}
+
 // Admit implements admission.Mutator.
 func (p *PodTopologyLabels) Admit(_ context.Context, r *admission.Request) error {
 	if r.Operation != admission.Create {

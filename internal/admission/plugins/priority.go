@@ -24,6 +24,11 @@ var (
 // Name implements admission.Plugin.
 func (*Priority) Name() string { return "Priority" }
 
+// Handles implements admission.Selective.
+func (*Priority) Handles(op admission.Operation) bool {
+	return op != admission.Connect
+}
+
 // Admit implements admission.Mutator.
 func (p *Priority) Admit(_ context.Context, r *admission.Request) error {
 	if !concerns(r, "", "pods", "") {

@@ -51,6 +51,11 @@ const (
 // Name implements admission.Plugin.
 func (*ResourceQuota) Name() string { return "ResourceQuota" }
 
+// Handles implements admission.Selective.
+func (*ResourceQuota) Handles(op admission.Operation) bool {
+	return op == admission.Create || op == admission.Update
+}
+
 // Validate implements admission.Validator.
 func (p *ResourceQuota) Validate(ctx context.Context, r *admission.Request) error {
 	if r.Namespace == "" || r.Object == nil || r.Operation != admission.Create && r.Operation != admission.Update || ignoredByQuota[groupResource(r)] {

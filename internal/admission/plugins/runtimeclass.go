@@ -34,6 +34,11 @@ const overheadDiffers = "pod rejected: Pod's Overhead doesn't match RuntimeClass
 // Name implements admission.Plugin.
 func (*RuntimeClass) Name() string { return "RuntimeClass" }
 
+// Handles implements admission.Selective.
+func (*RuntimeClass) Handles(op admission.Operation) bool {
+	return op == admission.Create
+}
+
 // Admit implements admission.Mutator.
 func (p *RuntimeClass) Admit(ctx context.Context, r *admission.Request) error {
 	pod, class, err := p.classOf(ctx, r)

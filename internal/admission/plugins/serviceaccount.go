@@ -44,6 +44,11 @@ const (
 // Name implements admission.Plugin.
 func (*ServiceAccount) Name() string { return "ServiceAccount" }
 
+// Handles implements admission.Selective.
+func (*ServiceAccount) Handles(op admission.Operation) bool {
+	return op == admission.Create || op == admission.Update
+}
+
 // Admit implements admission.Mutator.
 func (p *ServiceAccount) Admit(ctx context.Context, r *admission.Request) error {
 	pod := podOf(r)

@@ -21,6 +21,11 @@ var _ admission.Mutator = (*DefaultStorageClass)(nil)
 // Name implements admission.Plugin.
 func (*DefaultStorageClass) Name() string { return "DefaultStorageClass" }
 
+// Handles implements admission.Selective.
+func (*DefaultStorageClass) Handles(op admission.Operation) bool {
+	return op == admission.Create
+}
+
 // Admit implements admission.Mutator.
 func (p *DefaultStorageClass) Admit(_ context.Context, r *admission.Request) error {
 	pvc, ok := r.Object.(*corev1.PersistentVolumeClaim)

@@ -24,6 +24,11 @@ var protectionFinalizers = map[schema.GroupResource]string{
 // Name implements admission.Plugin.
 func (StorageObjectInUseProtection) Name() string { return "StorageObjectInUseProtection" }
 
+// Handles implements admission.Selective.
+func (StorageObjectInUseProtection) Handles(op admission.Operation) bool {
+	return op == admission.Create
+}
+
 // Admit implements admission.Mutator.
 func (StorageObjectInUseProtection) Admit(_ context.Context, r *admission.Request) error {
 	finalizer := protectionFinalizers[groupResource(r)]

@@ -16,6 +16,11 @@ var _ admission.Mutator = TaintNodesByCondition{}
 // Name implements admission.Plugin.
 func (TaintNodesByCondition) Name() string { return "TaintNodesByCondition" }
 
+// Handles implements admission.Selective.
+func (TaintNodesByCondition) Handles(op admission.Operation) bool {
+	return op == admission.Create
+}
+
 // Admit implements admission.Mutator.
 func (TaintNodesByCondition) Admit(_ context.Context, r *admission.Request) error {
 	if !concerns(r, "", "nodes", "") || r.Operation != admission.Create {

@@ -57,6 +57,11 @@ func NewMutating(ctx context.Context, cfg Config) (*Mutating, error) {
 // Name implements admission.Plugin.
 func (*Mutating) Name() string { return "MutatingAdmissionPolicy" }
 
+// Handles implements admission.Selective.
+func (*Mutating) Handles(op admission.Operation) bool {
+	return op != admission.Delete
+}
+
 // rounds is what the plugin remembers of a request's first round.
 type rounds struct {
 	called, again map[string]bool // policies with their bindings, as in webhooks

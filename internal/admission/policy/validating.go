@@ -262,7 +262,8 @@ func (v *validator) run(ctx context.Context, in *expression.Input, unmet error, 
 			continue
 		}
 		if value != types.True {
-			d := decision{index: i, reason: metav1.StatusReasonInvalid, message: c.text(ctx, in, &budget), kind: errorType(""), took: time.Since(began)}
+			d := decision{index: i, reason: metav1.StatusReasonInvalid, message: c.text(ctx, in, &budget)}
+			d.kind, d.took = errorType(d.message), time.Since(began)
 			if c.spec.Reason != nil {
 				d.reason = *c.spec.Reason
 			}

@@ -28,8 +28,13 @@ type Escalation struct {
 
 var _ admission.Validator = (*Escalation)(nil)
 
-// Name implements admission.Plugin.
-func (*Escalation) Name() string { return "RBACEscalation" }
+// Name implements admission.Plugin. Upstream checks this where roles are stored.
+func (*Escalation) Name() string { return "" }
+
+// Handles implements admission.Selective.
+func (*Escalation) Handles(op admission.Operation) bool {
+	return op == admission.Create || op == admission.Update
+}
 
 // everything is what it takes to aggregate roles.
 var everything = []rbacv1.PolicyRule{
