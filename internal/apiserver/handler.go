@@ -194,8 +194,8 @@ type response struct {
 	bytes      int64
 	wrote      bool
 	hijacked   bool
-	terminated string       // the component that gave it up to protect the server; "" is none
-	sort       *requestSort // what it is counted as; nil is not at all
+	terminated string      // the component that gave it up to protect the server; "" is none
+	sort       requestSort // what it is counted as; the zero value is not at all
 	rolling    deadliner
 	auditID    string
 	attributes authorizer.AttributesRecord

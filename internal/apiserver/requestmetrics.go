@@ -88,10 +88,10 @@ func (m *metrics) request(r *http.Request, info *request.Info, known bool, w *re
 	if w.terminated != "" {
 		m.requests.terminated(r, info, known, w)
 	}
-	if w.sort == nil {
+	sort := w.sort
+	if sort.verb == "" {
 		return
 	}
-	sort := *w.sort
 	sort.dry = dryRunLabel(r.URL)
 	s := m.requests.of(sort)
 	s.code(&m.requests, sort, w.code).Inc()

@@ -25,7 +25,7 @@ const (
 
 // reaches notes that a request has come to a resource that serves its verb: from then on it's one of those that are counted.
 func (w *response) reaches(r *http.Request, info *request.Info, custom bool) {
-	sort := &requestSort{component: serverComponent, group: info.Group, version: info.Version, resource: info.Resource, sub: info.Subresource}
+	sort := requestSort{component: serverComponent, group: info.Group, version: info.Version, resource: info.Resource, sub: info.Subresource}
 	if custom {
 		sort.scope = scopeLabel(info)
 		sort.sized = info.Verb == "get" || info.Verb == "list"
@@ -43,7 +43,7 @@ func (w *response) reaches(r *http.Request, info *request.Info, custom bool) {
 // reachesPath is reaches for endpoints outside the API's resources that upstream counts.
 func (w *response) reachesPath(r *http.Request, sort requestSort) {
 	sort.verb, sort.sized = methodLabel(r.Method), true
-	w.sort = &sort
+	w.sort = sort
 }
 
 // routeScope is the scope of a route, which a name that only a selector tells doesn't change.

@@ -40,7 +40,7 @@ func TestRequestsAreCountedUnderUpstreamsLabels(t *testing.T) {
 		w := &response{}
 		w.reaches(r, request.Of(r), false)
 		test.want.component, test.want.version, test.want.resource = serverComponent, "v1", "configmaps"
-		got := *w.sort
+		got := w.sort
 		if got.dry = dryRunLabel(r.URL); got != test.want {
 			t.Errorf("%s %s: got %+v, not %+v", test.method, test.url, got, test.want)
 		}
