@@ -37,8 +37,8 @@ func (s *Server) beginAudit(w *response, r *http.Request, info *request.Info) er
 	return nil
 }
 
-// auditStranger records a request by somebody who could not be authenticated.
-func (s *Server) auditStranger(w *response, r *http.Request, info *request.Info, refusal error) {
+// auditUnrecognized records a request that is refused before it is known who makes it.
+func (s *Server) auditUnrecognized(w *response, r *http.Request, info *request.Info, refusal error) {
 	w.attributes = attributesOf(info, nil)
 	if s.beginAudit(w, r, info) != nil || w.record == nil {
 		return

@@ -53,6 +53,10 @@ type Config struct {
 	RequestTimeout time.Duration
 	// MinWatch is how long a watch without a timeout of its own lasts at least; it ends at a random moment before twice that. Default 30 minutes.
 	MinWatch time.Duration
+	// EventTTL is how long events are kept; zero is what their rows say.
+	EventTTL time.Duration
+	// NoProfiles leaves out /debug/pprof/.
+	NoProfiles bool
 
 	Security
 }

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -160,7 +161,7 @@ func (s *Server) insert(ctx context.Context, t target, obj api.Object, dry bool)
 	}
 	t.v.kind.Remember(draft)
 	began := time.Now()
-	revision, err := t.v.table.Create(ctx, key, draft.Value, store.WriteOptions{TTL: ttlOf(t.v.row, obj)})
+	revision, err := t.v.table.Create(ctx, key, draft.Value, store.WriteOptions{TTL: s.ttlOf(t.v.row, obj)})
 	s.metrics.storage(ctx, t.v, storedCreate, began, err)
 	if errors.Is(err, store.ErrExists) {
 		return nil, s.alreadyExists(ctx, t, key)
@@ -200,11 +201,12 @@ func (s *Server) alreadyExists(ctx context.Context, t target, key string) error 
 	return err
 }
 
-func ttlOf(row *api.Resource, obj api.Object) time.Duration {
+// ttlOf is how long an object is kept; zero is for ever. Events alone are not.
+func (s *Server) ttlOf(row *api.Resource, obj api.Object) time.Duration {
 	if row.TTL == nil {
 		return 0
 	}
-	return row.TTL(obj)
+	return cmp.Or(s.cfg.EventTTL, row.TTL(obj))
 }
 
 // track records who owns the fields of a write.

@@ -129,7 +129,7 @@ func (s *Server) overwriteMarked(ctx context.Context, t target, obj api.Object, 
 	}
 	t.v.kind.Remember(draft)
 	began := time.Now()
-	revision, err := t.v.table.Update(ctx, entry.Key(), draft.Value, entry.Revision(), store.WriteOptions{TTL: ttlOf(t.v.row, obj)})
+	revision, err := t.v.table.Update(ctx, entry.Key(), draft.Value, entry.Revision(), store.WriteOptions{TTL: s.ttlOf(t.v.row, obj)})
 	s.metrics.storage(ctx, t.v, storedUpdate, began, err)
 	if err != nil {
 		return nil, fmt.Errorf("mark %s %q for deletion: %w", t.v.row.Name, entry.Key(), err)

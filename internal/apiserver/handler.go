@@ -52,6 +52,11 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r = r.WithContext(authn.WithNotes(withCall(r.Context(), c), c))
+	if err := checkTimeout(r, info); err != nil {
+		s.auditUnrecognized(w, r, info, err)
+		s.fail(w, r, err)
+		return
+	}
 	u, err := s.recognize(w, r, info)
 	if err != nil {
 		s.fail(w, r, err)
@@ -92,7 +97,7 @@ func (s *Server) recognize(w *response, r *http.Request, info *request.Info) (us
 	at := s.metrics.passed(authenticating, w.received)
 	w.call.spent.add(inAuthentication, at.Sub(w.received))
 	if err != nil {
-		s.auditStranger(w, r, info, err)
+		s.auditUnrecognized(w, r, info, err)
 		return nil, err
 	}
 	w.attributes = attributesOf(info, u)

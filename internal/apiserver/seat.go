@@ -2,11 +2,13 @@ package apiserver
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"clipper.dev/clipper/internal/apiserver/fairness"
@@ -87,6 +89,18 @@ func longRunning(info *request.Info) bool {
 		return true
 	}
 	return false
+}
+
+// checkTimeout refuses a request whose timeout can't be read.
+func checkTimeout(r *http.Request, info *request.Info) error {
+	if !strings.Contains(r.URL.RawQuery, "timeout=") || longRunning(info) {
+		return nil
+	}
+	asked := r.URL.Query().Get("timeout")
+	if _, err := time.ParseDuration(asked); asked != "" && err != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %v", err))
+	}
+	return nil
 }
 
 // timeLimit is the time that a request asks for, at most what the server allows.

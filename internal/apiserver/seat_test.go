@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -265,4 +267,37 @@ func TestProfilesNeedNoSeatAndTellNoCommandLine(t *testing.T) {
 			t.Errorf("%s: %s %v", path, answer.Status, answer.Header)
 		}
 	}
+}
+
+func TestProfilesCanBeLeftOut(t *testing.T) {
+	f := newFixtureOver(t, apiserver.Config{Store: storetest.New(t), Rows: []*api.Resource{core.ConfigMaps}, Security: admin(), NoProfiles: true})
+	if answer := f.as(t, "", "/debug/pprof/"); answer.StatusCode != http.StatusNotFound {
+		t.Errorf("got %s: %s", answer.Status, text(t, answer))
+	}
+}
+
+func TestATimeoutThatCannotBeReadIsRefused(t *testing.T) {
+	f := newFixture(t)
+	for query, code := range map[string]int{"timeout=bla": http.StatusBadRequest, "timeout=": http.StatusOK, "timeout=1s": http.StatusOK, "timeout=bla&watch=1&timeoutSeconds=1": http.StatusOK} {
+		answer := f.as(t, "", "/api/v1/namespaces/default/configmaps?"+query)
+		body := text(t, answer)
+		if answer.StatusCode != code || code == http.StatusBadRequest && !strings.Contains(body, `invalid timeout specified in the request URL - time: invalid duration \"bla\"`) {
+			t.Errorf("%s: %s %s", query, answer.Status, body)
+		}
+	}
+}
+
+func TestEventsAreKeptAsLongAsConfigured(t *testing.T) {
+	f := newFixtureOver(t, apiserver.Config{Store: storetest.New(t), Rows: []*api.Resource{core.Events}, Security: admin(), EventTTL: time.Second})
+	events := f.clients(t, "").CoreV1().Events("default")
+	w := must(events.Watch(t.Context(), metav1.ListOptions{}))(t)
+	defer w.Stop()
+	e := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "e"}, InvolvedObject: corev1.ObjectReference{Namespace: "default"}}
+	must(events.Create(t.Context(), e, metav1.CreateOptions{}))(t)
+	for e := range w.ResultChan() {
+		if e.Type == watch.Deleted {
+			return
+		}
+	}
+	t.Error("the event is kept")
 }

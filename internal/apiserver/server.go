@@ -65,7 +65,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.Handle(s.fairness.Dumps())
 	s.health.slis = exposition.NewSLIs(s.started)
 	s.health.addDefaults(s)
-	s.Handle("/debug/pprof/", profiles())
+	if !cfg.NoProfiles {
+		s.Handle("/debug/pprof/", profiles())
+	}
 	s.Install(cfg.Security)
 	resources, err := s.openTables(ctx, cfg.Rows)
 	if err != nil {

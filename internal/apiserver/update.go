@@ -299,7 +299,7 @@ func (s *Server) overwrite(ctx context.Context, t target, obj, live api.Object, 
 	}
 	t.v.kind.Remember(draft)
 	began := time.Now()
-	revision, err := t.v.table.Update(ctx, entry.Key(), draft.Value, entry.Revision(), store.WriteOptions{TTL: ttlOf(t.v.row, obj)})
+	revision, err := t.v.table.Update(ctx, entry.Key(), draft.Value, entry.Revision(), store.WriteOptions{TTL: s.ttlOf(t.v.row, obj)})
 	s.metrics.storage(ctx, t.v, storedUpdate, began, err)
 	if err != nil {
 		return nil, fmt.Errorf("update %s %q: %w", t.v.row.Name, entry.Key(), err)
