@@ -3,6 +3,7 @@ package plugins
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/utils/ptr"
 
 	"clipper.dev/clipper/internal/admission"
 	"clipper.dev/clipper/internal/authz/rbac"
@@ -29,6 +31,11 @@ type Options struct {
 	RBAC *rbac.Authorizer
 	// Enable and Disable name plugins, as upstream's flags do.
 	Enable, Disable []string
+	// Configurations are those of the plugins that take one, by the plugins' names: documents of upstream's kinds, in YAML or JSON.
+	Configurations map[string][]byte
+	// NotReadySeconds and UnreachableSeconds are for how long pods stay by default on a node that is not ready or cannot be reached; nil is five
+	// minutes.
+	NotReadySeconds, UnreachableSeconds *int64
 	// Ledger is shared with the controller that counts what quotas limit; nil is one of its own.
 	Ledger *quota.Ledger
 	// Metrics is where plugins register theirs; nil keeps them to themselves.
@@ -38,7 +45,42 @@ type Options struct {
 }
 
 // offByDefault are plugins that only Enable adds.
-var offByDefault = []string{"OwnerReferencesPermissionEnforcement"}
+var offByDefault = []string{
+	"NamespaceAutoProvision", "NamespaceExists", "LimitPodHardAntiAffinityTopology", "AlwaysPullImages", "EventRateLimit", "ExtendedResourceToleration",
+	"OwnerReferencesPermissionEnforcement", "DenyServiceExternalIPs",
+}
+
+// onByDefault are the others that Enable and Disable may name.
+var onByDefault = []string{
+	"NamespaceLifecycle", "LimitRanger", "ServiceAccount", "NodeRestriction", "TaintNodesByCondition", "PodSecurity", "Priority", "DefaultTolerationSeconds",
+	"DefaultStorageClass", "StorageObjectInUseProtection", "PersistentVolumeClaimResize", "RuntimeClass", "CertificateApproval", "CertificateSigning",
+	"CertificateSubjectRestriction", "DefaultIngressClass", "PodTopologyLabels", "PodResizeValidator", "MutatingAdmissionPolicy",
+	"MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook", "ResourceQuota",
+}
+
+// configurable are those that take a configuration.
+var configurable = []string{"EventRateLimit", "PodSecurity"}
+
+// Validate refuses what Default can't do, in upstream's words where upstream refuses it too.
+func (o Options) Validate() error {
+	var errs []error
+	for flag, names := range map[string][]string{"enable-admission-plugins": o.Enable, "disable-admission-plugins": o.Disable} {
+		for _, name := range names {
+			if !slices.Contains(onByDefault, name) && !slices.Contains(offByDefault, name) {
+				errs = append(errs, fmt.Errorf("%s plugin %q is unknown", flag, name))
+			}
+			if flag == "enable-admission-plugins" && slices.Contains(o.Disable, name) {
+				errs = append(errs, fmt.Errorf("[%s] in enable-admission-plugins and disable-admission-plugins overlapped", name))
+			}
+		}
+	}
+	for name := range o.Configurations {
+		if !slices.Contains(configurable, name) {
+			errs = append(errs, fmt.Errorf("admission plugin %q takes no configuration here", name))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // views are the live sets that plugins judge by.
 type views struct {
@@ -93,19 +135,31 @@ func Default(ctx context.Context, c client.Client, o Options) ([]admission.Plugi
 	if err != nil {
 		return nil, err
 	}
-	security, err := newPodSecurity(c, v, o.Metrics)
+	security, err := newPodSecurity(c, v, o.Configurations["PodSecurity"], o.Metrics)
 	if err != nil {
 		return nil, err
 	}
+	events := &EventRateLimit{}
+	if o.wants(events.Name()) {
+		if events, err = newEventRateLimit(o.Configurations[events.Name()], time.Now); err != nil {
+			return nil, err
+		}
+	}
 	all := []admission.Plugin{
+		&NamespaceAutoProvision{client: c, views: v},
 		&NamespaceLifecycle{client: c, views: v},
+		&NamespaceExists{client: c, views: v},
+		LimitPodHardAntiAffinityTopology{},
 		&LimitRanger{views: v},
 		&ServiceAccount{client: c, views: v},
 		&NodeRestriction{authorizer: o.Authorizer, views: v},
 		TaintNodesByCondition{},
+		AlwaysPullImages{},
 		security,
 		&Priority{views: v},
-		DefaultTolerationSeconds{},
+		DefaultTolerationSeconds{ptr.Deref(o.NotReadySeconds, defaultTolerationSeconds), ptr.Deref(o.UnreachableSeconds, defaultTolerationSeconds)},
+		events,
+		ExtendedResourceToleration{},
 		&DefaultStorageClass{views: v},
 		StorageObjectInUseProtection{},
 		&OwnerReferencesPermissionEnforcement{client: c, authorizer: o.Authorizer},
@@ -115,6 +169,7 @@ func Default(ctx context.Context, c client.Client, o Options) ([]admission.Plugi
 		CertificateSigning{o.Authorizer},
 		CertificateSubjectRestriction{},
 		&DefaultIngressClass{views: v},
+		DenyServiceExternalIPs{},
 		&PodTopologyLabels{views: v},
 		&PodResizeValidator{views: v},
 	}

@@ -11,12 +11,15 @@ import (
 	"clipper.dev/clipper/internal/admission"
 )
 
-// DefaultTolerationSeconds lets pods stay five minutes on a node that is not ready or cannot be reached, unless they say otherwise.
-type DefaultTolerationSeconds struct{}
+// DefaultTolerationSeconds lets pods stay for some time on a node that is not ready or cannot be reached, unless they say otherwise.
+type DefaultTolerationSeconds struct {
+	notReady, unreachable int64
+}
 
 var _ admission.Mutator = DefaultTolerationSeconds{}
 
-const defaultTolerationSeconds = 300
+// defaultTolerationSeconds is for how long, where nothing else is asked for.
+const defaultTolerationSeconds int64 = 300
 
 // Name implements admission.Plugin.
 func (DefaultTolerationSeconds) Name() string { return "DefaultTolerationSeconds" }
@@ -27,7 +30,7 @@ func (DefaultTolerationSeconds) Handles(op admission.Operation) bool {
 }
 
 // Admit implements admission.Mutator.
-func (DefaultTolerationSeconds) Admit(_ context.Context, r *admission.Request) error {
+func (p DefaultTolerationSeconds) Admit(_ context.Context, r *admission.Request) error {
 	if !concerns(r, "", "pods", "") || r.Operation != admission.Create && r.Operation != admission.Update {
 		return nil
 	}
@@ -36,15 +39,18 @@ func (DefaultTolerationSeconds) Admit(_ context.Context, r *admission.Request) e
 		return apierrors.NewBadRequest(fmt.Sprintf("expected *api.Pod but got %T", r.Object))
 	}
 	given := pod.Spec.Tolerations
-	for _, taint := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
-		if toleratesEviction(given, taint) {
+	for _, d := range []struct {
+		taint   string
+		seconds int64
+	}{{corev1.TaintNodeNotReady, p.notReady}, {corev1.TaintNodeUnreachable, p.unreachable}} {
+		if toleratesEviction(given, d.taint) {
 			continue
 		}
 		pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{
-			Key:               taint,
+			Key:               d.taint,
 			Operator:          corev1.TolerationOpExists,
 			Effect:            corev1.TaintEffectNoExecute,
-			TolerationSeconds: ptr.To[int64](defaultTolerationSeconds),
+			TolerationSeconds: ptr.To(d.seconds),
 		})
 	}
 	return nil

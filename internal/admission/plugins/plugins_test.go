@@ -49,7 +49,7 @@ func plugin(t *testing.T, name string, objects ...client.Object) (admission.Plug
 	t.Helper()
 	c := clienttest.New(objects...)
 	c.Serve(served)
-	chain, err := Default(t.Context(), c, Options{Authorizer: authorizer.AuthorizerFunc(nobody), Enable: []string{name}})
+	chain, err := Default(t.Context(), c, Options{Authorizer: authorizer.AuthorizerFunc(nobody), Enable: []string{name}, Configurations: map[string][]byte{"EventRateLimit": []byte(eventLimits)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +58,18 @@ func plugin(t *testing.T, name string, objects ...client.Object) (admission.Plug
 		t.Fatalf("no plugin is called %s", name)
 	}
 	return chain[i], c
+}
+
+// viewsOf returns the views of a fake client that holds the objects.
+func viewsOf(t *testing.T, objects ...client.Object) (*views, client.Client) {
+	t.Helper()
+	c := clienttest.New(objects...)
+	c.Serve(served)
+	v, err := openViews(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v, c
 }
 
 // judge lets a plugin mutate and validate a request.

@@ -28,9 +28,9 @@ type PodSecurity struct {
 
 var _ admission.Validator = (*PodSecurity)(nil)
 
-// newPodSecurity makes the plugin with upstream's default configuration: privileged everywhere, until a namespace says otherwise.
-func newPodSecurity(c client.Client, v *views, r prometheus.Registerer) (*PodSecurity, error) {
-	config, err := load.LoadFromReader(nil)
+// newPodSecurity makes the plugin with a PodSecurityConfiguration. None is upstream's default: privileged everywhere, until a namespace says otherwise.
+func newPodSecurity(c client.Client, v *views, configuration []byte, r prometheus.Registerer) (*PodSecurity, error) {
+	config, err := load.LoadFromData(configuration)
 	if err != nil {
 		return nil, fmt.Errorf("configure PodSecurity: %w", err)
 	}
