@@ -34,8 +34,8 @@ type Config struct {
 	TokenVerifyKeys []crypto.PublicKey
 	// MaxTokenLife bounds the life of tokens; zero does not.
 	MaxTokenLife time.Duration
-	// JWKSAddress is the host and port under which clients find the keys that verify tokens.
-	JWKSAddress string
+	// JWKSAddress is the host and port under which clients find the keys that verify tokens, unless JWKSURI is where they do.
+	JWKSAddress, JWKSURI string
 	// NoBootstrapTokens refuses them.
 	NoBootstrapTokens bool
 	// Anonymous says who may be nobody.

@@ -221,6 +221,32 @@ func TestServiceAccountTokensDieWithWhatTheyAreBoundTo(t *testing.T) {
 	}
 }
 
+func TestATokenLivesNoLongerThanTokensMay(t *testing.T) {
+	w := newWorld(t, nil)
+	w.issuer.maxLife = 2 * time.Hour
+	for name, c := range map[string]struct {
+		asked, warnAfter, life time.Duration
+		warning                string
+	}{
+		"a short one":                   {time.Hour, 0, time.Hour, ""},
+		"a long one":                    {3 * time.Hour, 0, 2 * time.Hour, "requested expiration of 10800 seconds shortened to 7200 seconds"},
+		"one that is extended":          {24 * time.Hour, time.Hour, 24 * time.Hour, ""},
+		"one that is extended too long": {24 * time.Hour, 3 * time.Hour, 2 * time.Hour, "requested expiration of 10800 seconds shortened to 7200 seconds"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := &notes{annotations: map[string]string{}}
+			before := time.Now()
+			_, expires, err := w.IssueToken(WithNotes(t.Context(), n), api.TokenRequest{Namespace: "ns", ServiceAccount: "sa", Expiry: c.asked, WarnAfter: c.warnAfter})
+			if life := expires.Sub(before); err != nil || life < c.life-2*time.Second || life > c.life+time.Minute {
+				t.Errorf("it lives %s, %v", life, err)
+			}
+			if strings.Join(n.warnings, ";") != c.warning {
+				t.Errorf("warned of %q", n.warnings)
+			}
+		})
+	}
+}
+
 func TestForgedTokensAreRefused(t *testing.T) {
 	w, other := newWorld(t, nil), newWorld(t, nil)
 	req := api.TokenRequest{Namespace: "ns", ServiceAccount: "sa", ServiceAccountUID: "uid-of-x", Expiry: time.Hour}

@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"encoding/base64"
@@ -25,13 +26,14 @@ func (a *Authenticator) OpenIDConfiguration() ([]byte, error) {
 		algs = append(algs, k.alg)
 	}
 	slices.Sort(algs)
+	keys := cmp.Or(a.cfg.JWKSURI, "https://"+a.cfg.JWKSAddress+JWKSPath)
 	return json.Marshal(struct {
 		Issuer        string   `json:"issuer"`
 		JWKSURI       string   `json:"jwks_uri"`
 		ResponseTypes []string `json:"response_types_supported"`
 		SubjectTypes  []string `json:"subject_types_supported"`
 		SigningAlgs   []string `json:"id_token_signing_alg_values_supported"`
-	}{a.cfg.Issuers[0], "https://" + a.cfg.JWKSAddress + JWKSPath, []string{"id_token"}, []string{"public"}, slices.Compact(algs)})
+	}{a.cfg.Issuers[0], keys, []string{"id_token"}, []string{"public"}, slices.Compact(algs)})
 }
 
 // jwk is a public key in JSON.

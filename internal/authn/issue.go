@@ -1,8 +1,10 @@
 package authn
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,10 +31,8 @@ func (a *Authenticator) IssueToken(ctx context.Context, req api.TokenRequest) (t
 	if len(audiences) == 0 {
 		audiences = a.cfg.Audiences
 	}
+	a.issuer.shorten(ctx, &req)
 	life := req.Expiry
-	if a.issuer.maxLife > 0 {
-		life = min(life, a.issuer.maxLife)
-	}
 	now := a.issuer.now()
 	issued, until := seconds(now.Unix()), seconds(now.Add(life).Unix())
 	claims := boundClaims{
@@ -58,6 +58,16 @@ func (a *Authenticator) IssueToken(ctx context.Context, req api.TokenRequest) (t
 	annotate(ctx, serviceaccount.IssuedCredentialIDAuditAnnotationKey, credentialID(claims.ID))
 	token, err = a.issuer.key.sign(claims)
 	return token, time.Unix(int64(until), 0).UTC(), err
+}
+
+// shorten keeps a token's life to the bound, and tells who asked for more. A life that is extended beyond what was asked for isn't bound.
+func (i *issuer) shorten(ctx context.Context, req *api.TokenRequest) {
+	asked := cmp.Or(req.WarnAfter, req.Expiry)
+	if i.maxLife == 0 || asked <= i.maxLife {
+		return
+	}
+	warn(ctx, fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", int64(asked.Seconds()), int64(i.maxLife.Seconds())))
+	req.Expiry, req.WarnAfter = i.maxLife, 0
 }
 
 func bind(to *boundTo, req api.TokenRequest) {

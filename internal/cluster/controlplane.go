@@ -168,7 +168,8 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	p.engine, err = apiserver.New(ctx, apiserver.Config{
 		Store: p.store, Metrics: p.metrics, Rows: api.Registered(), Logger: p.log.With("component", "apiserver"), Transformer: p.atRest.For,
 		Kubelets: kubelets, Address: p.address(), Tracker: p.tracker, MaxInFlight: p.opts.MaxInFlight, MaxMutatingInFlight: p.opts.MaxMutatingInFlight,
-		Auditor: p.audit, Flags: p.opts.shown(),
+		Auditor: p.audit, Flags: p.opts.shown(), RequestTimeout: p.opts.RequestTimeout, MinWatch: time.Duration(p.opts.MinRequestSeconds) * time.Second,
+		EventTTL: p.opts.EventTTL, NoProfiles: !p.opts.Profiling,
 	})
 	if err != nil {
 		return fmt.Errorf("open the API server: %w", err)
@@ -207,7 +208,7 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	p.engine.SetRemotes(p.remote)
 	who := authn.Config{
 		ClientCA: func() *x509.CertPool { return p.keys.Authority().Pool() },
-		Issuers:  []string{authn.DefaultIssuer},
+		Issuers:  p.opts.Issuers, MaxTokenLife: p.opts.MaxTokenLife, JWKSURI: p.opts.JWKSURI,
 		TokenKey: p.keys.TokenKey(), TokenVerifyKeys: p.keys.TokenVerifyKeys(),
 		JWKSAddress: net.JoinHostPort(p.nodeIP.String(), strconv.Itoa(l.APIPort)),
 		Metrics:     p.metrics,
@@ -234,7 +235,12 @@ func (p *controlPlane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open webhooks and policies: %w", err)
 	}
-	chain, err := plugins.Default(ctx, self, plugins.Options{Dynamic: dynamic, Authorizer: p.authz, RBAC: p.rbac, Ledger: p.ledger, Metrics: p.metrics})
+	chosen, err := p.opts.plugins()
+	if err != nil {
+		return fmt.Errorf("choose the admission plugins: %w", err)
+	}
+	chosen.Dynamic, chosen.Authorizer, chosen.RBAC, chosen.Ledger, chosen.Metrics = dynamic, p.authz, p.rbac, p.ledger, p.metrics
+	chain, err := plugins.Default(ctx, self, chosen)
 	if err != nil {
 		return fmt.Errorf("open admission: %w", err)
 	}
@@ -278,8 +284,12 @@ func (p *controlPlane) address() string {
 
 // serve answers requests on the listener until ctx ends, and then lets those under way finish.
 func (p *controlPlane) serve(ctx context.Context, listener net.Listener) error {
+	secured := p.keys.ServerTLS()
+	if err := p.opts.secure(secured); err != nil {
+		return fmt.Errorf("serve the API: %w", err)
+	}
 	server := &http.Server{
-		Handler: p.engine.Handler(), TLSConfig: p.keys.ServerTLS(),
+		Handler: p.engine.Handler(), TLSConfig: secured,
 		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 1 << 20,
 		ErrorLog: handshakeErrors(p.metrics, slog.NewLogLogger(p.log.With("component", "apiserver").Handler(), slog.LevelDebug)),
 	}

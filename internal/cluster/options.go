@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,6 +30,8 @@ type ServerOptions struct {
 	NodeOptions
 	WhoMayOptions
 	AtRestOptions
+	ServingOptions
+	AdmissionOptions
 	// ExtraSANs are further names and addresses for the API server's certificate.
 	ExtraSANs []string
 	// EtcdEndpoints use an outside etcd instead of the embedded one.
@@ -84,6 +87,8 @@ func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	o.NodeOptions.addFlags(f)
 	o.WhoMayOptions.addFlags(f)
 	o.AtRestOptions.addFlags(f)
+	o.ServingOptions.addFlags(f)
+	o.AdmissionOptions.addFlags(f)
 	f.StringSliceVar(&o.ExtraSANs, "tls-san", nil, "further names and addresses for the API server's certificate")
 	f.StringSliceVar(&o.EtcdEndpoints, "etcd-endpoints", nil, "use this outside etcd instead of the embedded one")
 	f.StringVar(&o.EtcdCAFile, "etcd-cafile", "", "authority of the outside etcd")
@@ -96,6 +101,12 @@ func (o *ServerOptions) AddFlags(f *pflag.FlagSet) {
 	addAuditFlags(f, &o.Audit)
 	f.BoolVar(&o.NoNode, "no-node", false, "run the control plane alone, without a node")
 	f.BoolVar(&o.APIOnly, "api-only", false, "run the API server alone, without controllers, scheduler and node")
+}
+
+// validate refuses what can't be done before anything is touched.
+func (o *ServerOptions) validate() error {
+	_, err := o.AdmissionOptions.plugins()
+	return errors.Join(o.ServingOptions.validate(), err)
 }
 
 // shown are the flags for whoever looks into the server. None of a server's is a secret.

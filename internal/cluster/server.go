@@ -25,6 +25,9 @@ import (
 // RunServer runs a server, the control plane and, unless it's told not to, a node, until ctx ends. Containers run on.
 func RunServer(ctx context.Context, o ServerOptions) error {
 	l := o.Layout
+	if err := o.validate(); err != nil {
+		return err
+	}
 	if pid := runningPID(l.PIDFile()); pid != 0 {
 		return fmt.Errorf("cluster %s runs already (process %d)", l.Name, pid)
 	}

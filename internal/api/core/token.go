@@ -76,7 +76,7 @@ func createToken(ctx context.Context, env api.Env, parent api.Object, body runti
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("failed to generate token: %w", err))
 	}
-	if ask.WarnAfter == 0 && expires.Sub(now) < life-time.Second {
+	if expires.Sub(now) < life-time.Second {
 		*req.Spec.ExpirationSeconds = int64(expires.Sub(now).Round(time.Second).Seconds())
 	}
 	if len(req.Spec.Audiences) == 0 {
