@@ -124,6 +124,7 @@ func TestAViewFollowsTheTable(t *testing.T) {
 	if err := client.Pods.Delete(ctx, c, "default", "a", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
 		t.Fatal(err)
 	}
+	expect(change{"a Running", "a Running"}) // marked
 	expect(change{"a Running", ""})
 	cancel()
 	done.Wait()

@@ -82,30 +82,41 @@ func (s *Server) markOrRemove(ctx context.Context, t target, live api.Object, en
 		return removal{object: documentOf(entry), shown: row.ReturnsDeleted}, s.still(ctx, t, entry)
 	}
 	finalizers, changed := deletionFinalizers(row, obj, o)
-	if changed {
-		obj.SetFinalizers(finalizers)
-	}
-	if len(finalizers) == 0 && (!graceful || *o.GracePeriodSeconds == 0) {
+	if len(finalizers) == 0 && !graceful {
 		doc, err := s.removeEntry(ctx, t, obj, entry, dry)
 		return removal{object: doc, gone: err == nil, shown: row.ReturnsDeleted}, err
+	}
+	if changed {
+		obj.SetFinalizers(finalizers)
 	}
 	if !graceful {
 		markNow(obj)
 	}
 	doc, err := s.overwriteMarked(ctx, t, obj, entry, dry)
-	return removal{object: doc, shown: true}, err
+	if err != nil || len(finalizers) > 0 || !graceful || *o.GracePeriodSeconds > 0 {
+		return removal{object: doc, shown: true}, err
+	}
+	// Who watches is told first that the object ends, and when it goes, it is as it was marked.
+	if !dry {
+		doc, err = s.removeVersion(ctx, t, obj, doc.version())
+	}
+	return removal{object: doc, gone: err == nil, shown: row.ReturnsDeleted}, err
 }
 
-// removeEntry removes one version of an object from storage; the document shows it as obj, as it was last.
+// removeEntry removes the newest version of an object from storage; the document shows it as obj, as it was last.
 func (s *Server) removeEntry(ctx context.Context, t target, obj api.Object, entry *store.Entry, dry bool) (*document, error) {
 	if dry {
 		return &document{obj: obj}, s.still(ctx, t, entry)
 	}
+	return s.removeVersion(ctx, t, obj, entry.Revision())
+}
+
+func (s *Server) removeVersion(ctx context.Context, t target, obj api.Object, version int64) (*document, error) {
 	began := time.Now()
-	revision, err := t.v.table.Delete(ctx, entry.Key(), entry.Revision())
+	revision, err := t.v.table.Delete(ctx, t.key(), version)
 	s.metrics.storage(ctx, t.v, storedDelete, began, err)
 	if err != nil {
-		return nil, fmt.Errorf("delete %s %q: %w", t.v.row.Name, entry.Key(), err)
+		return nil, fmt.Errorf("delete %s %q: %w", t.v.row.Name, t.key(), err)
 	}
 	client.Note(ctx, revision)
 	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
@@ -246,9 +257,6 @@ func warnOfOrphans(ctx context.Context, row *api.Resource, o *metav1.DeleteOptio
 // deletionFinalizers returns the finalizers that the garbage collector needs for the propagation asked for.
 func deletionFinalizers(row *api.Resource, obj api.Object, o *metav1.DeleteOptions) (finalizers []string, changed bool) {
 	have := obj.GetFinalizers()
-	if row.Uncollected {
-		return have, false
-	}
 	for _, f := range have {
 		if f != metav1.FinalizerOrphanDependents && f != metav1.FinalizerDeleteDependents {
 			finalizers = append(finalizers, f)
@@ -269,6 +277,9 @@ func deletionFinalizers(row *api.Resource, obj api.Object, o *metav1.DeleteOptio
 
 // propagation decides what happens to dependents: as the options say, else as an earlier request's finalizer says, else as the kind does.
 func propagation(row *api.Resource, have []string, o *metav1.DeleteOptions) metav1.DeletionPropagation {
+	if row.Uncollected {
+		return metav1.DeletePropagationBackground
+	}
 	if o.OrphanDependents != nil {
 		if *o.OrphanDependents {
 			return metav1.DeletePropagationOrphan

@@ -29,6 +29,14 @@ type document struct {
 
 func documentOf(e *store.Entry) *document { return &document{raw: e.Raw(), entry: e} }
 
+// version is the revision at which what is stored has been written.
+func (d *document) version() int64 {
+	if d.entry != nil {
+		return d.entry.Revision()
+	}
+	return d.revision
+}
+
 // object returns the hub object.
 func (d *document) object() (api.Object, error) {
 	if d.obj != nil {

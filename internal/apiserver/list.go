@@ -31,7 +31,7 @@ type page struct {
 // list reads the chosen objects as the options say.
 func (s *Server) list(ctx context.Context, v *version, c choice, o *metav1.ListOptions) (*page, error) {
 	prefix := c.prefix(v)
-	at, err := s.listState(ctx, v, prefix, o)
+	at, err := s.listState(ctx, v, c, o)
 	if err != nil {
 		return nil, err
 	}
@@ -76,29 +76,29 @@ func (p *page) collect(at listState, c choice, prefix string) (looked int) {
 	if all && at.limit == 0 && at.after == "" {
 		p.entries = make([]*store.Entry, 0, at.snapshot.Count(prefix))
 	}
-	more := false
-	var rest int64
+	full := func() bool { return at.limit > 0 && int64(len(p.entries)) >= at.limit }
 	visit := func(e *store.Entry) bool {
 		looked++
-		if at.limit > 0 && int64(len(p.entries)) == at.limit {
-			more = true
-			rest++
-			return all
-		}
 		if all || c.fields.Empty() || c.matches(e.Record()) {
 			p.entries = append(p.entries, e)
 		}
-		return true
+		return !full()
 	}
 	if c.labels.Empty() {
 		at.snapshot.Ascend(prefix, at.after, visit)
 	} else {
 		at.snapshot.AscendLabelled(prefix, at.after, func(l map[string]string) bool { return c.labels.Matches(labels.Set(l)) }, visit)
 	}
-	if !more {
+	if !full() {
 		return looked
 	}
-	p.meta.Continue = encodeContinue(p.entries[len(p.entries)-1].Key(), prefix, at.revision)
+	// A page that is full goes on if there are objects after it, chosen or not: as with upstream, nobody looks for the next one that is.
+	last := p.entries[len(p.entries)-1].Key()
+	rest := int64(at.snapshot.CountAfter(prefix, last))
+	if rest == 0 {
+		return looked
+	}
+	p.meta.Continue = encodeContinue(last, prefix, at.revision)
 	if all {
 		p.meta.RemainingItemCount = &rest
 	}
@@ -106,7 +106,8 @@ func (p *page) collect(at listState, c choice, prefix string) (looked int) {
 }
 
 // listState finds the state that resourceVersion, resourceVersionMatch, limit and continue ask for together.
-func (s *Server) listState(ctx context.Context, v *version, prefix string, o *metav1.ListOptions) (listState, error) {
+func (s *Server) listState(ctx context.Context, v *version, c choice, o *metav1.ListOptions) (listState, error) {
+	prefix := c.prefix(v)
 	at := listState{limit: o.Limit}
 	if o.Continue != "" {
 		after, revision, err := decodeContinue(o.Continue, prefix)
@@ -117,6 +118,9 @@ func (s *Server) listState(ctx context.Context, v *version, prefix string, o *me
 			return at, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 		}
 		at.after = after
+		if o.ResourceVersion == "0" && v.row.TTL == nil {
+			at.limit = 0
+		}
 		if revision < 0 {
 			return s.newest(ctx, v, at)
 		}
@@ -127,7 +131,8 @@ func (s *Server) listState(ctx context.Context, v *version, prefix string, o *me
 		return at, err
 	}
 	exact := o.ResourceVersionMatch == metav1.ResourceVersionMatchExact
-	legacyExact := o.ResourceVersionMatch == "" && o.Limit > 0 && revision > 0
+	_, single := c.name(v)
+	legacyExact := o.ResourceVersionMatch == "" && o.Limit > 0 && revision > 0 && !single
 	switch {
 	case exact || legacyExact:
 		return s.exactly(ctx, v, at, revision, prefix)
@@ -139,10 +144,25 @@ func (s *Server) listState(ctx context.Context, v *version, prefix string, o *me
 		}
 		return s.cached(v, at), nil
 	}
-	if err := s.reach(ctx, revision); err != nil {
+	if err := s.reachList(ctx, v, revision); err != nil {
 		return at, err
 	}
 	return s.cached(v, at), nil
+}
+
+// reachList is reach for a list. One of a kind that upstream has no cache of is refused at once, and its client isn't told when to come back.
+func (s *Server) reachList(ctx context.Context, v *version, revision int64) error {
+	if v.row.TTL == nil {
+		return s.reach(ctx, revision)
+	}
+	now, err := s.cfg.Store.Sync(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the newest revision: %w", err)
+	}
+	if now < revision {
+		return tooLarge(revision, now, 0)
+	}
+	return nil
 }
 
 func (s *Server) cached(v *version, at listState) listState {
@@ -163,7 +183,7 @@ func (s *Server) newest(ctx context.Context, v *version, at listState) (listStat
 }
 
 func (s *Server) exactly(ctx context.Context, v *version, at listState, revision int64, prefix string) (listState, error) {
-	if err := s.reach(ctx, revision); err != nil {
+	if err := s.reachList(ctx, v, revision); err != nil {
 		return at, err
 	}
 	snapshot, err := v.table.SnapshotAt(ctx, revision)
@@ -171,7 +191,7 @@ func (s *Server) exactly(ctx context.Context, v *version, at listState, revision
 	case errors.Is(err, store.ErrCompacted):
 		return at, expiredList(at.after, prefix)
 	case errors.Is(err, store.ErrFuture):
-		return at, tooLarge(revision, s.cfg.Store.Revision())
+		return at, tooLarge(revision, s.cfg.Store.Revision(), 1)
 	case err != nil:
 		return at, err
 	}
@@ -191,16 +211,16 @@ func (s *Server) reach(ctx context.Context, revision int64) error {
 	defer cancel()
 	if err := s.cfg.Store.WaitFor(wait, revision); err != nil {
 		if ctx.Err() == nil && wait.Err() != nil {
-			return tooLarge(revision, s.cfg.Store.Revision())
+			return tooLarge(revision, s.cfg.Store.Revision(), 1)
 		}
 		return err
 	}
 	return nil
 }
 
-// tooLarge is upstream's answer to a revision that has not come.
-func tooLarge(want, have int64) error {
-	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", want, have), 1)
+// tooLarge is upstream's answer to a revision that has not come, and may have after some seconds.
+func tooLarge(want, have int64, seconds int) error {
+	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", want, have), seconds)
 	err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
 	return err
 }

@@ -156,7 +156,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, v *version, i
 	if info.WatchPrefix && info.Name != "" {
 		c.fields = c.alsoNamed(info.Name)
 	}
-	o.Watch = info.Verb == "watch"
+	// A path below /watch/ doesn't make the options those of a watch.
 	if fromStart := o.ResourceVersion == "" || o.ResourceVersion == "0"; o.Watch && fromStart && o.SendInitialEvents == nil && o.ResourceVersionMatch == "" {
 		// A watch from nowhere begins with what is there, like one that asks for it.
 		o.SendInitialEvents, o.ResourceVersionMatch = &fromStart, metav1.ResourceVersionMatchNotOlderThan
@@ -164,7 +164,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, v *version, i
 	if err := checkListOptions(o); err != nil {
 		return err
 	}
-	if o.Watch {
+	if info.Verb == "watch" {
 		defer s.fairness.Watch(info, r.URL.RawQuery)()
 		defer s.metrics.lasting(r, info)()
 		return s.serveWatch(w, r, v, c, o)

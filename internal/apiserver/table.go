@@ -109,9 +109,9 @@ func (v *version) partialOf(o api.Object, version string) *metav1.PartialObjectM
 
 // partialListOf is a list of metadata.
 func (v *version) partialListOf(items []api.Object, version string, list metav1.ListMeta) runtime.Object {
-	partial := make([]metav1.PartialObjectMetadata, len(items))
-	for i, o := range items {
-		partial[i] = *v.partialOf(o, version)
+	var partial []metav1.PartialObjectMetadata // null in an empty list, as upstream's
+	for _, o := range items {
+		partial = append(partial, *v.partialOf(o, version))
 	}
 	if version == "v1beta1" {
 		out := &metav1beta1.PartialObjectMetadataList{ListMeta: list, Items: partial}

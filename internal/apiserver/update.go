@@ -183,10 +183,19 @@ func checkVersion(t target, obj, live api.Object) error {
 			field.Invalid(metadataPath.Child("resourceVersion"), 0, "must be specified for an update"),
 		})
 	}
-	if _, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64); err != nil {
-		return err // answered in the parser's own words, as upstream does
+	if err := checkVersionForm(obj); err != nil {
+		return err
 	}
 	return apierrors.NewConflict(t.v.gr(), t.name, errors.New(modifiedText))
+}
+
+// checkVersionForm refuses a version that is no number, in the parser's own words, as upstream does.
+func checkVersionForm(obj api.Object) error {
+	if obj.GetResourceVersion() == "" {
+		return nil
+	}
+	_, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	return err
 }
 
 // replace takes a changed object through validation to storage.
@@ -284,7 +293,9 @@ func (s *Server) prepareUpdate(ctx context.Context, t target, obj, live api.Obje
 // its deletion waited for this update.
 func (s *Server) overwrite(ctx context.Context, t target, obj, live api.Object, entry *store.Entry, dry bool) (*document, error) {
 	if s.deletionDone(t, obj, live) {
-		return s.removeEntry(ctx, t, obj, entry, dry)
+		doc, err := s.removeEntry(ctx, t, obj, entry, dry)
+		obj.SetResourceVersion(live.GetResourceVersion()) // it is shown as it was sent
+		return doc, err
 	}
 	draft, err := t.v.kind.Encode(obj)
 	if err != nil {
@@ -334,6 +345,9 @@ func (s *Server) deletionDone(t target, obj, live api.Object) bool {
 
 // createByUpdate is an update of an object that doesn't exist yet.
 func (s *Server) createByUpdate(ctx context.Context, t target, ch change) (*document, error) {
+	if err := checkPreconditions(t, ch, &metav1.PartialObjectMetadata{}); err != nil {
+		return nil, err
+	}
 	obj, err := ch.compute(nil)
 	if err != nil {
 		return nil, err
@@ -341,9 +355,10 @@ func (s *Server) createByUpdate(ctx context.Context, t target, ch change) (*docu
 	if err := s.authorizeCreate(ctx, t); err != nil {
 		return nil, err
 	}
-	if obj.GetResourceVersion() != "" && obj.GetResourceVersion() != "0" || ch.uid != "" {
-		return nil, apierrors.NewConflict(t.v.gr(), t.name, errors.New(modifiedText))
+	if err := checkVersionForm(obj); err != nil {
+		return nil, err
 	}
+	obj.SetResourceVersion("") // what was a version of another object isn't one of this, which is applied or put anew
 	o := createOptionsOf(ch.options)
 	wipeSystemFields(obj)
 	if ch.manager != "" {
