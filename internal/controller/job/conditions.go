@@ -176,7 +176,7 @@ func (p *planner) conclude() {
 		p.status.StartTime = stamp(p.now)
 	}
 	tracking := slices.ContainsFunc(p.pods, tracked)
-	if len(p.active)+p.terminating > 0 || tracking || p.status.UncountedTerminatedPods != nil {
+	if len(p.active)+p.terminating > 0 || tracking || len(p.uncounted.Succeeded)+len(p.uncounted.Failed) > 0 {
 		return
 	}
 	if p.failTarget != nil {

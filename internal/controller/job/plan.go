@@ -174,10 +174,7 @@ func (p *planner) count() {
 			p.status.FailedIndexes = &text
 		}
 	}
-	p.status.UncountedTerminatedPods = nil
-	if len(p.uncounted.Succeeded)+len(p.uncounted.Failed) > 0 {
-		p.status.UncountedTerminatedPods = &p.uncounted
-	}
+	p.status.UncountedTerminatedPods = &p.uncounted
 }
 
 // countOne takes a pod in whose end is seen for the first time.

@@ -28,10 +28,10 @@ func (r *reconciler) ensureClaims(ctx context.Context, set *appsv1.StatefulSet, 
 		switch {
 		case apierrors.IsAlreadyExists(err):
 		case err != nil:
-			r.events.Eventf(set, corev1.EventTypeWarning, "FailedCreate", "create Claim %s for Pod %s in StatefulSet %s failed error: %s", want.Name, podName(set, n), set.Name, err)
+			r.events.Eventf(set, corev1.EventTypeWarning, "FailedCreate", "Create Claim %s for Pod %s in StatefulSet %s failed error: %s", want.Name, podName(set, n), set.Name, err)
 			return fmt.Errorf("failed to create PVC %s: %w", want.Name, err)
 		default:
-			r.events.Eventf(set, corev1.EventTypeNormal, "SuccessfulCreate", "create Claim %s Pod %s in StatefulSet %s success", want.Name, podName(set, n), set.Name)
+			r.events.Eventf(set, corev1.EventTypeNormal, "SuccessfulCreate", "Create Claim %s Pod %s in StatefulSet %s success", want.Name, podName(set, n), set.Name)
 		}
 	}
 	return nil

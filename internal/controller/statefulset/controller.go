@@ -74,7 +74,7 @@ func (r *reconciler) reconcile(ctx context.Context, key controller.Key) (control
 	if err != nil {
 		return controller.Again{}, err
 	}
-	update, collisions, err := past.Ensure(ctx, list, &set.Spec.Template, set.Status.CollisionCount)
+	update, collisions, err := past.Ensure(ctx, list, &set.Spec.Template, counted(set.Status.CollisionCount))
 	if err != nil {
 		return controller.Again{}, fmt.Errorf("keep the revision: %w", err)
 	}
@@ -180,10 +180,10 @@ func (r *reconciler) create(ctx context.Context, set *appsv1.StatefulSet, b birt
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil
 	case err != nil:
-		r.events.Eventf(set, corev1.EventTypeWarning, "FailedCreate", "create Pod %s in StatefulSet %s failed error: %s", pod.Name, set.Name, err)
+		r.events.Eventf(set, corev1.EventTypeWarning, "FailedCreate", "Create Pod %s in StatefulSet %s failed error: %s", pod.Name, set.Name, err)
 		return err
 	}
-	r.events.Eventf(set, corev1.EventTypeNormal, "SuccessfulCreate", "create Pod %s in StatefulSet %s successful", pod.Name, set.Name)
+	r.events.Eventf(set, corev1.EventTypeNormal, "SuccessfulCreate", "Create Pod %s in StatefulSet %s successful", pod.Name, set.Name)
 	return nil
 }
 

@@ -23,6 +23,14 @@ var gvk = appsv1.SchemeGroupVersion.WithKind("StatefulSet")
 // hashLabel is the label of revisions.
 const hashLabel = "controller.kubernetes.io/hash"
 
+// counted is a number of collisions that is part of names and statuses from the first revision on, as upstream's.
+func counted(collisions *int32) *int32 {
+	if collisions == nil {
+		return new(int32)
+	}
+	return collisions
+}
+
 // revisionName names a revision by its data.
 func revisionName(set string) func([]byte, *int32) (string, string, string) {
 	return func(data []byte, collisions *int32) (string, string, string) {
@@ -65,7 +73,6 @@ func firstOrdinal(set *appsv1.StatefulSet) int {
 // newPod makes the pod of a number from a template.
 func newPod(set *appsv1.StatefulSet, template *corev1.PodTemplateSpec, revision string, n int) *corev1.Pod {
 	pod := podcontrol.FromTemplate(template, set.Namespace, set.Name, metav1.NewControllerRef(set, gvk))
-	pod.GenerateName = ""
 	pod.Name = podName(set, n)
 	if pod.Labels == nil {
 		pod.Labels = map[string]string{}

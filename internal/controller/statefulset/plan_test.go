@@ -227,3 +227,16 @@ func TestTheRetentionPolicyDecidesWhoOwnsAClaim(t *testing.T) {
 		}
 	}
 }
+
+// Whoever moves a cluster to or from upstream's controllers finds the names that these give.
+func TestNamesAreUpstreams(t *testing.T) {
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "db"}}
+	if p := newPod(set, &set.Spec.Template, "db-1", 0); p.Name != "db-0" || p.GenerateName != "db-" {
+		t.Errorf("a pod is named %q, by %q", p.Name, p.GenerateName)
+	}
+	// A status that counts no collisions yet counts as one that has counted none.
+	name, _, _ := revisionName("db")([]byte(`{"spec":{"template":{}}}`), counted(nil))
+	if other, _, _ := revisionName("db")([]byte(`{"spec":{"template":{}}}`), nil); name == other {
+		t.Errorf("the number of collisions is no part of %s", name)
+	}
+}
