@@ -48,6 +48,8 @@ type Resource struct {
 	// Verbs lists what is served; nil is create, delete, deletecollection, get, list, patch, update, watch.
 	// Virtual resources (reviews) have only "create" and a Create function.
 	Verbs []string
+	// ShownVerbs are the verbs as discovery lists them, where that isn't how Verbs does.
+	ShownVerbs func() []string
 	// TTL tells how long an object lives after its last write; nil or 0 is for ever. (Events.)
 	TTL func(Object) time.Duration
 
@@ -166,6 +168,8 @@ type Version struct {
 	// Schema is the structural OpenAPI v3 schema of the objects as JSON (an apiextensions JSONSchemaProps), for kinds without a Go
 	// type: OpenAPI and field management follow from it. Nil, or an empty result, is no schema.
 	Schema func() ([]byte, error)
+	// Selectable are the fields that documents say objects may be selected by, those of custom resources.
+	Selectable []string
 	// Own, if not nil, is what the row is in this version: custom resources differ by version in validation, columns and subresources.
 	// Names, scope and storage are the row's.
 	Own *Resource

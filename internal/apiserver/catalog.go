@@ -56,6 +56,14 @@ func (r *resource) verbs() []string {
 	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 }
 
+// shownVerbs are what discovery lists.
+func (r *resource) shownVerbs() []string {
+	if r.row.ShownVerbs != nil {
+		return r.row.ShownVerbs()
+	}
+	return r.verbs()
+}
+
 // key is an object's place in the table.
 func (r *resource) key(namespace, name string) string {
 	if !r.row.Namespaced {

@@ -160,7 +160,7 @@ func (g *group) api() metav1.APIGroup {
 // apiResources are a resource and its subresources as discovery shows them.
 func (v *version) apiResources() []metav1.APIResource {
 	out := []metav1.APIResource{{
-		Name: v.row.Name, SingularName: v.row.Singular, Namespaced: v.row.Namespaced, Kind: v.row.Kind, Verbs: v.verbs(),
+		Name: v.row.Name, SingularName: v.row.Singular, Namespaced: v.row.Namespaced, Kind: v.row.Kind, Verbs: v.shownVerbs(),
 		ShortNames: v.row.ShortNames, Categories: v.row.Categories, StorageVersionHash: v.storageHash(),
 	}}
 	for _, sub := range v.subresources() {
@@ -277,7 +277,7 @@ func (g *groupVersion) aggregated() apidiscovery.APIVersionDiscovery {
 		}
 		r := apidiscovery.APIResourceDiscovery{
 			Resource: v.row.Name, ResponseKind: g.responseKind(v.gvk), Scope: scope, SingularResource: v.row.Singular,
-			Verbs: v.verbs(), ShortNames: v.row.ShortNames, Categories: v.row.Categories,
+			Verbs: v.shownVerbs(), ShortNames: v.row.ShortNames, Categories: v.row.Categories,
 		}
 		for _, sub := range v.subresources() {
 			r.Subresources = append(r.Subresources, apidiscovery.APISubresourceDiscovery{

@@ -28,7 +28,7 @@ type subresource struct {
 
 var partVerbs = []string{"get", "patch", "update"}
 
-// subresources lists what a version serves below its objects, by name.
+// subresources lists what a version serves below its objects, by name, those of custom resources as upstream lists them.
 func (v *version) subresources() []subresource {
 	var out []subresource
 	if v.row.Status != nil {
@@ -49,6 +49,9 @@ func (v *version) subresources() []subresource {
 	}
 	for _, name := range v.row.Connect {
 		out = append(out, v.connectSubresource(name))
+	}
+	if v.text() {
+		return out
 	}
 	slices.SortFunc(out, func(a, b subresource) int { return strings.Compare(a.name, b.name) })
 	return out

@@ -81,7 +81,7 @@ func (v *version) unfit(err error) error {
 	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", v.gvk.Kind, v.gvk.Version, v.gvk.Kind, err))
 }
 
-// fill sets the defaults of the result of an apply patch, a hub object, in the patch's version. Nothing is pruned: it is judged as it is.
+// fill prunes the result of an apply patch, a hub object, and sets its defaults, in the patch's version.
 func (v *version) fill(hub api.Object) (api.Object, error) {
 	o, err := v.fromHub(hub)
 	if err != nil {

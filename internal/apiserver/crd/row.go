@@ -3,6 +3,7 @@ package crd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ func serve(d *definition, caller *hook.Caller, m *conversionMetrics) *served {
 		ShortNames: names.ShortNames, Categories: names.Categories, Namespaced: d.Spec.Scope == apiextensionsv1.NamespaceScoped,
 		StoredAs: kschema.GroupVersionKind{Group: d.Spec.Group, Version: storageVersion(d), Kind: names.Kind},
 		Prefix:   d.Spec.Group + "/" + names.Plural,
-		Stored:   s.stored, Default: s.settle, HasGeneration: true, AnyFinalizer: true,
+		Stored:   s.stored, Default: s.settle, HasGeneration: true, AnyFinalizer: true, ShownVerbs: s.verbs,
 	}
 	versions := slices.Clone(d.Spec.Versions)
 	slices.SortStableFunc(versions, func(a, b apiextensionsv1.CustomResourceDefinitionVersion) int {
@@ -54,6 +55,14 @@ func serve(d *definition, caller *hook.Caller, m *conversionMetrics) *served {
 		s.row = nil
 	}
 	return s
+}
+
+// verbs are in upstream's order. Those of a kind that is going are fewer, although its objects may still be changed.
+func (s *served) verbs() []string {
+	if s.terminating.Load() {
+		return []string{"delete", "deletecollection", "get", "list", "watch"}
+	}
+	return []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
 }
 
 func (s *served) addVersion(v *apiextensionsv1.CustomResourceDefinitionVersion) {
@@ -80,6 +89,9 @@ func (s *served) addVersion(v *apiextensionsv1.CustomResourceDefinitionVersion) 
 	}
 	if v.Schema != nil && v.Schema.OpenAPIV3Schema != nil {
 		out.Schema = sync.OnceValues(func() ([]byte, error) { return json.Marshal(v.Schema.OpenAPIV3Schema) })
+	}
+	for _, f := range v.SelectableFields {
+		out.Selectable = append(out.Selectable, strings.TrimPrefix(f.JSONPath, "."))
 	}
 	if v.Deprecated {
 		out.Deprecated = fmt.Sprintf("%s/%s %s is deprecated", gv.Group, gv.Version, s.row.Kind)
@@ -302,13 +314,12 @@ func (v *versioned) changed(o, old api.Object) bool {
 	return false
 }
 
-func (v *versioned) refuseTerminating(context.Context, api.Env, api.Object, bool) (func(bool), error) {
+func (v *versioned) refuseTerminating(_ context.Context, _ api.Env, obj api.Object, _ bool) (func(bool), error) {
 	if !v.terminating.Load() {
 		return nil, nil
 	}
-	err := apierrors.NewMethodNotSupported(kschema.GroupResource{Group: v.gv.Group, Resource: v.served.row.Name}, "create")
-	err.ErrStatus.Message = "create not allowed while custom resource definition is terminating"
-	return nil, err
+	resource := kschema.GroupResource{Group: v.gv.Group, Resource: v.served.row.Name}
+	return nil, apierrors.NewForbidden(resource, obj.GetName(), errors.New("create not allowed while custom resource definition is terminating"))
 }
 
 func (v *versioned) scale(s *apiextensionsv1.CustomResourceSubresourceScale) *api.Scale {

@@ -138,12 +138,14 @@ func (s *schema) dropNothings(u *unstructured.Unstructured) {
 	}
 }
 
-// fill sets defaults and prunes nothing. Nothings in metadata become what they are read as.
+// fill sets defaults in what an apply patch has made. It could name no unknown fields but below what keeps them, where fields that are known have
+// theirs pruned. Nothings in metadata become what they are read as.
 func (s *schema) fill(u *unstructured.Unstructured) {
 	if meta, found, err := objectmeta.GetObjectMeta(u.Object, false); err == nil && found {
 		_ = objectmeta.SetObjectMeta(u.Object, meta) // what has been read can be written
 	}
 	if p, err := s.parts(); err == nil {
+		pruning.Prune(u.Object, p.structural, true)
 		defaulting.Default(u.Object, p.structural)
 	}
 }

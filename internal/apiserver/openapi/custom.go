@@ -109,7 +109,7 @@ func addCustomKind(all map[string]Definition, s *apiserver.Served, v2 bool) erro
 	if structural != nil {
 		structural = structural.Unfold()
 	}
-	object, err := customDefinition(all, gv.WithKind(s.Row.Kind), structural, v2)
+	object, err := customDefinition(all, gv.WithKind(s.Row.Kind), structural, v2, s.Version.Selectable)
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func typesKnown(s *structuralschema.Structural) bool {
 }
 
 // customDefinition is the definition of a custom kind, with references as definitions are kept.
-func customDefinition(all map[string]Definition, gvk schema.GroupVersionKind, s *structuralschema.Structural, v2 bool) ([]byte, error) {
+func customDefinition(all map[string]Definition, gvk schema.GroupVersionKind, s *structuralschema.Structural, v2 bool, selectable []string) ([]byte, error) {
 	out := &spec.Schema{SchemaProps: spec.SchemaProps{Type: []string{"object"}}}
 	if s != nil && (!v2 || !s.XPreserveUnknownFields) {
 		if v2 {
@@ -182,7 +182,20 @@ func customDefinition(all map[string]Definition, gvk schema.GroupVersionKind, s 
 		addEmbedded(out, meta, v2)
 	}
 	out.AddExtension(gvkExtension, []any{map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}})
+	addSelectable(out, selectable)
 	return json.Marshal(out)
+}
+
+// addSelectable names the fields that objects may be selected by.
+func addSelectable(s *spec.Schema, fields []string) {
+	if len(fields) == 0 {
+		return
+	}
+	var list []any
+	for _, f := range fields {
+		list = append(list, map[string]any{"fieldPath": f})
+	}
+	s.AddExtension("x-kubernetes-selectable-fields", list)
 }
 
 func metadataProperty() *spec.Schema {
@@ -246,6 +259,7 @@ func customList(all map[string]Definition, s *apiserver.Served) ([]byte, error) 
 	out.SetProperty("apiVersion", meta["apiVersion"])
 	out.SetProperty("kind", meta["kind"])
 	out.AddExtension(gvkExtension, []any{map[string]any{"group": s.Row.Group, "version": s.Version.Version, "kind": kind}})
+	addSelectable(out, s.Version.Selectable)
 	return json.Marshal(out)
 }
 
@@ -263,7 +277,7 @@ func Types(gvk schema.GroupVersionKind, raw []byte) (definitions map[string]*spe
 	if structural != nil {
 		structural = structural.Unfold()
 	}
-	own, err := customDefinition(all, gvk, structural, false)
+	own, err := customDefinition(all, gvk, structural, false, nil)
 	if err != nil {
 		return nil, "", err
 	}
