@@ -20,6 +20,7 @@ import (
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/apiserver/negotiate"
+	"clipper.dev/clipper/internal/apiserver/stored"
 	"clipper.dev/clipper/internal/apiserver/wire"
 )
 
@@ -36,7 +37,12 @@ func (s *Server) readBody(r *http.Request) ([]byte, error) {
 	if capacity < 0 {
 		capacity = 512
 	}
-	body, err := readAll(io.LimitReader(r.Body, limit+1), int(capacity))
+	body, err := []byte(nil), error(nil)
+	if whole, ok := takeWhole(r.Body); ok {
+		body = whole
+	} else {
+		body, err = readAll(io.LimitReader(r.Body, limit+1), int(capacity))
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
 	}
@@ -52,6 +58,15 @@ func (s *Server) readBody(r *http.Request) ([]byte, error) {
 		c.body, c.bodyType = body, r.Header.Get("Content-Type")
 	}
 	return body, nil
+}
+
+// takeWhole takes over a body that its connection holds in one piece.
+func takeWhole(body io.ReadCloser) ([]byte, bool) {
+	b, ok := body.(interface{ Whole() ([]byte, bool) })
+	if !ok {
+		return nil, false
+	}
+	return b.Whole()
 }
 
 func readAll(r io.Reader, capacity int) ([]byte, error) {
@@ -81,6 +96,9 @@ func strictness(directive string) string {
 
 // decode reads a body that must be of one type. Unknown fields are refused, warned of or ignored as the directive says.
 func (s *Server) decode(c *call, body []byte, format negotiate.Format, want schema.GroupVersionKind, into runtime.Object, directive string) (runtime.Object, error) {
+	if format == negotiate.Protobuf && !recursive(want) && decodeMessage(body, want, into) {
+		return into, nil
+	}
 	directive = strictness(directive)
 	scheme := s.catalog.Load().scheme
 	if format == negotiate.Protobuf && recursive(want) {
@@ -116,6 +134,20 @@ func (s *Server) decode(c *call, body []byte, format negotiate.Format, want sche
 		return nil, undecodable(err, want.Kind, gvk, body)
 	}
 	return obj, nil
+}
+
+// decodeMessage reads a protobuf body that is of the type that is wanted, as nearly all are; false means that it has to be looked at closely.
+func decodeMessage(body []byte, want schema.GroupVersionKind, into runtime.Object) bool {
+	apiVersion, kind, msg, err := wire.OpenEnvelope(body)
+	if wanted, _ := want.ToAPIVersionAndKind(); err != nil || kind != want.Kind || apiVersion != wanted {
+		return false
+	}
+	m, ok := into.(stored.Message)
+	if !ok || m.Unmarshal(msg) != nil {
+		return false
+	}
+	into.GetObjectKind().SetGroupVersionKind(want)
+	return true
 }
 
 // recursive tells the kind whose messages may hold themselves: a schema does.

@@ -67,10 +67,10 @@ func (b *body) setDeadline(t time.Time) {
 	b.until = t
 }
 
-// await waits until there is something to say to a reader who has room for n bytes. The caller holds b.mu.
+// await waits until there are n bytes, or no more to come. The caller holds b.mu.
 func (b *body) await(n int) {
 	var late *time.Timer
-	for b.at == len(b.data) && b.err == nil && !b.closed && n > 0 {
+	for len(b.data)-b.at < n && b.err == nil && !b.closed {
 		if late == nil && !b.until.IsZero() {
 			late = time.AfterFunc(time.Until(b.until), func() { b.end(os.ErrDeadlineExceeded) })
 		}
@@ -92,7 +92,7 @@ func (b *body) Read(p []byte) (int, error) {
 			b.mu.Lock()
 		}
 	}
-	b.await(len(p))
+	b.await(min(len(p), 1))
 	if b.closed {
 		b.mu.Unlock()
 		return 0, http.ErrBodyReadAfterClose
@@ -115,6 +115,27 @@ func (b *body) Read(p []byte) (int, error) {
 		b.stream.conn.credit(b.stream, n)
 	}
 	return n, err
+}
+
+// Whole waits for all of a short body of which nothing has been read, and hands it over. ok is false, and nothing is taken, if the body is
+// another or fails.
+func (b *body) Whole() (data []byte, ok bool) {
+	b.mu.Lock()
+	if b.expects || b.at > 0 || b.stream.request.ContentLength < 0 || b.stream.request.ContentLength > maxHintBytes {
+		b.mu.Unlock()
+		return nil, false
+	}
+	b.await(maxHintBytes + 1)
+	if b.closed || b.err != io.EOF || b.trailer != nil { //nolint:errorlint // end is given this very value
+		b.mu.Unlock()
+		return nil, false
+	}
+	data, b.data = b.data, nil
+	b.mu.Unlock()
+	if len(data) > 0 {
+		b.stream.conn.credit(b.stream, len(data))
+	}
+	return data, true
 }
 
 // Close implements io.Closer. What has not been read is dropped.

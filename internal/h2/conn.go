@@ -55,7 +55,6 @@ type conn struct {
 	mu       sync.Mutex
 	changed  sync.Cond // windows opened, room was made, a stream or the connection ended
 	out      []byte    // frames to be sent
-	spare    []byte    // takes turns with out
 	writing  bool      // somebody sends, and will send what is put down meanwhile
 	helped   bool      // a goroutine is on its way to send
 	encoder  *hpack.Encoder

@@ -351,6 +351,7 @@ func (w *response) finishWithTrailers() {
 	if len(fields) > 0 {
 		c.putHeaders(w.stream.id, fields, true)
 	} else {
+		c.reserve(0)
 		c.out = appendFrame(c.out, 0, http2.FrameData, http2.FlagDataEndStream, w.stream.id)
 	}
 	w.complete()

@@ -16,8 +16,8 @@ const (
 	blockBytes = 128 << 10
 	// maxControlBytes bounds answers to control frames that a client doesn't read.
 	maxControlBytes = 1 << 20
-	// keptBytes is how large an idle connection's buffers may be.
-	keptBytes = 4 << 10
+	// pageBytes is what most answers fit into.
+	pageBytes = 4 << 10
 	// writeTimeout is how long a client may take to accept a block.
 	writeTimeout = 30 * time.Second
 	// flushRounds is how many blocks a handler writes for others before somebody else goes on.
@@ -32,8 +32,11 @@ var (
 	errStalled    = errors.New("the client opens no window for the response")
 )
 
-// blocks are buffers for frames, and for records.
-var blocks = sync.Pool{New: func() any { b := make([]byte, 0, blockBytes+2*recordBytes); return &b }}
+// blocks are buffers for frames, and for records; pages are for few and short frames.
+var (
+	blocks = sync.Pool{New: func() any { b := make([]byte, 0, blockBytes+2*recordBytes); return &b }}
+	pages  = sync.Pool{New: func() any { return new([pageBytes]byte) }}
+)
 
 // appendFrame appends a frame's header; n bytes of payload must follow.
 func appendFrame(dst []byte, n int, t http2.FrameType, flags http2.Flags, id uint32) []byte {
@@ -47,6 +50,7 @@ func (c *conn) control(t http2.FrameType, flags http2.Flags, id uint32, payload 
 		c.kill(errors.New("the client does not read answers to its control frames"))
 		return
 	}
+	c.reserve(len(payload))
 	c.out = append(appendFrame(c.out, len(payload), t, flags, id), payload...)
 }
 
@@ -71,6 +75,7 @@ func (c *conn) putHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 		if n == len(block) {
 			flags |= http2.FlagHeadersEndHeaders // the same bit for CONTINUATION
 		}
+		c.reserve(n)
 		c.out = append(appendFrame(c.out, n, t, flags, id), block[:n]...)
 		if block = block[n:]; len(block) == 0 {
 			return
@@ -94,6 +99,7 @@ func (c *conn) putData(s *stream, p []byte, end bool) error {
 		}
 		if len(p) == 0 {
 			if end {
+				c.reserve(0)
 				c.out = appendFrame(c.out, 0, http2.FrameData, http2.FlagDataEndStream, s.id)
 			}
 			return nil
@@ -163,15 +169,29 @@ func (c *conn) putFrames(s *stream, p []byte, end bool) []byte {
 	return p
 }
 
-// reserve gives the outgoing frames a buffer that large responses need.
+// reserve gives the outgoing frames a buffer in which there is room for one with n bytes, or for much of it.
 func (c *conn) reserve(n int) {
-	if cap(c.out)-len(c.out) >= n+frameHeaderLen || cap(c.out) >= blockBytes || len(c.out)+n < keptBytes {
+	n += frameHeaderLen
+	if cap(c.out)-len(c.out) >= n || cap(c.out) >= blockBytes {
 		return
 	}
-	small := c.out
-	c.out = append((*blocks.Get().(*[]byte))[:0], small...)
-	if c.spare == nil && cap(small) <= keptBytes {
-		c.spare = small[:0]
+	former := c.out
+	if len(former)+n <= pageBytes {
+		c.out = append(pages.Get().(*[pageBytes]byte)[:0], former...)
+	} else {
+		c.out = append((*blocks.Get().(*[]byte))[:0], former...)
+	}
+	giveBack(former)
+}
+
+// giveBack returns a buffer that reserve gave, and that may have grown since then.
+func giveBack(buffer []byte) {
+	switch n := cap(buffer); {
+	case n == pageBytes:
+		pages.Put((*[pageBytes]byte)(buffer[:n]))
+	case n >= blockBytes && n <= 4*blockBytes:
+		buffer = buffer[:0]
+		blocks.Put(&buffer)
 	}
 }
 
@@ -226,16 +246,11 @@ func (c *conn) writeBlock() bool {
 		return false
 	}
 	buffer := c.out
-	c.out, c.spare = c.spare[:0], nil
+	c.out = nil
 	c.mu.Unlock()
 	err := c.write(buffer)
 	c.mu.Lock()
-	if cap(buffer) <= keptBytes {
-		c.spare = buffer[:0]
-	} else if cap(buffer) >= blockBytes && cap(buffer) <= 4*blockBytes {
-		buffer = buffer[:0]
-		blocks.Put(&buffer)
-	}
+	giveBack(buffer)
 	if err != nil {
 		c.kill(err)
 	}
