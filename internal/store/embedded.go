@@ -40,8 +40,6 @@ const (
 	maxRequestBytes = 3 << 19
 	// Proposals beyond this wait their turn, because etcd refuses them when thousands are not yet applied.
 	maxProposals = 2000
-	// A segment of the write-ahead log is preallocated at this size, and one more ahead of it.
-	walSegmentBytes = 16 << 20
 	// A restart replays the log since the last snapshot. etcd refuses requests while more than 5000 entries wait.
 	snapshotEntries = 2000
 	// Log entries that stay in memory for a member that lags; one that lags further receives a snapshot.
@@ -69,6 +67,7 @@ type embedded struct {
 	remap     sync.Mutex    // held while the database file is, or must not be, mapped anew
 	proposals chan struct{} // holds a token for each proposal under way
 	aloneAt   atomic.Uint64 // what alone found, and the index at which it did
+	segments  *segments
 
 	ended chan struct{} // closed when etcd has ended, for whatever reason
 	wait  sync.WaitGroup
@@ -100,7 +99,11 @@ func openEmbedded(ctx context.Context, cfg Config) (*embedded, error) {
 		e.server.Cfg.SnapshotCatchUpEntries = loneCatchUpEntries
 	}
 	e.server.Start()
+	e.segments = newSegments(sc.WALDir())
 	e.wait.Go(e.watchEnd)
+	e.wait.Go(func() {
+		e.segments.fill(e.ended, func(err error) { cfg.Logger.Debug("the log's next segment is left to etcd", "error", err) })
+	})
 	e.peers.serve(etcdhttp.NewPeerHandler(lg, e.server))
 	if err := e.becomeReady(ctx); err != nil {
 		return nil, errors.Join(err, e.close())

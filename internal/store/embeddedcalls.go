@@ -59,7 +59,7 @@ func (e *embedded) follow(ctx context.Context, from, to string, after int64) (fe
 		stream.Close()
 		return nil, fmt.Errorf("follow etcd after revision %d: %w", after, err)
 	}
-	return &embeddedFeed{stream: stream, id: id, ended: e.ended, failure: e.failure}, nil
+	return &embeddedFeed{stream: stream, id: id, ended: e.ended, failure: e.failure, logged: e.segments.note}, nil
 }
 
 func (e *embedded) grant(ctx context.Context, seconds int64) (int64, error) {
@@ -228,6 +228,7 @@ type embeddedFeed struct {
 	id      mvcc.WatchID
 	ended   <-chan struct{}
 	failure func() error
+	logged  func(bytes int)
 }
 
 func (f *embeddedFeed) next(ctx context.Context) (feedBatch, error) {
@@ -238,6 +239,9 @@ func (f *embeddedFeed) next(ctx context.Context) (feedBatch, error) {
 		}
 		if r.CompactRevision != 0 {
 			return feedBatch{}, ErrCompacted
+		}
+		for _, ev := range r.Events {
+			f.logged(len(ev.Kv.Key) + len(ev.Kv.Value) + recordBytes)
 		}
 		if n := len(r.Events); n > 0 {
 			return feedBatch{events: r.Events, revision: r.Events[n-1].Kv.ModRevision}, nil
