@@ -43,7 +43,7 @@ func (k *Kubelet) serve(ctx context.Context) error {
 	s := k.cfg.Settings
 	cfg := server.Config{
 		TLS: k.cfg.TLS, ClientCAs: k.cfg.clientCAs, Client: k.cfg.Client, NodeName: k.cfg.NodeName, Backend: served{k}, Runtime: k.cri, Tree: k.tree,
-		RootDir: k.cfg.RootDir, Capacity: k.capacity, Metrics: k.metrics.registry, Probes: k.metrics.probes, Volumes: k.volumeStats,
+		RootDir: k.cfg.RootDir, Capacity: k.capacity, Machine: k.machine.Info, Metrics: k.metrics.registry, Probes: k.metrics.probes, Volumes: k.volumeStats,
 		Settings: s, NoDebugging: !*s.EnableDebuggingHandlers, NoProfiling: !*s.EnableProfilingHandler, Logger: k.logger,
 		Access: server.Access{
 			Anonymous: *s.Authentication.Anonymous.Enabled, NoTokens: !*s.Authentication.Webhook.Enabled, All: s.Authorization.Mode == kubeletconfig.KubeletAuthorizationModeAlwaysAllow,

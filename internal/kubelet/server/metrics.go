@@ -7,7 +7,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"clipper.dev/clipper/internal/kubelet/criconfig"
@@ -87,11 +86,7 @@ func (s *server) serveResourceMetrics(w http.ResponseWriter, r *http.Request) {
 			out.addResources(p, c)
 		}
 	}
-	failed := 0.0
-	if read.failed {
-		failed = 1
-	}
-	out.add(resourceFailure, time.Time{}, failed)
+	out.add(resourceFailure, time.Time{}, flag(read.failed))
 	out.serve(w, r)
 }
 
@@ -119,8 +114,6 @@ var containerLabels = []string{"container", "id", "image", "name", "namespace", 
 
 // The families of /metrics/cadvisor.
 var (
-	machineCores  = gauge("machine_cpu_cores", "Number of logical CPU cores.")
-	machineMemory = gauge("machine_memory_bytes", "Amount of memory installed on the machine.")
 	detailCPU     = counter("container_cpu_usage_seconds_total", "Cumulative cpu time consumed in seconds.", append(containerLabels, "cpu")...)
 	detailUsage   = gauge("container_memory_usage_bytes", "Current memory usage in bytes, including all memory regardless of when it was accessed", containerLabels...)
 	detailWorking = gauge("container_memory_working_set_bytes", "Current working set in bytes.", containerLabels...)
@@ -128,6 +121,7 @@ var (
 	detailFS      = gauge("container_fs_usage_bytes", "Number of bytes that are consumed by the container on this filesystem.", append(containerLabels, "device")...)
 	detailStart   = gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds.", containerLabels...)
 	detailProcs   = gauge("container_processes", "Number of processes running inside the container.", containerLabels...)
+	detailFailure = gauge("container_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise")
 	networkIn     = counter("container_network_receive_bytes_total", "Cumulative count of bytes received", append(containerLabels, "interface")...)
 	networkOut    = counter("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", append(containerLabels, "interface")...)
 	networkInBad  = counter("container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", append(containerLabels, "interface")...)
@@ -138,9 +132,8 @@ var (
 func (s *server) serveContainerMetrics(w http.ResponseWriter, r *http.Request) {
 	read := s.meter.read(r.Context())
 	out := &sheet{}
-	cores, memory := s.Capacity[corev1.ResourceCPU], s.Capacity[corev1.ResourceMemory]
-	out.add(machineCores, time.Time{}, float64(cores.Value()))
-	out.add(machineMemory, time.Time{}, float64(memory.Value()))
+	s.addMachine(out)
+	out.add(detailFailure, time.Time{}, flag(read.failed))
 	root := []string{"", "/", "", "", "", ""}
 	out.add(detailCPU, read.at, float64(read.node.CPUNanoseconds)/nano, append(root, "total")...)
 	out.add(detailUsage, read.at, float64(read.node.MemoryBytes), root...)

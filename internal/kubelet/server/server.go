@@ -62,6 +62,7 @@ type Config struct {
 	// RootDir is the kubelet's directory, for file system numbers. NodeLogDir is what /logs/ serves; "" serves nothing.
 	RootDir, NodeLogDir string
 	Capacity            corev1.ResourceList
+	Machine             corev1.NodeSystemInfo // which machine it is
 	// Metrics and Probes are served at /metrics and /metrics/probes. What the API itself counts is registered in Metrics.
 	Metrics, Probes *prometheus.Registry
 	// Volumes returns the numbers of a pod's volumes, those of emptyDirs apart.

@@ -69,6 +69,8 @@ func (s *Set) addUnifiedCPU(c Cgroup) {
 	s.add("container_cpu_cfs_periods_total", cpu["nr_periods"])
 	s.add("container_cpu_cfs_throttled_periods_total", cpu["nr_throttled"])
 	s.add("container_cpu_cfs_throttled_seconds_total", cpu["throttled_usec"]/micros)
+	s.add("container_cpu_cfs_burst_periods_total", cpu["nr_bursts"])
+	s.add("container_cpu_cfs_burst_seconds_total", cpu["burst_usec"]/micros)
 }
 
 func (s *Set) addLegacyCPU(c Cgroup) {
@@ -79,6 +81,8 @@ func (s *Set) addLegacyCPU(c Cgroup) {
 	s.add("container_cpu_cfs_periods_total", quota["nr_periods"])
 	s.add("container_cpu_cfs_throttled_periods_total", quota["nr_throttled"])
 	s.add("container_cpu_cfs_throttled_seconds_total", quota["throttled_time"]/uint64(time.Second))
+	s.add("container_cpu_cfs_burst_periods_total", quota["nr_bursts"])
+	s.add("container_cpu_cfs_burst_seconds_total", quota["burst_time"]/uint64(time.Second))
 }
 
 func (s *Set) addUnifiedMemory(c Cgroup) {

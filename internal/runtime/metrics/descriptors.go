@@ -30,25 +30,27 @@ type descriptor struct {
 }
 
 var descriptors = []descriptor{
-	{"container_cpu_user_seconds_total", counter, nil, "Cumulative user CPU time consumed in seconds."},
-	{"container_cpu_system_seconds_total", counter, nil, "Cumulative system CPU time consumed in seconds."},
-	{"container_cpu_usage_seconds_total", counter, nil, "Cumulative CPU time consumed in seconds."},
+	{"container_cpu_user_seconds_total", counter, nil, "Cumulative user cpu time consumed in seconds."},
+	{"container_cpu_system_seconds_total", counter, nil, "Cumulative system cpu time consumed in seconds."},
+	{"container_cpu_usage_seconds_total", counter, nil, "Cumulative cpu time consumed in seconds."},
 	{"container_cpu_cfs_periods_total", counter, nil, "Number of elapsed enforcement period intervals."},
-	{"container_cpu_cfs_throttled_periods_total", counter, nil, "Number of CPU throttled period intervals."},
+	{"container_cpu_cfs_throttled_periods_total", counter, nil, "Number of throttled period intervals."},
 	{"container_cpu_cfs_throttled_seconds_total", counter, nil, "Total time duration the container has been throttled."},
+	{"container_cpu_cfs_burst_periods_total", counter, nil, "Number of periods when burst occurs."},
+	{"container_cpu_cfs_burst_seconds_total", counter, nil, "Total time duration the container has been bursted."},
 
-	{"container_memory_cache", gauge, nil, "Number of bytes of memory used by the container for caching purposes."},
-	{"container_memory_rss", gauge, nil, "Size of RSS in bytes, total anonymous memory and [swap cache memory used by the container."},
-	{"container_memory_kernel_usage", gauge, nil, "Size of kernel memory allocated to the container in bytes, includes page tables, socket buffers..."},
-	{"container_memory_mapped_file", gauge, nil, "Size of container's memory mapped files in bytes."},
+	{"container_memory_cache", gauge, nil, "Number of bytes of page cache memory."},
+	{"container_memory_rss", gauge, nil, "Size of RSS in bytes."},
+	{"container_memory_kernel_usage", gauge, nil, "Size of kernel memory allocated in bytes."},
+	{"container_memory_mapped_file", gauge, nil, "Size of memory mapped files in bytes."},
 	{"container_memory_swap", gauge, nil, "Container swap usage in bytes."},
-	{"container_memory_failcnt", counter, nil, "Number of times container memory usage has hit its cgroup v1 upper memory limit, for cg2 this value is not currently supported"},
+	{"container_memory_failcnt", counter, nil, "Number of memory usage hits limits"},
 	{"container_memory_usage_bytes", gauge, nil, "Current memory usage in bytes, including all memory regardless of when it was accessed"},
-	{"container_memory_max_usage_bytes", gauge, nil, "Maximum container memory usage recorded in bytes"},
-	{"container_memory_working_set_bytes", gauge, nil, "Amount of memory that is actively used by the container, excluding cached memory."},
-	{"container_memory_total_active_file_bytes", gauge, nil, "Amount of cache memory bytes, in use by the container, in file on disk."},
-	{"container_memory_total_inactive_file_bytes", gauge, nil, "Amount of inactive cache memory bytes, for the container, in file on disk."},
-	{"container_memory_failures_total", counter, failureLabels, "Cumulative count of container memory allocation failures."},
+	{"container_memory_max_usage_bytes", gauge, nil, "Maximum memory usage recorded in bytes"},
+	{"container_memory_working_set_bytes", gauge, nil, "Current working set in bytes."},
+	{"container_memory_total_active_file_bytes", gauge, nil, "Current total active file in bytes."},
+	{"container_memory_total_inactive_file_bytes", gauge, nil, "Current total inactive file in bytes."},
+	{"container_memory_failures_total", counter, failureLabels, "Cumulative count of memory allocation failures."},
 	{"container_oom_events_total", counter, nil, "Count of out of memory events observed for the container"},
 
 	{"container_network_receive_bytes_total", counter, networkLabel, "Cumulative count of bytes received"},
@@ -69,7 +71,7 @@ var descriptors = []descriptor{
 	{"container_fs_reads_total", counter, deviceLabel, "Cumulative count of reads completed"},
 	{"container_fs_writes_bytes_total", counter, deviceLabel, "Cumulative count of bytes written"},
 	{"container_fs_writes_total", counter, deviceLabel, "Cumulative count of writes completed"},
-	{"container_blkio_device_usage_total", counter, blockLabels, "Blkio device bytes usage"},
+	{"container_blkio_device_usage_total", counter, blockLabels, "Blkio Device bytes usage"},
 
 	{"container_processes", gauge, nil, "Number of processes running inside the container."},
 	{"container_file_descriptors", gauge, nil, "Number of open file descriptors for the container."},
@@ -79,13 +81,14 @@ var descriptors = []descriptor{
 	{"container_ulimits_soft", gauge, ulimitLabel, "Soft ulimit values for the container root process. Unlimited if -1, except priority and nice"},
 
 	{"container_last_seen", gauge, nil, "Last time a container was seen by the exporter"},
-	{"container_start_time_seconds", gauge, nil, "Start time of the container since unix epoch in seconds"},
+	{"container_start_time_seconds", gauge, nil, "Start time of the container since unix epoch in seconds."},
 
-	{"container_spec_cpu_period", gauge, nil, "CPU period of the container"},
-	{"container_spec_cpu_shares", gauge, nil, "CPU share of the container"},
-	{"container_spec_memory_limit_bytes", gauge, nil, "Memory limit for the container"},
-	{"container_spec_memory_reservation_limit_bytes", gauge, nil, "Memory reservation limit for the container"},
-	{"container_spec_memory_swap_limit_bytes", gauge, nil, "Memory swap limit for the container"},
+	{"container_spec_cpu_period", gauge, nil, "CPU period of the container."},
+	{"container_spec_cpu_quota", gauge, nil, "CPU quota of the container."},
+	{"container_spec_cpu_shares", gauge, nil, "CPU share of the container."},
+	{"container_spec_memory_limit_bytes", gauge, nil, "Memory limit for the container."},
+	{"container_spec_memory_reservation_limit_bytes", gauge, nil, "Memory reservation limit for the container."},
+	{"container_spec_memory_swap_limit_bytes", gauge, nil, "Memory swap limit for the container."},
 }
 
 // kinds are the metrics' kinds by name.
@@ -96,6 +99,9 @@ var kinds = func() map[string]runtimeapi.MetricType {
 	}
 	return byName
 }()
+
+// Kind tells whether a metric is a counter or a gauge.
+func Kind(name string) runtimeapi.MetricType { return kinds[name] }
 
 // Descriptors lists all metrics that a set may have.
 func Descriptors() []*runtimeapi.MetricDescriptor {

@@ -59,6 +59,9 @@ func (s *Set) AddLimits(process []specs.POSIXRlimit, resources *specs.LinuxResou
 	}
 	if cpu := resources.CPU; cpu != nil {
 		s.addIfSet("container_spec_cpu_period", cpu.Period)
+		if cpu.Quota != nil && *cpu.Quota > 0 {
+			s.add("container_spec_cpu_quota", uint64(*cpu.Quota))
+		}
 		s.addIfSet("container_spec_cpu_shares", cpu.Shares)
 	}
 	if memory := resources.Memory; memory != nil {
