@@ -106,11 +106,16 @@ func timed[P admission.Plugin](m *admissionMetrics, plugin P, kind string) timed
 }
 
 // observe counts a run of the plugin that began at a time, and returns when it ended.
-func (t *timedPlugin[P]) observe(op admission.Operation, began time.Time, err error) time.Time {
-	now := time.Now()
+func (t *timedPlugin[P]) observe(op admission.Operation, began time.Duration, err error) time.Duration {
+	now := monotonic()
 	if t.times == nil {
 		return now
 	}
-	t.times.of(op, err != nil).Observe(now.Sub(began).Seconds())
+	t.times.of(op, err != nil).Observe((now - began).Seconds())
 	return now
 }
+
+var start = time.Now()
+
+// monotonic is the time since the process began, for half of what time.Now costs: a write looks at the clock some dozens of times.
+func monotonic() time.Duration { return time.Since(start) }

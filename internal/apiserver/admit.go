@@ -3,7 +3,6 @@ package apiserver
 import (
 	"context"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -36,9 +35,9 @@ func (t target) admission(ctx context.Context, op admission.Operation, obj, old,
 // mutate runs the mutating plugins.
 func (s *Server) mutate(ctx context.Context, r *admission.Request) (err error) {
 	defer collect(ctx, r)
-	began := time.Now()
+	began := monotonic()
 	at := began
-	defer func() { s.metrics.admission.admit.observe(r.Operation, at.Sub(began), err != nil) }()
+	defer func() { s.metrics.admission.admit.observe(r.Operation, at-began, err != nil) }()
 	op := operationIndex(r.Operation)
 	mutators := s.security.Load().mutators
 	for {
@@ -62,9 +61,9 @@ func (s *Server) mutate(ctx context.Context, r *admission.Request) (err error) {
 // validate runs the validating plugins. finish must be called with whether the write was committed; it tells the plugins that passed it.
 func (s *Server) validate(ctx context.Context, r *admission.Request) (finish func(committed bool), err error) {
 	defer collect(ctx, r)
-	began := time.Now()
+	began := monotonic()
 	at := began
-	defer func() { s.metrics.admission.validate.observe(r.Operation, at.Sub(began), err != nil) }()
+	defer func() { s.metrics.admission.validate.observe(r.Operation, at-began, err != nil) }()
 	var passed []admission.Finisher
 	finish = func(committed bool) {
 		for _, p := range slices.Backward(passed) {

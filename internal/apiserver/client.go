@@ -169,11 +169,7 @@ func (c *localClient) Update(ctx context.Context, gvr schema.GroupVersionResourc
 	if subresource == "scale" {
 		return c.updateScale(ctx, t, obj, &opts)
 	}
-	hub, err := objectIn(t, obj)
-	if err != nil {
-		return nil, err
-	}
-	doc, _, err := c.s.put(ctx, t, hub, &opts)
+	doc, _, err := c.s.put(ctx, t, func() (api.Object, error) { return objectIn(t, obj) }, &opts)
 	if err != nil {
 		return nil, err
 	}

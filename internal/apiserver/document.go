@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -109,15 +110,15 @@ func typed(o runtime.Object, gvk schema.GroupVersionKind) runtime.Object {
 	return out
 }
 
-// encodeDocument writes one stored object in a version.
-func encodeDocument(d *document, v *version, m negotiate.Media) ([]byte, error) {
+// appendDocument appends one stored object in a version to dst, which is empty.
+func appendDocument(dst []byte, d *document, v *version, m negotiate.Media) ([]byte, error) {
 	if m.Format == negotiate.Protobuf {
 		msg, err := d.message(v)
 		if err != nil {
 			return nil, err
 		}
 		apiVersion, kind := v.gvk.ToAPIVersionAndKind()
-		return wire.AppendEnvelope(make([]byte, 0, wire.EnvelopeSize(apiVersion, kind, len(msg))), apiVersion, kind, msg), nil
+		return wire.AppendEnvelope(slices.Grow(dst, wire.EnvelopeSize(apiVersion, kind, len(msg))), apiVersion, kind, msg), nil
 	}
 	o, err := d.in(v)
 	if err != nil {

@@ -79,12 +79,20 @@ func generateName(base string) string {
 func validateNewMeta(row *api.Resource, obj api.Object) field.ErrorList {
 	rule := row.NameRule
 	if rule == nil {
-		rule = apivalidation.NameIsDNSSubdomain
+		rule = dnsSubdomain
 	}
 	if plainMeta(obj, row.Namespaced) && plainNames(obj, rule) {
 		return nil
 	}
 	return append(apivalidation.ValidateObjectMetaAccessor(obj, row.Namespaced, rule, metadataPath), validateFinalizers(row, obj)...)
+}
+
+// dnsSubdomain is the library's rule, of which most names are seen to follow it without its expressions.
+func dnsSubdomain(name string, prefix bool) []string {
+	if plainLabel(name) {
+		return nil
+	}
+	return apivalidation.NameIsDNSSubdomain(name, prefix)
 }
 
 func validateFinalizers(row *api.Resource, obj api.Object) field.ErrorList {

@@ -9,19 +9,37 @@ import (
 	"clipper.dev/clipper/internal/apiserver/request"
 )
 
-// put replaces an object, or the part of it that a subresource is. obj is a defaulted hub object that the engine may keep.
-func (s *Server) put(ctx context.Context, t target, obj api.Object, o *metav1.UpdateOptions) (*document, bool, error) {
-	if err := placeInNamespace(t.v, t.namespace, obj); err != nil {
-		return nil, false, err
-	}
-	if err := checkName(obj, t.name); err != nil {
-		return nil, false, err
-	}
+// put replaces an object, or the part of it that a subresource is. read makes the defaulted hub object that was sent, anew for each attempt:
+// the engine keeps it.
+func (s *Server) put(ctx context.Context, t target, read func() (api.Object, error), o *metav1.UpdateOptions) (*document, bool, error) {
 	c := callOf(ctx)
-	dedupOwners(c, obj, false)
+	sent := func(api.Object) (api.Object, error) {
+		obj, err := read()
+		if err != nil {
+			return nil, err
+		}
+		if err := placeInNamespace(t.v, t.namespace, obj); err != nil {
+			return nil, err
+		}
+		if err := checkName(obj, t.name); err != nil {
+			return nil, err
+		}
+		dedupOwners(c, obj, false)
+		return obj, nil
+	}
+	first, err := sent(nil)
+	if err != nil {
+		return nil, false, err
+	}
 	return s.update(ctx, t, change{
-		compute: func(api.Object) (api.Object, error) { return obj.DeepCopyObject().(api.Object), nil },
-		uid:     obj.GetUID(), manager: managerOf(o.FieldManager, c.agent),
+		compute: func(live api.Object) (api.Object, error) {
+			if obj := first; obj != nil {
+				first = nil
+				return obj, nil
+			}
+			return sent(live)
+		},
+		uid: first.GetUID(), manager: managerOf(o.FieldManager, c.agent),
 		allowCreate: t.v.row.AllowCreateOnUpdate && t.sub == "",
 		options:     o, dryRun: dryRun(o.DryRun),
 	})

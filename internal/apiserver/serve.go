@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -66,19 +67,30 @@ func (s *Server) serveGet(w http.ResponseWriter, r *http.Request, t target) erro
 
 // sendDocument answers with one stored object in the shape asked for.
 func (s *Server) sendDocument(w http.ResponseWriter, r *http.Request, code int, v *version, d *document, m negotiate.Media) error {
+	scratch := answers.Get().(*[]byte)
+	defer answers.Put(scratch)
 	began := time.Now()
-	body, err := s.shapeDocument(r, v, d, m)
+	body, err := s.shapeDocument(*scratch, r, v, d, m)
 	callOf(r.Context()).spent.add(inSerialization, time.Since(began))
 	if err != nil {
 		return err
+	}
+	if cap(body) <= maxScratch {
+		*scratch = body[:0]
 	}
 	s.respond(w, r, code, m.Format.ContentType(), body)
 	return nil
 }
 
-func (s *Server) shapeDocument(r *http.Request, v *version, d *document, m negotiate.Media) ([]byte, error) {
+// answers are buffers that short answers are put together in.
+var answers = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxScratch = 16 << 10
+
+// shapeDocument returns one stored object in the shape asked for, perhaps in scratch, which is empty.
+func (s *Server) shapeDocument(scratch []byte, r *http.Request, v *version, d *document, m negotiate.Media) ([]byte, error) {
 	if m.Shape == negotiate.AsIs {
-		return encodeDocument(d, v, m)
+		return appendDocument(scratch, d, v, m)
 	}
 	hub, err := d.object()
 	if err != nil {
@@ -226,11 +238,10 @@ func (s *Server) serveUpdate(w http.ResponseWriter, r *http.Request, t target) e
 	if err != nil {
 		return err
 	}
-	obj, err := s.decodeObject(callOf(r.Context()), t.v, body, format, o.FieldValidation)
-	if err != nil {
-		return err
+	read := func() (api.Object, error) {
+		return s.decodeObject(callOf(r.Context()), t.v, body, format, o.FieldValidation)
 	}
-	doc, created, err := s.put(r.Context(), t, obj, o)
+	doc, created, err := s.put(r.Context(), t, read, o)
 	if err != nil {
 		return err
 	}

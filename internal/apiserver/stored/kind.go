@@ -177,12 +177,7 @@ func (d *Draft) Same(raw []byte, revision int64) bool {
 		message, err := d.at(revision)
 		return err == nil && bytes.Equal(message, raw)
 	}
-	// The resourceVersion adds its digits, and perhaps a byte to the length of the metadata.
-	if diff := len(raw) - len(d.message); diff < 0 || diff > 32 {
-		return false
-	}
-	message, err := d.at(revision)
-	return err == nil && bytes.Equal(message, raw)
+	return wire.SameAt(strconv.FormatInt(revision, 10), d.message, raw)
 }
 
 // Open implements store.Kind.

@@ -97,10 +97,21 @@ func TestADraftKnowsWhetherItChangesAnything(t *testing.T) {
 	if !same.Same(raw, 12) {
 		t.Error("the same object seems different")
 	}
-	other := object()
-	other.Data["f"] = "y"
-	if d, _ := k.Encode(other); d.Same(raw, 12) {
-		t.Error("another object seems the same")
+	if same.Same(raw, 13) {
+		t.Error("the object seems the same at another revision")
+	}
+	for _, change := range []func(*corev1.ConfigMap){
+		func(o *corev1.ConfigMap) { o.Data["f"] = "y" },
+		func(o *corev1.ConfigMap) { o.Data["g"] = "" },
+		func(o *corev1.ConfigMap) { o.Name += "x" },
+		func(o *corev1.ConfigMap) { o.Labels = map[string]string{"a": "b"} },
+		func(o *corev1.ConfigMap) { o.Finalizers = []string{"a/b"} },
+	} {
+		other := object()
+		change(other)
+		if d, _ := k.Encode(other); d.Same(raw, 12) {
+			t.Errorf("%v seems the same", other)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -97,6 +98,16 @@ func SetResourceVersion(msg []byte, version string) ([]byte, error) {
 	out = append(out, version...)
 	out = append(out, inner[old.end:]...)
 	return append(out, msg[meta.end:]...), nil
+}
+
+// SameAt tells whether an object's message is another one when it has that one's metadata.resourceVersion.
+func SameAt(version string, msg, other []byte) bool {
+	meta, ok, err := find(msg, fieldMetadata)
+	if err != nil || !ok || !bytes.HasSuffix(other, msg[meta.end:]) { // what follows the metadata is what mostly changes
+		return false
+	}
+	made, err := SetResourceVersion(msg, version)
+	return err == nil && bytes.Equal(made, other)
 }
 
 // place finds a field, or the empty place where it belongs among fields in ascending order.
