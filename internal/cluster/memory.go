@@ -27,9 +27,9 @@ const (
 	loadLook = time.Second
 	// loadBytes is what is allocated between two looks at least while there is a load.
 	loadBytes = 16 << 20
-	// loadLooks is how many looks a load has lasted when it gets more memory. What pods that start leave behind lies scattered over as
-	// much heap as there was meanwhile, which can't be given back: a burst of them is over before.
-	loadLooks = 4
+	// lastingBytes is what a load has allocated when it gets more memory. What pods that start leave behind lies scattered over as much
+	// heap as there was meanwhile, which can't be given back: a hundred of them allocate less.
+	lastingBytes = 192 << 20
 	// loadHeadroom is how much more garbage may lie about during a load.
 	loadHeadroom = 64 << 20
 )
@@ -61,16 +61,17 @@ func spendMemory(ctx context.Context) {
 	}
 }
 
-// load is how many looks in a row there has been one.
-type load int
+// load is how much has been allocated in looks in a row in each of which there has been one.
+type load uint64
 
 // gcPercent is how much garbage there may be for what is in use, after a further look.
 func (l *load) gcPercent(now, former memoryUse) int {
-	if now.allocated-former.allocated < loadBytes {
+	allocated := now.allocated - former.allocated
+	if allocated < loadBytes {
 		*l = 0
 		return 100
 	}
-	if *l++; *l < loadLooks || now.live == 0 {
+	if *l += load(allocated); *l < lastingBytes || now.live == 0 {
 		return 100
 	}
 	// In steps, since each change stops the world for a moment.

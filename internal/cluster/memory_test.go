@@ -29,12 +29,12 @@ func TestALoadThatLastsMayHaveMoreMemory(t *testing.T) {
 		looks           int
 		want            int
 	}{
-		"idle":                  {2 * mb, 60 * mb, 2 * loadLooks, 100},
-		"a burst":               {200 * mb, 60 * mb, loadLooks - 1, 100},
-		"a load on a small one": {200 * mb, 60 * mb, loadLooks, 200},
-		"a load on a large one": {200 * mb, 150 * mb, loadLooks, 140},
-		"a load on a huge one":  {200 * mb, 4000 * mb, loadLooks, 100},
-		"before any collection": {200 * mb, 0, loadLooks, 100},
+		"idle":                  {2 * mb, 60 * mb, 200, 100},
+		"a burst":               {60 * mb, 60 * mb, 3, 100},
+		"a load on a small one": {60 * mb, 60 * mb, 4, 200},
+		"a load on a large one": {200 * mb, 150 * mb, 2, 140},
+		"a load on a huge one":  {200 * mb, 4000 * mb, 2, 100},
+		"before any collection": {200 * mb, 0, 2, 100},
 	} {
 		var l load
 		var former memoryUse

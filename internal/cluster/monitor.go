@@ -9,7 +9,7 @@ import (
 )
 
 // monitorSlack is by how much the kernel may put off the looks of Go's monitor.
-const monitorSlack = 500 * time.Microsecond
+const monitorSlack = time.Millisecond
 
 // easeMonitor has Go's monitor look less often. The monitor is the thread that takes processors away from system calls that block and from
 // goroutines that run for long. A process that has just become busy is looked at every 20 µs, which with the slack that threads have (50 µs) makes
