@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -243,26 +244,22 @@ func await(ctx context.Context, seen <-chan string, watchers int, version string
 	return nil
 }
 
-// cpu returns what the kernel has accounted to processes: user and system time.
+// cpu is what processes have used of the processor, to the nanosecond: their clocks are read. /proc tells it in hundredths of a second, which
+// are a tenth of what a hundred short lists take.
 func cpu(pids []int) (time.Duration, error) {
-	const ticksPerSecond = 100
-	var ticks int64
+	const (
+		processClock = 2 // CPUCLOCK_SCHED of a whole process, clock_getcpuclockid(3)
+		pidShift     = 3
+	)
+	var sum time.Duration
 	for _, pid := range pids {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return 0, err
+		var t unix.Timespec
+		if err := unix.ClockGettime(int32(^pid<<pidShift|processClock), &t); err != nil {
+			return 0, fmt.Errorf("read the clock of process %d: %w", pid, err)
 		}
-		_, rest, _ := strings.Cut(string(data), ") ")
-		fields := strings.Fields(rest)
-		for _, i := range []int{11, 12} { // utime and stime, proc(5)
-			n, err := strconv.ParseInt(fields[i], 10, 64)
-			if err != nil {
-				return 0, err
-			}
-			ticks += n
-		}
+		sum += time.Duration(t.Nano())
 	}
-	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+	return sum, nil
 }
 
 // pss returns the proportional share of memory of processes, in bytes.
