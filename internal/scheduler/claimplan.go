@@ -108,7 +108,7 @@ func (s *core) placeWithClaims(p *podInfo, plan *claimPlan, n *node, now time.Ti
 	p.unassume = s.cluster.assumeClaims(plan, p.pod)
 	if plan.waits {
 		p.attempts--
-		s.queue.refuse(p, claimsChanged, now)
+		s.queue.refuse(p, claimsChanged, nil, now)
 		p.readyAt = now
 		s.nominate(p, n.api.Name)
 		return d

@@ -259,7 +259,7 @@ func (s *core) place(p *podInfo, k *class, n *node, now time.Time) decision {
 		if plan, _ := s.cluster.volumes.plan(claims, n.api); plan.waits {
 			p.unassume = s.cluster.volumes.assume(plan)
 			p.attempts--
-			s.queue.refuse(p, volumesChanged, now)
+			s.queue.refuse(p, volumesChanged, nil, now)
 			p.readyAt = now
 			s.nominate(p, n.api.Name)
 			return decision{pod: p, node: n.api.Name, volumes: &plan}
@@ -278,8 +278,8 @@ func (s *core) place(p *podInfo, k *class, n *node, now time.Time) decision {
 // refuse says why a pod has no node, and looks for pods that could make room.
 func (s *core) refuse(p *podInfo, k *class, nominated string, now time.Time) decision {
 	d := decision{pod: p}
-	var wait event
-	d.message, wait = s.explain(k)
+	message, wait, plugins := s.explain(k)
+	d.message = message
 	var found preemption
 	if d.release = k.freeable(); d.release.message != notFound && s.cluster.count > 0 {
 		watch := s.points.start()
@@ -300,7 +300,7 @@ func (s *core) refuse(p *podInfo, k *class, nominated string, now time.Time) dec
 		s.nominate(p, cmp.Or(d.nominate, nominated))
 		wait |= podRemoved
 	}
-	s.queue.refuse(p, wait, now)
+	s.queue.refuse(p, wait, plugins, now)
 	return d
 }
 
@@ -402,10 +402,10 @@ func (s *core) forget(key string) {
 	delete(s.classes, key)
 }
 
-// explain tells a person why no node will do, in upstream's words, and which events could change that.
-func (s *core) explain(k *class) (string, event) {
+// explain tells a person why no node will do, in upstream's words, which events could change that, and which plugins are to blame.
+func (s *core) explain(k *class) (message string, wait event, plugins []string) {
 	if s.cluster.count == 0 {
-		return "no nodes available to schedule pods", nodeAdded
+		return "no nodes available to schedule pods", nodeAdded, nil
 	}
 	counts := map[string]int{}
 	refusing := map[string]bool{}
@@ -420,19 +420,19 @@ func (s *core) explain(k *class) (string, event) {
 			}
 		}
 	}
-	wait := nodeAdded
+	wait = nodeAdded
 	for _, r := range k.rules {
 		if refusing[r.plugin] {
 			wait |= r.wait
 		}
 	}
 	if k.rejected != nil {
-		return fmt.Sprintf("0/%d nodes are available: %s.", s.cluster.count, k.rejected.reasons[0]), wait
+		return fmt.Sprintf("0/%d nodes are available: %s.", s.cluster.count, k.rejected.reasons[0]), wait, []string{k.rejected.plugin}
 	}
 	parts := make([]string, 0, len(counts))
 	for reason, n := range counts {
 		parts = append(parts, fmt.Sprintf("%d %s", n, reason))
 	}
 	slices.Sort(parts)
-	return fmt.Sprintf("0/%d nodes are available: %s.", s.cluster.count, strings.Join(parts, ", ")), wait
+	return fmt.Sprintf("0/%d nodes are available: %s.", s.cluster.count, strings.Join(parts, ", ")), wait, slices.Collect(maps.Keys(refusing))
 }

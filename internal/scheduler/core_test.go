@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -123,6 +124,28 @@ func TestQueue(t *testing.T) {
 		if d := mustDecide(t, s, start.Add(7*time.Second)); d.node != "a" {
 			t.Fatalf("not placed: %s", d.message)
 		}
+	})
+	t.Run("plugins_are_to_blame_for_a_pod_until_it_is_tried_again", func(t *testing.T) {
+		s := newCore(DefaultName)
+		blamed := func(want map[string]int) {
+			t.Helper()
+			got := maps.Clone(s.queue.blame)
+			maps.DeleteFunc(got, func(_ string, n int) bool { return n == 0 })
+			if !maps.Equal(got, want) {
+				t.Errorf("to blame are %v, not %v", got, want)
+			}
+		}
+		s.setNode(testNode("a", "1", "1Gi"), start)
+		s.setNode(testNode("b", "4", "1Gi", func(n *corev1.Node) { n.Spec.Unschedulable = true }), start)
+		s.setPod(testPod("p", "2", ""), start)
+		s.setPod(testPod("gated", "", "", func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}} }), start)
+		mustDecide(t, s, start)
+		blamed(map[string]int{"NodeResourcesFit": 1, "NodeUnschedulable": 1, "SchedulingGates": 1})
+		s.setPod(testPod("gated", "", ""), start)
+		mustDecide(t, s, start)
+		s.setNode(testNode("a", "4", "1Gi"), start.Add(7*time.Second))
+		mustDecide(t, s, start.Add(7*time.Second))
+		blamed(map[string]int{})
 	})
 	t.Run("gates_hold_a_pod_back_until_they_are_gone", func(t *testing.T) {
 		s := newCore(DefaultName)

@@ -17,6 +17,7 @@ type metrics struct {
 	victims   prometheus.Histogram     // scheduler_preemption_victims
 	preempts  prometheus.Counter       // scheduler_preemption_attempts_total
 	pending   *prometheus.GaugeVec     // scheduler_pending_pods
+	blame     *prometheus.GaugeVec     // scheduler_unschedulable_pods
 	incoming  *prometheus.CounterVec   // scheduler_queue_incoming_pods_total
 	cache     *prometheus.GaugeVec     // scheduler_cache_size
 	flushed   prometheus.Counter       // scheduler_pod_scheduled_after_flush_total
@@ -53,6 +54,8 @@ func newMetrics(registry prometheus.Registerer, profile string) (*metrics, error
 			Help: "Total preemption attempts in the cluster till now"}),
 		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "scheduler_pending_pods",
 			Help: "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number of unschedulable pods that the scheduler never attempted to schedule because they are gated."}, []string{"queue"}),
+		blame: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "scheduler_unschedulable_pods",
+			Help: "The number of unschedulable pods broken down by plugin name. A pod will increment the gauge for all plugins that caused it to not schedule and so this metric have meaning only when broken down by plugin."}, []string{"plugin", "profile"}),
 		incoming: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "scheduler_queue_incoming_pods_total",
 			Help: "Number of pods added to scheduling queues by event and queue type."}, []string{"queue", "event"}),
 		cache: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "scheduler_cache_size",
@@ -65,7 +68,7 @@ func newMetrics(registry prometheus.Registerer, profile string) (*metrics, error
 	if registry == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.attempts, m.attempt, m.algorithm, m.sli, m.tries, m.victims, m.preempts, m.pending, m.incoming, m.cache, m.flushed, m.creates} {
+	for _, c := range []prometheus.Collector{m.attempts, m.attempt, m.algorithm, m.sli, m.tries, m.victims, m.preempts, m.pending, m.blame, m.incoming, m.cache, m.flushed, m.creates} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register the scheduler's metrics: %w", err)
 		}
@@ -133,6 +136,9 @@ func (m *metrics) sizes(c *core) {
 	m.pending.WithLabelValues("backoff").Set(float64(q.backoff.Len()))
 	m.pending.WithLabelValues("unschedulable").Set(float64(len(q.waiting)))
 	m.pending.WithLabelValues("gated").Set(float64(gated))
+	for plugin, n := range q.blame {
+		m.blame.WithLabelValues(plugin, m.profile).Set(float64(n))
+	}
 	m.cache.WithLabelValues("nodes").Set(float64(c.cluster.count))
 	m.cache.WithLabelValues("pods").Set(float64(len(c.cluster.pods)))
 	for queue, events := range q.incoming {

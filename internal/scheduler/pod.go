@@ -46,8 +46,9 @@ type podInfo struct {
 	// in the queue
 	queuedAt  time.Time
 	attempts  int
-	flushed   bool  // it is tried again because it has waited too long, not for an event
-	refusedBy event // what the rules that refused it wait for
+	flushed   bool     // it is tried again because it has waited too long, not for an event
+	refusedBy event    // what the rules that refused it wait for
+	blamed    []string // the plugins that keep it from being scheduled
 	readyAt   time.Time
 	index     int // in its heap
 	place     place
@@ -155,6 +156,14 @@ func (p *podInfo) fullName() string { return p.pod.Namespace + "/" + p.pod.Name 
 
 // gated tells whether scheduling gates, or claims that are not there, hold the pod back.
 func (p *podInfo) gated() bool { return p.held || len(p.pod.Spec.SchedulingGates) > 0 }
+
+// gate names the plugin that holds a gated pod back.
+func (p *podInfo) gate() string {
+	if len(p.pod.Spec.SchedulingGates) > 0 {
+		return "SchedulingGates"
+	}
+	return "DynamicResources"
+}
 
 // placedChange tells what about a pod that has a node matters to others.
 func placedChange(before, after *podInfo) event {

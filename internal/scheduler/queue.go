@@ -36,6 +36,8 @@ type queue struct {
 	flushAt time.Time // when to look for pods that have waited too long
 	// incoming counts the pods that came to each queue, by event, in upstream's words, until somebody reads it.
 	incoming map[string]map[string]float64
+	// blame counts the pods that plugins keep from being scheduled, until they are tried again, by plugin.
+	blame map[string]int
 }
 
 // Upstream's names of queues and of the events that bring pods there.
@@ -64,6 +66,7 @@ func newQueue() *queue {
 		pods:     map[types.UID]*podInfo{},
 		waiting:  map[types.UID]*podInfo{},
 		incoming: map[string]map[string]float64{},
+		blame:    map[string]int{},
 		active: podHeap{less: func(a, b *podInfo) bool {
 			if a.priority != b.priority {
 				return a.priority > b.priority
@@ -85,6 +88,7 @@ func (q *queue) add(p *podInfo, now time.Time) {
 	q.pods[p.pod.UID] = p
 	if p.gated() {
 		p.place = gatedPlace
+		q.accuse(p, []string{p.gate()})
 		q.came(queueUnschedulable, why)
 		return
 	}
@@ -111,6 +115,7 @@ func (q *queue) remove(uid types.UID) *podInfo {
 	}
 	delete(q.pods, uid)
 	q.leave(p)
+	q.accuse(p, nil)
 	return p
 }
 
@@ -135,6 +140,7 @@ func (q *queue) next(now time.Time) *podInfo {
 	p := heap.Pop(&q.active).(*podInfo)
 	p.place = nowhere
 	delete(q.pods, p.pod.UID)
+	q.accuse(p, nil)
 	p.attempts++
 	return p
 }
@@ -157,9 +163,21 @@ func (q *queue) advance(now time.Time) {
 	}
 }
 
-// refuse puts a pod back that no node would have: it waits for an event.
-func (q *queue) refuse(p *podInfo, wait event, now time.Time) {
+// accuse notes which plugins keep a pod from being scheduled, in place of those that did.
+func (q *queue) accuse(p *podInfo, plugins []string) {
+	for _, plugin := range p.blamed {
+		q.blame[plugin]--
+	}
+	for _, plugin := range plugins {
+		q.blame[plugin]++
+	}
+	p.blamed = plugins
+}
+
+// refuse puts a pod back that no node would have, for these plugins: it waits for an event.
+func (q *queue) refuse(p *podInfo, wait event, plugins []string, now time.Time) {
 	q.pods[p.pod.UID] = p
+	q.accuse(p, plugins)
 	p.refusedBy, p.place, p.flushed = wait, waiting, false
 	p.readyAt = now.Add(p.delay())
 	if len(q.waiting) == 0 {
