@@ -23,6 +23,7 @@ type CertificateApproval struct {
 // CertificateSigning lets those sign requests for a signer's certificates who may "sign" for it.
 type CertificateSigning struct {
 	authorizer authorizer.Authorizer
+	lives      *certificateLives
 }
 
 // CertificateSubjectRestriction keeps anybody from asking for a certificate of system:masters.
@@ -30,7 +31,7 @@ type CertificateSubjectRestriction struct{}
 
 var (
 	_ admission.Validator = CertificateApproval{}
-	_ admission.Validator = CertificateSigning{}
+	_ admission.Finisher  = CertificateSigning{}
 	_ admission.Validator = CertificateSubjectRestriction{}
 )
 
@@ -85,6 +86,14 @@ func (p CertificateSigning) Validate(ctx context.Context, r *admission.Request) 
 		return forbidf(r, "user not permitted to sign requests with signerName %q", old.Spec.SignerName)
 	}
 	return nil
+}
+
+// Finish implements admission.Finisher.
+func (p CertificateSigning) Finish(_ context.Context, r *admission.Request, committed bool) {
+	if !committed || r.DryRun || !concerns(r, certificatesv1.GroupName, "certificatesigningrequests", "status") {
+		return
+	}
+	p.lives.issued(r.OldObject.(*certificatesv1.CertificateSigningRequest), r.Object.(*certificatesv1.CertificateSigningRequest))
 }
 
 // maySign asks for a signer by its name, and for all signers of its domain.

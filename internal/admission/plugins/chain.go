@@ -145,6 +145,10 @@ func Default(ctx context.Context, c client.Client, o Options) ([]admission.Plugi
 			return nil, err
 		}
 	}
+	lives, err := newCertificateLives(o.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	all := []admission.Plugin{
 		&NamespaceAutoProvision{client: c, views: v},
 		&NamespaceLifecycle{client: c, views: v},
@@ -166,7 +170,7 @@ func Default(ctx context.Context, c client.Client, o Options) ([]admission.Plugi
 		&PersistentVolumeClaimResize{views: v},
 		&RuntimeClass{client: c, views: v},
 		CertificateApproval{o.Authorizer},
-		CertificateSigning{o.Authorizer},
+		CertificateSigning{o.Authorizer, lives},
 		CertificateSubjectRestriction{},
 		&DefaultIngressClass{views: v},
 		DenyServiceExternalIPs{},
