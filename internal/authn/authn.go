@@ -40,8 +40,8 @@ type Config struct {
 	NoBootstrapTokens bool
 	// Anonymous says who may be nobody.
 	Anonymous AnonymousConfig
-	// Tokens are further authenticators of bearer tokens, tried last (OIDC, webhook).
-	Tokens []authenticator.Token
+	// Agnostic and Tokens are further authenticators of bearer tokens, tried last. Those that know no audiences (OIDC) answer for this server's own.
+	Agnostic, Tokens []authenticator.Token
 	// Metrics takes the authenticator's metrics; nil is a registry of its own.
 	Metrics prometheus.Registerer
 	Logger  *slog.Logger
@@ -98,6 +98,9 @@ func New(ctx context.Context, c client.Client, cfg Config) (*Authenticator, erro
 	a.tokens = []authenticator.Token{newLegacyTokens(keys, live, c, metrics, cfg), a.accounts}
 	if !cfg.NoBootstrapTokens {
 		a.tokens = append(a.tokens, &bootstrapTokens{live: live, audiences: cfg.Audiences, now: cfg.Now})
+	}
+	for _, t := range cfg.Agnostic {
+		a.tokens = append(a.tokens, authenticator.WrapAudienceAgnosticToken(cfg.Audiences, t))
 	}
 	a.tokens = append(a.tokens, cfg.Tokens...)
 	if cfg.Proxy != nil {

@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -14,6 +15,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/client"
@@ -244,6 +247,23 @@ func TestATokenLivesNoLongerThanTokensMay(t *testing.T) {
 				t.Errorf("warned of %q", n.warnings)
 			}
 		})
+	}
+}
+
+func TestTokensOfIssuersThatKnowNoAudiencesAreForThisServer(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		c.Agnostic = []authenticator.Token{authenticator.TokenFunc(func(_ context.Context, token string) (*authenticator.Response, bool, error) {
+			return &authenticator.Response{User: &user.DefaultInfo{Name: "bob"}}, token == "bob's", nil
+		})}
+	})
+	for _, c := range []struct {
+		audiences []string
+		ok        bool
+	}{{nil, true}, {[]string{DefaultIssuer, "x"}, true}, {[]string{"x"}, false}} {
+		u, audiences, ok, err := w.ReviewToken(t.Context(), "bob's", c.audiences)
+		if ok != c.ok || (err == nil) != c.ok || ok && (u.Name != "bob" || !slices.Equal(audiences, []string{DefaultIssuer})) {
+			t.Errorf("for %q: %+v %q %v %v", c.audiences, u, audiences, ok, err)
+		}
 	}
 }
 

@@ -247,7 +247,7 @@ func (p *controlPlane) openAuthentication(ctx context.Context, cfg *authn.Config
 	if p.whoMay.issuers, err = authn.NewIssuers(ctx, described, options); err != nil {
 		return err
 	}
-	cfg.Tokens = append(cfg.Tokens, p.whoMay.issuers)
+	cfg.Agnostic = append(cfg.Agnostic, p.whoMay.issuers)
 	if o.AuthenticationConfig != "" {
 		if err := p.followAuthentication(content, fallback); err != nil {
 			return err
