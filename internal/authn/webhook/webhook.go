@@ -58,16 +58,19 @@ type answer struct {
 	err  error // why it was refused
 }
 
-// AuthenticateToken implements authenticator.Token.
+// AuthenticateToken implements authenticator.Token. A token that isn't asked about for other audiences must be for this server's own.
 func (w *Webhook) AuthenticateToken(ctx context.Context, token string) (*authenticator.Response, bool, error) {
-	wanted, restricted := authenticator.AudiencesFrom(ctx)
+	wanted, asked := authenticator.AudiencesFrom(ctx)
+	if !asked {
+		wanted = w.cfg.Audiences
+	}
 	key := sha256.Sum256([]byte(strings.Join(wanted, "\x00") + "\x00\x00" + token))
 	if a, ok := w.answers.Get(key); ok {
 		a := a.(answer)
 		return a.resp, a.ok, a.err
 	}
 	ask := func() (any, error) {
-		a, err := w.ask(context.WithoutCancel(ctx), token, wanted, restricted)
+		a, err := w.ask(context.WithoutCancel(ctx), token, wanted)
 		if err == nil && w.cfg.CacheTTL > 0 {
 			w.answers.Add(key, a, w.cfg.CacheTTL)
 		}
@@ -86,7 +89,7 @@ func (w *Webhook) AuthenticateToken(ctx context.Context, token string) (*authent
 }
 
 // ask posts a review. An error is one of asking; a refusal is part of the answer.
-func (w *Webhook) ask(ctx context.Context, token string, wanted authenticator.Audiences, restricted bool) (answer, error) {
+func (w *Webhook) ask(ctx context.Context, token string, wanted authenticator.Audiences) (answer, error) {
 	review := authenticationv1.TokenReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/" + w.cfg.Version, Kind: "TokenReview"},
 		Spec:     authenticationv1.TokenReviewSpec{Token: token, Audiences: wanted},
@@ -102,7 +105,7 @@ func (w *Webhook) ask(ctx context.Context, token string, wanted authenticator.Au
 		return answer{}, nil
 	}
 	var audiences authenticator.Audiences
-	if restricted {
+	if len(wanted) > 0 {
 		given := w.cfg.Audiences
 		if len(s.Audiences) > 0 {
 			given = slices.Clone(s.Audiences)

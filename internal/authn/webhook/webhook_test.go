@@ -28,10 +28,11 @@ func TestAnotherServerKnowsTokens(t *testing.T) {
 		asked   int32
 	}{
 		{name: "a user", status: authenticationv1.TokenReviewStatus{Authenticated: true, User: authenticationv1.UserInfo{Username: "jane", UID: "1", Groups: []string{"g"}, Extra: map[string]authenticationv1.ExtraValue{"k": {"v"}}}},
-			want: &authenticator.Response{User: &user.DefaultInfo{Name: "jane", UID: "1", Groups: []string{"g"}, Extra: map[string][]string{"k": {"v"}}}}, asked: 1},
+			want: &authenticator.Response{User: &user.DefaultInfo{Name: "jane", UID: "1", Groups: []string{"g"}, Extra: map[string][]string{"k": {"v"}}}, Audiences: authenticator.Audiences{"own"}}, asked: 1},
 		{name: "for this server's audiences, where it knows none", status: authenticationv1.TokenReviewStatus{Authenticated: true, User: authenticationv1.UserInfo{Username: "jane"}}, wanted: authenticator.Audiences{"own", "x"},
 			want: &authenticator.Response{User: &user.DefaultInfo{Name: "jane"}, Audiences: authenticator.Audiences{"own"}}, asked: 1},
 		{name: "for other audiences", status: authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{"y"}}, wanted: authenticator.Audiences{"own"}, asked: 1},
+		{name: "for another server, where nobody asks for what", status: authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{"y"}}, asked: 1},
 		{name: "nobody", asked: 1},
 		{name: "nobody, with a reason", status: authenticationv1.TokenReviewStatus{Error: "expired"}, refused: "expired", asked: 1},
 		{name: "no answer, which is not remembered", code: http.StatusForbidden, refused: "ask the authentication webhook", asked: 2},
