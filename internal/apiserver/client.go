@@ -61,7 +61,7 @@ func (c *localClient) beginSelected(ctx context.Context, verb string, gvr schema
 		reason, err := c.s.decide(ctx, attributesOf(info, infoOf(c.user)))
 		auditDecision(recordOf(ctx), reason, err)
 		if err != nil {
-			return ctx, target{}, err
+			return ctx, target{}, undecided(err)
 		}
 	}
 	if !v.row.Namespaced {

@@ -72,9 +72,12 @@ func (s *Server) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	c.spent.add(inAuthorization, time.Since(at))
 	auditDecision(w.record, reason, err)
 	if err != nil {
-		if apierrors.IsForbidden(err) {
-			w.Header().Set("X-Content-Type-Options", "nosniff") // the message repeats what the client sent
+		if !apierrors.IsForbidden(err) {
+			s.cfg.Logger.Warn("authorization failed", "method", r.Method, "uri", r.RequestURI, "error", err)
+			http.Error(w, htmlSafe.Replace(fmt.Sprintf("Internal Server Error: %q: %v", r.RequestURI, err)), http.StatusInternalServerError)
+			return
 		}
+		w.Header().Set("X-Content-Type-Options", "nosniff") // the message repeats what the client sent
 		s.fail(w, r, err)
 		return
 	}

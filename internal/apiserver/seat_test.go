@@ -2,6 +2,7 @@ package apiserver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -300,4 +301,17 @@ func TestEventsAreKeptAsLongAsConfigured(t *testing.T) {
 		}
 	}
 	t.Error("the event is kept")
+}
+
+func TestAnAuthorizerThatFailsIsToldAsText(t *testing.T) {
+	f := newFixture(t)
+	sec := admin()
+	sec.Authorizer = authorizer.AuthorizerFunc(func(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
+		return authorizer.DecisionDeny, "", errors.New("no <idea>")
+	})
+	f.Install(sec)
+	answer := f.as(t, "", "/api/v1/namespaces/default/configmaps")
+	if got := text(t, answer); answer.StatusCode != http.StatusInternalServerError || got != "Internal Server Error: \"/api/v1/namespaces/default/configmaps\": no &lt;idea&gt;\n" {
+		t.Errorf("got %s: %s", answer.Status, got)
+	}
 }

@@ -43,10 +43,18 @@ func newSecurity(sec Security, metrics *admissionMetrics) *security {
 // authorize returns nil or upstream's Forbidden.
 func (s *Server) authorize(ctx context.Context, a authorizer.Attributes) error {
 	_, err := s.decide(ctx, a)
-	return err
+	return undecided(err)
 }
 
-// decide is authorize that also tells why.
+// undecided makes an API error of that of an authorizer that could not decide.
+func undecided(err error) error {
+	if err == nil || apierrors.IsForbidden(err) {
+		return err
+	}
+	return apierrors.NewInternalError(err)
+}
+
+// decide is authorize that also tells why, and returns as it is the error of an authorizer that could not decide.
 func (s *Server) decide(ctx context.Context, a authorizer.Attributes) (reason string, err error) {
 	sec := s.security.Load()
 	if sec.Authorizer == nil {
@@ -59,7 +67,7 @@ func (s *Server) decide(ctx context.Context, a authorizer.Attributes) (reason st
 		return reason, nil
 	}
 	if err != nil {
-		return reason, apierrors.NewInternalError(err)
+		return reason, err
 	}
 	return reason, forbidden(a, reason)
 }
