@@ -178,8 +178,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, v *version, i
 	}
 	if info.Verb == "watch" {
 		defer s.fairness.Watch(info, r.URL.RawQuery)()
-		defer s.metrics.lasting(r, info)()
-		return s.serveWatch(w, r, v, c, o)
+		return s.serveWatch(w, r, v, c, o, info)
 	}
 	p, err := s.list(r.Context(), v, c, o)
 	if err != nil {

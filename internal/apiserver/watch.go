@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"clipper.dev/clipper/internal/apiserver/negotiate"
+	"clipper.dev/clipper/internal/apiserver/request"
 	"clipper.dev/clipper/internal/store"
 )
 
@@ -21,7 +22,7 @@ import (
 const bookmarkEvery = time.Minute
 
 // serveWatch streams changes until the watch's time is over, the client goes away or the server stops.
-func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, c choice, o *metav1.ListOptions) error {
+func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, c choice, o *metav1.ListOptions, info *request.Info) error {
 	media, ok := negotiate.Output(r, negotiate.Streams)
 	if !ok {
 		return negotiate.NotAcceptable(negotiate.Streams)
@@ -30,6 +31,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, v *version, 
 	if invalid != nil {
 		return invalid
 	}
+	defer s.metrics.lasting(r, info)()
 	ctx, cancel := s.watchContext(r.Context(), o.TimeoutSeconds)
 	defer cancel()
 	stream := &watchStream{server: s, v: v, media: media, tables: newTableStream(v, media, r), namespace: c.namespace, began: time.Now(), base: revision}

@@ -8,6 +8,8 @@
 // try what goes beyond one field: options of lists and watches, formats (protobuf is compared once it's decoded), selectors, preconditions,
 // managers that apply what others own, the directives of strategic merge patches, the operations of JSON patches.
 //
+// What both have counted of all that is compared, too: the series of the API server's metrics, with their labels.
+//
 // Then Clipper is started anew on upstream's database, and objects are put there that no server would store, because their values are refused: those of
 // built-in kinds field by field, also at versions that they aren't served at, and those of a custom resource whose schema says all that schemas
 // can. They are read in several forms and at each version. Updates that leave alone what is wrong, and others that don't, show that both let

@@ -104,6 +104,7 @@ func (f *findings) compareAll(ctx context.Context, o options, b *sides) error {
 	if err := f.runPhases(ctx, b, phases, o.clients); err != nil {
 		return err
 	}
+	f.compareMetrics(ctx, b)
 	if o.stored == 0 {
 		return nil
 	}
