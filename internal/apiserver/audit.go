@@ -12,6 +12,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"clipper.dev/clipper/internal/api"
 	"clipper.dev/clipper/internal/apiserver/audit"
@@ -114,6 +115,20 @@ func (c *call) auditObject(v *version, hub api.Object) error {
 		}
 	}
 	c.record.Object(hub, body)
+	c.body = nil
+	return nil
+}
+
+// auditBody records what is posted to a subresource.
+func (c *call) auditBody(o runtime.Object, kind schema.GroupVersionKind) error {
+	if c.record == nil || !c.keepBody {
+		return nil
+	}
+	body, err := encodeObject(typed(o, kind), negotiate.Media{})
+	if err != nil {
+		return fmt.Errorf("encode the %s for the audit: %w", kind.Kind, err)
+	}
+	c.record.Object(nil, body)
 	c.body = nil
 	return nil
 }

@@ -28,7 +28,7 @@ import (
 )
 
 // audited is a server with an audit log under a policy.
-func audited(t *testing.T, policy string) (f *fixture, events func() []auditv1.Event) {
+func audited(t *testing.T, policy string, rows ...*api.Resource) (f *fixture, events func() []auditv1.Event) {
 	t.Helper()
 	dir := t.TempDir()
 	o := audit.DefaultOptions()
@@ -48,7 +48,7 @@ func audited(t *testing.T, policy string) (f *fixture, events func() []auditv1.E
 		}
 		return &user.DefaultInfo{Name: name, Groups: []string{user.AllAuthenticated}}, "impersonate:user-info", nil
 	}
-	f = newFixtureOver(t, apiserver.Config{Store: storetest.New(t), Rows: []*api.Resource{core.ConfigMaps, core.Secrets}, Security: sec, Auditor: a})
+	f = newFixtureOver(t, apiserver.Config{Store: storetest.New(t), Rows: append(rows, core.ConfigMaps, core.Secrets), Security: sec, Auditor: a})
 	return f, func() []auditv1.Event {
 		t.Helper()
 		f.http.Close() // waits for the handlers
@@ -246,5 +246,20 @@ func TestWritesInsideTheProcessAreRecordedToo(t *testing.T) {
 	}
 	if all[1].ResponseStatus.Code != 404 || all[2].ResponseStatus.Code != 403 || all[2].Annotations["authorization.k8s.io/decision"] != "forbid" {
 		t.Errorf("got %+v and %+v", all[1], all[2])
+	}
+}
+
+func TestWhatIsPostedToASubresourceIsRecordedAsItsVersionShowsIt(t *testing.T) {
+	f, events := audited(t, "omitStages: [RequestReceived]\nrules: [{level: Request, verbs: [create], resources: [{group: '', resources: [serviceaccounts/token]}]}]", core.ServiceAccounts)
+	accounts := f.clients(t, "").CoreV1().ServiceAccounts("default")
+	must(accounts.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "a"}}, metav1.CreateOptions{}))(t)
+	answer := must(f.http.Client().Post(f.http.URL+"/api/v1/namespaces/default/serviceaccounts/a/token", "application/json", strings.NewReader(`{"spec":{}}`)))(t)
+	text(t, answer)
+	all := events()
+	if len(all) != 1 || all[0].RequestObject == nil {
+		t.Fatalf("got %+v", all)
+	}
+	if got := string(all[0].RequestObject.Raw); !strings.Contains(got, `"kind":"TokenRequest"`) || !strings.Contains(got, `"expirationSeconds":3600`) {
+		t.Errorf("got %s", got)
 	}
 }

@@ -52,7 +52,7 @@ func (s *Server) serveConnect(w *response, r *http.Request, t target, info *requ
 	if pod.Spec.NodeName == "" {
 		if t.sub == "log" {
 			// Upstream answers with nothing for a pod that runs nowhere yet.
-			s.respond(w, r, http.StatusOK, "text/plain", nil)
+			w.WriteHeader(http.StatusNoContent)
 			return nil
 		}
 		return apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))

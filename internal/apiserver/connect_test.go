@@ -132,6 +132,14 @@ func TestLogsComeFromTheKubelet(t *testing.T) {
 	}
 }
 
+func TestAPodThatRunsNowhereHasNoContentToLog(t *testing.T) {
+	f := newConnectFixture(t)
+	answer := f.as(t, "", "/api/v1/namespaces/default/pods/unbound/log")
+	if got := text(t, answer); answer.StatusCode != http.StatusNoContent || got != "" {
+		t.Errorf("got %s %q", answer.Status, got)
+	}
+}
+
 func TestAClientThatSpeaksAfterTheEndGetsAllThatItsBackendSaid(t *testing.T) {
 	f := newConnectFixture(t)
 	conn, err := tls.Dial("tcp", f.http.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test server

@@ -69,6 +69,9 @@ func (s *Server) serveScale(w http.ResponseWriter, r *http.Request, t target, ve
 	if err != nil {
 		return err
 	}
+	if err := callOf(r.Context()).auditBody(body, scaleKind); err != nil {
+		return err
+	}
 	doc, err := s.putScale(r.Context(), t, body.(*autoscalingv1.Scale), o)
 	if err != nil {
 		return err

@@ -145,6 +145,7 @@ func (s *Server) sendCreated(w http.ResponseWriter, r *http.Request, out runtime
 			status.Code = int32(code)
 		}
 		kind = schema.GroupVersionKind{Version: "v1", Kind: "Status"}
+		callOf(r.Context()).status = status
 	}
 	body, err := encodeObject(typed(out, kind), m)
 	if err != nil {
@@ -173,7 +174,15 @@ func (s *Server) decodeSubBody(r *http.Request, t target, sub *api.Subresource, 
 	if sub.New == nil {
 		return s.decodeObject(callOf(r.Context()), t.v, raw, format, directive)
 	}
-	return s.decode(callOf(r.Context()), raw, format, t.subKind(sub), sub.New(), directive)
+	c := callOf(r.Context())
+	body, err := s.decode(c, raw, format, t.subKind(sub), sub.New(), directive)
+	if err != nil {
+		return nil, err
+	}
+	if into := sub.Body; into != nil && into.Default != nil {
+		into.Default(body.(api.Object))
+	}
+	return body, c.auditBody(body, t.subKind(sub))
 }
 
 // createSub performs the operation that posting a body to a subresource is.
