@@ -219,6 +219,10 @@ func (s *Server) serveRoute(w *response, r *http.Request) {
 			if openapi := "/openapi/v3"; route.pattern == openapi || route.pattern == openapi+"/" {
 				w.reachesPath(r, requestSort{sub: route.pattern[1:]})
 			}
+			if len(route.types) > 0 && !negotiate.RoutedTo(r.Header.Get("Accept"), route.types...) {
+				s.fail(w, r, negotiate.UnroutedTo(route.types...))
+				return
+			}
 			route.handler.ServeHTTP(w, r)
 			return
 		}

@@ -27,6 +27,7 @@ import (
 type route struct {
 	pattern string
 	handler http.Handler
+	types   []string // that it answers in; none is any
 }
 
 // Handler serves the API. Its listener must do TLS with HTTP/2: see TLS in the package cluster.

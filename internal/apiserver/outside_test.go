@@ -38,6 +38,27 @@ func TestHealthTellsWhatFails(t *testing.T) {
 	}
 }
 
+func TestAPathsTypesAreAllThatCanBeAskedOfIt(t *testing.T) {
+	f := newFixture(t)
+	f.Handle("/keys", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "keys") }), "application/jwk-set+json")
+	for accept, want := range map[string]int{"": 200, "*/*": 200, "application/jwk-set+json, text/plain": 200, "application/json": 406} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.http.URL+"/keys", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", accept)
+		answer, err := f.http.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != want || want == 406 && !strings.Contains(string(body), `406: Not Acceptable\n\nAvailable representations: application/jwk-set+json`) {
+			t.Errorf("%q: %d %s", accept, answer.StatusCode, body)
+		}
+	}
+}
+
 func fetch(t *testing.T, f *fixture, path string) (int, string) {
 	t.Helper()
 	answer, err := f.http.Client().Get(f.http.URL + path)

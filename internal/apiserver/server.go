@@ -235,11 +235,11 @@ func (s *Server) replaceCatalog(resources []*resource) error {
 func (s *Server) Install(sec Security) { s.security.Store(newSecurity(sec, s.metrics.admission)) }
 
 // Handle serves a path outside /api and /apis ("/openapi/v3"), or everything below it if the pattern ends in a slash.
-// Requests are authenticated and authorized as for any other path.
-func (s *Server) Handle(pattern string, h http.Handler) {
+// Requests are authenticated and authorized as for any other path. If types are given, others than these can't be asked for.
+func (s *Server) Handle(pattern string, h http.Handler, types ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.routes = append(slices.Clip(s.routes), route{pattern, h})
+	s.routes = append(slices.Clip(s.routes), route{pattern, h, types})
 }
 
 // Run ends watches and streams when ctx ends, and returns once the requests that were in flight then have been answered.

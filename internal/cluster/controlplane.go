@@ -275,7 +275,7 @@ func (p *controlPlane) serveDocument(path, contentType string, document func() (
 		w.Header().Set("Content-Type", contentType)
 		w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", authn.DiscoveryMaxAgeSeconds))
 		w.Write(data)
-	}))
+	}), contentType)
 }
 
 func (p *controlPlane) address() string {
