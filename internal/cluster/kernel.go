@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,12 +68,13 @@ func (k kernel) checkCgroups() error {
 		return fmt.Errorf("read the mounts: %w", err)
 	}
 	defer f.Close()
+	mounts, err := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter("cgroup"))
+	if err != nil {
+		return fmt.Errorf("read the mounts: %w", err)
+	}
 	var mounted []string
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if _, options, ok := strings.Cut(lines.Text(), " - cgroup "); ok {
-			fields := strings.Fields(options)
-			mounted = append(mounted, strings.Split(fields[len(fields)-1], ",")...)
-		}
+	for _, m := range mounts {
+		mounted = append(mounted, strings.Split(m.VFSOptions, ",")...)
 	}
 	for _, controller := range []string{"cpu", "memory", "pids", "freezer", "devices"} {
 		if !slices.Contains(mounted, controller) {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"clipper.dev/clipper/internal/keeper"
@@ -91,19 +93,16 @@ func awaitEnd(ctx context.Context, process int) error {
 // UnmountBelow unmounts what is mounted in a folder, the innermost first, and the folder itself if it was mounted onto itself. A disk that
 // is mounted there is the administrator's.
 func UnmountBelow(dir string) error {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	found, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		onItself := m.Mountpoint == dir && m.Root != "/" && strings.HasSuffix(dir, m.Root)
+		return !onItself && !strings.HasPrefix(m.Mountpoint, dir+"/"), false
+	})
 	if err != nil {
 		return fmt.Errorf("read the mounts: %w", err)
 	}
-	var found []string
-	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); len(fields) > 4 && (strings.HasPrefix(fields[4], dir+"/") || fields[4] == dir && fields[3] != "/" && strings.HasSuffix(dir, fields[3])) {
-			found = append(found, fields[4])
-		}
-	}
-	for i := len(found) - 1; i >= 0; i-- {
-		if err := unix.Unmount(found[i], unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("unmount %s: %w", found[i], err)
+	for _, m := range slices.Backward(found) {
+		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("unmount %s: %w", m.Mountpoint, err)
 		}
 	}
 	return nil

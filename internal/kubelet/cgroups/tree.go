@@ -1,7 +1,6 @@
 package cgroups
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -72,28 +72,20 @@ func New(root string) (*Tree, error) {
 }
 
 func (t *Tree) findV1() error {
-	f, err := os.Open("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(fsRoot))
 	if err != nil {
 		return fmt.Errorf("list mounts: %w", err)
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		fields, fs := strings.Fields(before), strings.Fields(after)
-		if !ok || len(fields) < 5 || len(fs) < 3 || !strings.HasPrefix(fs[0], "cgroup") || !strings.HasPrefix(fields[4], fsRoot) {
-			continue
+	for _, m := range mounts {
+		switch m.FSType {
+		case "cgroup2":
+			t.mounts = append(t.mounts, m.Mountpoint) // beside the others it limits nothing, but runtimes make groups in it too
+		case "cgroup":
+			t.mounts = append(t.mounts, m.Mountpoint)
+			for option := range strings.SplitSeq(m.VFSOptions, ",") {
+				t.of[option] = m.Mountpoint
+			}
 		}
-		t.mounts = append(t.mounts, fields[4])
-		if fs[0] == "cgroup2" {
-			continue // beside the others it limits nothing, but runtimes make groups in it too
-		}
-		for _, option := range strings.Split(fs[2], ",") {
-			t.of[option] = fields[4]
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("list mounts: %w", err)
 	}
 	for _, needed := range []string{"cpu", "memory"} {
 		if t.of[needed] == "" {

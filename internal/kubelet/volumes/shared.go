@@ -1,12 +1,11 @@
 package volumes
 
 import (
-	"bufio"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,26 +35,15 @@ func makeShared(dir string) error {
 
 // isShared tells whether mounts below a directory are propagated: that is so if the mount that it lies on is shared.
 func isShared(dir string) (bool, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return false, fmt.Errorf("list mounts: %w", err)
 	}
-	defer f.Close()
 	longest, shared := "", false
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 7 {
-			continue
+	for _, m := range mounts {
+		if point := m.Mountpoint; len(point) >= len(longest) && (point == dir || point == "/" || strings.HasPrefix(dir, point+"/")) {
+			longest, shared = point, strings.Contains(m.Optional, "shared:")
 		}
-		point := unescape(fields[4])
-		if point != dir && point != "/" && !strings.HasPrefix(dir, point+"/") || len(point) < len(longest) {
-			continue
-		}
-		longest, shared = point, slices.ContainsFunc(fields[6:], func(s string) bool { return strings.HasPrefix(s, "shared:") })
-	}
-	if err := lines.Err(); err != nil {
-		return false, fmt.Errorf("list mounts: %w", err)
 	}
 	return shared, nil
 }

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,8 +25,17 @@ func TestVersionsAreOneNumber(t *testing.T) {
 	}
 }
 
+func mounts(t *testing.T, text string) []*mountinfo.Info {
+	t.Helper()
+	list, err := mountinfo.GetMountsFromReader(strings.NewReader(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 func TestMountsFromTheNodeAreExternal(t *testing.T) {
-	own := parseMounts(`100 99 0:50 / / rw - overlay overlay rw
+	own := mounts(t, `100 99 0:50 / / rw - overlay overlay rw
 101 100 0:51 / /proc rw - proc proc rw
 102 100 0:52 / /dev rw - tmpfs tmpfs rw
 103 102 0:60 / /dev/shm rw - tmpfs shm rw
@@ -34,14 +45,14 @@ func TestMountsFromTheNodeAreExternal(t *testing.T) {
 107 100 0:61 / /image ro - overlay overlay rw
 108 101 0:62 / /proc/acpi ro - tmpfs tmpfs ro
 `)
-	node := parseMounts("1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 0:60 / /run/shm rw shared:1 - tmpfs shm rw\n")
+	node := mounts(t, "1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 0:60 / /run/shm rw shared:1 - tmpfs shm rw\n")
 	got := externalMounts(own, node)
 	want := []string{"mnt[/dev/shm]:/dev/shm", "mnt[/etc/hosts]:/etc/hosts", "mnt[/proc/kcore]:/proc/kcore", "mnt[/image]:/image"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if own[4].root != "/var/lib/pods/x y/hosts" {
-		t.Errorf("the root is %q", own[4].root)
+	if own[4].Root != "/var/lib/pods/x y/hosts" {
+		t.Errorf("the root is %q", own[4].Root)
 	}
 }
 

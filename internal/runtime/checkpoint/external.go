@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,64 +65,48 @@ func inode(path string) (uint64, error) {
 	return stat.Ino, nil
 }
 
-// mount is a line of a process's mountinfo.
-type mount struct {
-	id                        int
-	device, root, point, kind string
-}
-
-func readMounts(process string) ([]mount, error) {
-	data, err := os.ReadFile(filepath.Join("/proc", process, "mountinfo"))
+// readMounts lists those that a process sees.
+func readMounts(process string) ([]*mountinfo.Info, error) {
+	f, err := os.Open(filepath.Join("/proc", process, "mountinfo"))
 	if err != nil {
 		return nil, fmt.Errorf("read the mounts of process %s: %w", process, err)
 	}
-	return parseMounts(string(data)), nil
-}
-
-// unescape undoes how the kernel writes white space in paths.
-var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-
-func parseMounts(text string) []mount {
-	var list []mount
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		end := slices.Index(fields, "-")
-		if len(fields) < 6 || end < 0 || end+1 >= len(fields) {
-			continue
-		}
-		id, _ := strconv.Atoi(fields[0]) // the kernel writes a number
-		list = append(list, mount{id: id, device: fields[2], root: unescape.Replace(fields[3]), point: unescape.Replace(fields[4]), kind: fields[end+1]})
+	defer f.Close()
+	mounts, err := mountinfo.GetMountsFromReader(f, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the mounts of process %s: %w", process, err)
 	}
-	return list
+	return mounts, nil
 }
 
 // dumped are the kinds of file systems whose mounts CRIU makes anew.
 var dumped = map[string]bool{"proc": true, "sysfs": true, "devpts": true, "mqueue": true, "cgroup": true, "cgroup2": true}
 
 // externalMounts are all mounts of a container but its root, the kernel's own file systems, and what it has in memory for itself.
-func externalMounts(own, node []mount) []string {
-	shared := map[string]bool{}
+func externalMounts(own, node []*mountinfo.Info) []string {
+	type device struct{ major, minor int }
+	shared := map[device]bool{}
 	for _, m := range node {
-		shared[m.device] = true
+		shared[device{m.Major, m.Minor}] = true
 	}
 	var list []string
 	seen := map[string]bool{}
 	for _, m := range own {
-		inMemory := m.kind == "tmpfs" && m.root == "/" && !shared[m.device]
-		if m.point == "/" || dumped[m.kind] || inMemory || seen[m.point] {
+		inMemory := m.FSType == "tmpfs" && m.Root == "/" && !shared[device{m.Major, m.Minor}]
+		if m.Mountpoint == "/" || dumped[m.FSType] || inMemory || seen[m.Mountpoint] {
 			continue
 		}
-		seen[m.point] = true
-		list = append(list, fmt.Sprintf("mnt[%s]:%s", m.point, m.point))
+		seen[m.Mountpoint] = true
+		list = append(list, fmt.Sprintf("mnt[%s]:%s", m.Mountpoint, m.Mountpoint))
 	}
 	return list
 }
 
 // externalFiles are those that processes have open outside of the container's file systems: the pipes of the log, and what came before it had any.
-func (c *Container) externalFiles(own []mount) ([]string, error) {
+func (c *Container) externalFiles(own []*mountinfo.Info) ([]string, error) {
 	mine := map[int]bool{}
 	for _, m := range own {
-		mine[m.id] = true
+		mine[m.ID] = true
 	}
 	procs, err := os.ReadFile(filepath.Join(c.Cgroup, "cgroup.procs"))
 	if err != nil {

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -46,22 +46,18 @@ func sharedCgroupOptions(privileged bool) []string {
 	if !privileged || !UnifiedCgroups() {
 		return nil
 	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
 	if err != nil {
 		return nil // a mount without them still works
 	}
-	return cgroupOptions(string(mounts))
+	return cgroupOptions(mounts)
 }
 
-func cgroupOptions(mounts string) []string {
+func cgroupOptions(mounts []*mountinfo.Info) []string {
 	var kept []string
-	for line := range strings.Lines(mounts) {
-		fields := strings.Fields(line)
-		if len(fields) < 4 || fields[1] != cgroupRoot || fields[2] != "cgroup2" {
-			continue
-		}
-		for option := range strings.SplitSeq(fields[3], ",") {
-			if option == "nsdelegate" || option == "memory_recursiveprot" {
+	for _, m := range mounts {
+		for option := range strings.SplitSeq(m.VFSOptions, ",") {
+			if m.Mountpoint == cgroupRoot && (option == "nsdelegate" || option == "memory_recursiveprot") {
 				kept = append(kept, option)
 			}
 		}
@@ -197,30 +193,17 @@ func hostPath(path string) (string, error) {
 	return filepath.EvalSymlinks(path)
 }
 
-// unescaped undoes what the kernel does to paths in lists of mounts.
-var unescaped = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-
 // checkPropagation makes sure that the mount a path lies on has a propagation.
 func checkPropagation(path, wanted string) error {
-	file, err := os.Open("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return fmt.Errorf("read the node's mounts: %w", err)
 	}
-	defer file.Close()
 	var mountPoint, optional string
-	scanner := bufio.NewScanner(file)
-	for scanner.Scan() {
-		fields := strings.Fields(scanner.Text())
-		if len(fields) < 7 {
-			continue
+	for _, m := range mounts {
+		if at := m.Mountpoint; len(at) >= len(mountPoint) && (at == "/" || path == at || strings.HasPrefix(path, at+"/")) {
+			mountPoint, optional = at, m.Optional
 		}
-		at := unescaped.Replace(fields[4])
-		if len(at) >= len(mountPoint) && (at == "/" || path == at || strings.HasPrefix(path, at+"/")) {
-			mountPoint, optional = at, strings.Join(fields[6:slices.Index(fields, "-")], " ")
-		}
-	}
-	if err := scanner.Err(); err != nil {
-		return fmt.Errorf("read the node's mounts: %w", err)
 	}
 	if !strings.Contains(optional, wanted) {
 		return fmt.Errorf("path %q is mounted on %q but it is not a shared mount", path, mountPoint)

@@ -2,7 +2,10 @@ package container
 
 import (
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 func TestSharedOptionsOfCgroupsAreKept(t *testing.T) {
@@ -10,12 +13,16 @@ func TestSharedOptionsOfCgroupsAreKept(t *testing.T) {
 		name, mounts string
 		want         []string
 	}{
-		{"as systemd mounts them", "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot 0 0\n", []string{"nsdelegate", "memory_recursiveprot"}},
-		{"none were given", "none /sys/fs/cgroup cgroup2 rw,relatime 0 0\n", nil},
-		{"beside version 1", "tmpfs /sys/fs/cgroup tmpfs ro 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw,nsdelegate 0 0\n", nil},
+		{"as systemd mounts them", "30 1 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n", []string{"nsdelegate", "memory_recursiveprot"}},
+		{"none were given", "30 1 0:26 / /sys/fs/cgroup rw,relatime - cgroup2 none rw\n", nil},
+		{"beside version 1", "30 1 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := cgroupOptions(tc.mounts); !slices.Equal(got, tc.want) {
+			mounts, err := mountinfo.GetMountsFromReader(strings.NewReader(tc.mounts), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := cgroupOptions(mounts); !slices.Equal(got, tc.want) {
 				t.Errorf("%v are kept, not %v", got, tc.want)
 			}
 		})
