@@ -103,6 +103,9 @@ func (e *Escalation) bind(ctx context.Context, r *admission.Request, ref rbacv1.
 		return nil
 	}
 	rules, err := e.Rules.RoleRules(ref, r.Namespace)
+	if apierrors.IsNotFound(err) {
+		return apierrors.NewNotFound(r.Resource.GroupResource(), ref.Name) // upstream calls the role one of the bindings
+	}
 	if err != nil {
 		return err
 	}

@@ -185,7 +185,7 @@ func TestNobodyGrantsWhatTheyDoNotHave(t *testing.T) {
 		{"binding more", dev, "clusterrolebindings", bind("admin"), nil, "is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}\n{NonResourceURLs:[\"*\"], Verbs:[\"*\"]}"},
 		{"bind allows", binder, "clusterrolebindings", bind("admin"), nil, ""},
 		{"bind allows what it names alone", binder, "clusterrolebindings", bind("reader"), nil, "not currently held"},
-		{"binding a role that isn't there", dev, "clusterrolebindings", bind("none"), nil, `clusterroles.rbac.authorization.k8s.io "none" not found`},
+		{"binding a role that isn't there", dev, "clusterrolebindings", bind("none"), nil, `clusterrolebindings.rbac.authorization.k8s.io "none" not found`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &admission.Request{Operation: admission.Create, Resource: rbacv1.SchemeGroupVersion.WithResource(tc.resource), User: tc.user, Object: tc.obj, Namespace: tc.obj.GetNamespace()}
