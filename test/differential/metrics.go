@@ -14,7 +14,8 @@ import (
 var comparedMetrics = []string{
 	"apiserver_request_total", "apiserver_request_duration_seconds_count", "apiserver_request_sli_duration_seconds_count", "apiserver_response_sizes_count",
 	"apiserver_request_body_size_bytes_count", "apiserver_request_filter_duration_seconds_count", "apiserver_longrunning_requests",
-	"apiserver_admission_step_admission_duration_seconds_count", "apiserver_admission_controller_admission_duration_seconds_count",
+	"apiserver_admission_step_admission_duration_seconds_count", "apiserver_admission_step_admission_duration_seconds_summary",
+	"apiserver_admission_controller_admission_duration_seconds_count",
 	"apiserver_watch_events_total", "apiserver_requested_deprecated_apis", "authentication_attempts", "authorization_attempts_total",
 }
 
