@@ -21,6 +21,15 @@ func (s *Server) serveConnect(w *response, r *http.Request, t target, info *requ
 	if t.sub == "proxy" {
 		return s.serveProxy(w, r, t, info)
 	}
+	options, err := connectOptions(t, r.URL.Query())
+	if err != nil {
+		return err
+	}
+	if t.sub != "log" { // whether the pod is there is told only to who may connect
+		if err := s.admitConnect(r, t, options); err != nil {
+			return err
+		}
+	}
 	e, err := s.get(r.Context(), target{v: t.v, namespace: t.namespace, name: t.name}, "")
 	if err != nil {
 		return err
@@ -32,15 +41,6 @@ func (s *Server) serveConnect(w *response, r *http.Request, t target, info *requ
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
 		return errUnserved
-	}
-	options, err := connectOptions(t, r.URL.Query())
-	if err != nil {
-		return err
-	}
-	if t.sub != "log" {
-		if err := s.admitConnect(r, t, options); err != nil {
-			return err
-		}
 	}
 	location, err := kubeletPath(t.sub, pod, options)
 	if err != nil {

@@ -2,6 +2,7 @@ package hook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -14,12 +15,15 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
 )
 
 // maxAnswer bounds what a webhook may answer.
@@ -61,7 +65,7 @@ func New(r *Resolver) *Caller {
 }
 
 // Call posts in to a webhook and decodes its answer into out. A timeout of 0 leaves the time to ctx.
-func (c *Caller) Call(ctx context.Context, t Target, timeout time.Duration, in, out any) error {
+func (c *Caller) Call(ctx context.Context, t Target, timeout time.Duration, in, out Review) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return fmt.Errorf("encode the request: %w", err)
@@ -92,12 +96,13 @@ func (c *Caller) Call(ctx context.Context, t Target, timeout time.Duration, in, 
 		return err
 	}
 	defer answer.Body.Close()
-	return decode(answer, out)
+	return decode(answer, in, out)
 }
 
 func noRedirects(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-func decode(answer *http.Response, out any) error {
+// decode reads an answer, which must be of the request's kind, with upstream's client's words for what is wrong with one.
+func decode(answer *http.Response, in, out Review) error {
 	raw, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	if err != nil {
 		return err
@@ -110,10 +115,49 @@ func decode(answer *http.Response, out any) error {
 		if json.Unmarshal(raw, &status) == nil && status.Status == metav1.StatusFailure && status.Kind == "Status" {
 			return &apierrors.StatusError{ErrStatus: status}
 		}
-		return apierrors.NewGenericServerResponse(answer.StatusCode, answer.Request.Method, schema.GroupResource{}, "", string(raw), 0, true)
+		text := "unknown"
+		if strings.HasPrefix(answer.Header.Get("Content-Type"), "text/") {
+			text = string(raw)
+		}
+		return apierrors.NewGenericServerResponse(answer.StatusCode, answer.Request.Method, schema.GroupResource{}, "", text, 0, true)
+	}
+	if len(raw) == 0 {
+		return fmt.Errorf("0-length response with status code: %d and content type: %s", answer.StatusCode, answer.Header.Get("Content-Type"))
 	}
 	if err := json.Unmarshal(raw, out); err != nil {
-		return fmt.Errorf("couldn't get version/kind; json parse error: %w", err)
+		return unreadable(raw, err)
+	}
+	return checkKind(in, out)
+}
+
+// unreadable words why an answer can't be read: upstream reads it as YAML, too, and complains of what comes of that.
+func unreadable(raw []byte, err error) error {
+	if converted, yamlErr := yaml.YAMLToJSON(raw); yamlErr == nil {
+		var named struct {
+			APIVersion string `json:"apiVersion,omitempty"`
+			Kind       string `json:"kind,omitempty"`
+		}
+		err = cmp.Or(json.Unmarshal(converted, &named), err)
+	}
+	return fmt.Errorf("couldn't get version/kind; json parse error: %w", err)
+}
+
+// Review is what webhooks are sent and answer with.
+type Review interface {
+	GroupVersionKind() schema.GroupVersionKind
+}
+
+// checkKind refuses an answer of a kind or a version that there is none of. One that doesn't say which it is of is let pass.
+func checkKind(in, out Review) error {
+	want, got := in.GroupVersionKind(), out.GroupVersionKind()
+	if got.Kind == "" {
+		got.Kind = want.Kind
+	}
+	if got.Version == "" {
+		got.Group, got.Version = want.Group, want.Version
+	}
+	if got.GroupKind() != want.GroupKind() || got.Version != "v1" && got.Version != "v1beta1" {
+		return runtime.NewNotRegisteredErrForKind("pkg/runtime/scheme.go:111", got)
 	}
 	return nil
 }

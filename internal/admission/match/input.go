@@ -113,6 +113,7 @@ func (q requested) GetSubresource() string                   { return q.r.Subres
 // Conditions are compiled match conditions.
 type Conditions struct {
 	names       []string
+	texts       []string
 	expressions []*expression.Expression
 	err         error
 }
@@ -134,7 +135,7 @@ func Compile(conditions []admissionv1.MatchCondition, params bool) *Conditions {
 			c.err = err
 			return c
 		}
-		c.names, c.expressions = append(c.names, condition.Name), append(c.expressions, e)
+		c.names, c.texts, c.expressions = append(c.names, condition.Name), append(c.texts, condition.Expression), append(c.expressions, e)
 	}
 	return c
 }
@@ -149,10 +150,10 @@ func (c *Conditions) met(ctx context.Context, in *expression.Input) (bool, error
 	}
 	budget := expression.Budget(celconfig.RuntimeCELCostBudgetMatchConditions)
 	var errs []error
-	for _, e := range c.expressions {
+	for i, e := range c.expressions {
 		value, err := e.Eval(ctx, in, &budget)
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("expression '%v' resulted in error: %w", c.texts[i], err))
 			continue
 		}
 		if !isTrue(value) {

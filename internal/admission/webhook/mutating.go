@@ -154,6 +154,9 @@ func (p *Mutating) patch(r *admission.Request, form *admission.Form, h *register
 	if r.Object == nil {
 		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", h.name))
 	}
+	if t := answer.PatchType; t != nil && *t != reviewv1.PatchTypeJSONPatch {
+		return false, &errCall{h.name, fmt.Errorf("unsupported patch type %q", *t), http.StatusInternalServerError}
+	}
 	before, err := encode(form, r.Object)
 	if err != nil {
 		return false, apierrors.NewInternalError(err)

@@ -159,7 +159,7 @@ func verify(answer *reviewv1.AdmissionReview, want metav1.TypeMeta, request *rev
 		return errors.New("webhook returned response.patch but not response.patchType")
 	case mutating && len(response.Patch) == 0 && response.PatchType != nil:
 		return errors.New("webhook returned response.patchType but not response.patch")
-	case response.PatchType != nil && *response.PatchType != reviewv1.PatchTypeJSONPatch:
+	case response.PatchType != nil && *response.PatchType == "":
 		return fmt.Errorf("webhook returned invalid response.patchType of %q", *response.PatchType)
 	}
 	return nil

@@ -34,7 +34,7 @@ type registered struct {
 type common struct {
 	matcher    *match.Matcher
 	authorizer authorizer.Authorizer
-	call       func(ctx context.Context, h *registered, in, out any) error
+	call       func(ctx context.Context, h *registered, in, out hook.Review) error
 	metrics    *metrics
 	step       string
 

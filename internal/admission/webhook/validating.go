@@ -37,7 +37,7 @@ type Config struct {
 
 // New returns both plugins.
 func New(ctx context.Context, cfg Config) (*Mutating, *Validating, error) {
-	call := func(ctx context.Context, h *registered, in, out any) error {
+	call := func(ctx context.Context, h *registered, in, out hook.Review) error {
 		return cfg.Hooks.Call(ctx, h.target, time.Duration(h.timeout)*time.Second, in, out)
 	}
 	if cfg.Metrics == nil {

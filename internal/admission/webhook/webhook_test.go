@@ -19,6 +19,7 @@ import (
 	"clipper.dev/clipper/internal/admission/match"
 	"clipper.dev/clipper/internal/client"
 	"clipper.dev/clipper/internal/client/clienttest"
+	"clipper.dev/clipper/internal/hook"
 )
 
 // plugins are both plugins with one webhook each, whose answers a test gives.
@@ -52,7 +53,7 @@ func plugins(t *testing.T, policy admissionv1.FailurePolicyType, answer func(*re
 	if err != nil {
 		t.Fatal(err)
 	}
-	call := func(_ context.Context, _ *registered, in, out any) error {
+	call := func(_ context.Context, _ *registered, in, out hook.Review) error {
 		asked := in.(*reviewv1.AdmissionReview)
 		response, err := answer(asked)
 		if err != nil {

@@ -153,7 +153,7 @@ func (w *webhookConverter) ask(raw []runtime.RawExtension, to kschema.GroupVersi
 	ctx, cancel := context.WithTimeout(context.Background(), conversionTimeout)
 	defer cancel()
 	answer := &review{}
-	if err := w.caller.Call(ctx, w.target, conversionTimeout, asked, answer); err != nil {
+	if err := w.caller.Call(ctx, w.target, conversionTimeout, &asked, answer); err != nil {
 		return nil, &errConversion{"conversion_webhook_call_failure", err}
 	}
 	if err := answer.check(asked.TypeMeta, string(id)); err != nil {
