@@ -131,6 +131,15 @@ func NewTypedSet(has Has, types Types) (*Set, error) {
 	return &Set{envs: envs, has: has, types: types, declared: declared}, err
 }
 
+// WithoutAuthorizer is the same set, variables included, for expressions that may not ask for permissions themselves: those of messages.
+func (s *Set) WithoutAuthorizer() (*Set, error) {
+	out := *s
+	out.has.Authorizer = false
+	envs, err := build(out.has, out.types, out.declared)
+	out.envs, out.declared = envs, maps.Clone(s.declared)
+	return &out, err
+}
+
 const variablesType = "kubernetes.variables"
 
 // Declare compiles a variable and makes it known to what is compiled later; one that doesn't compile is known as one of any type.

@@ -92,3 +92,24 @@ func TestABudgetEnds(t *testing.T) {
 		t.Errorf("an expression beyond its budget: %v", err)
 	}
 }
+
+func TestMessagesMayNotAskForPermissions(t *testing.T) {
+	set, err := expression.NewSet(expression.Has{Authorizer: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const asks = "authorizer.group('').resource('pods').check('get').allowed()"
+	if err := set.Declare("may", asks); err != nil {
+		t.Fatal(err)
+	}
+	messages, err := set.WithoutAuthorizer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := messages.Compile(asks, expression.Bool); err == nil || !strings.Contains(err.Error(), "undeclared reference to 'authorizer'") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := messages.Compile("variables.may ? 'yes' : 'no'", expression.String); err != nil {
+		t.Error(err)
+	}
+}

@@ -121,7 +121,7 @@ func (p *Mutating) apply(ctx context.Context, r *admission.Request, policy *admi
 		if policy.Spec.FailurePolicy != nil && *policy.Spec.FailurePolicy == admissionv1.Ignore {
 			return overwrite(r.Object, before)
 		}
-		return refusal(r, "", fmt.Sprintf("policy '%s' with binding '%s' denied request: %v", policy.Name, b.Name, err))
+		return failure(r, fmt.Sprintf("policy '%s' with binding '%s' denied request: %v", policy.Name, b.Name, err))
 	}
 	if called && !equality.Semantic.DeepEqual(before, r.Object) {
 		memory.changed()
@@ -144,6 +144,9 @@ func (p *Mutating) mutate(ctx context.Context, r *admission.Request, policy *adm
 		return false, err
 	}
 	params, err := p.params(ctx, policy.Spec.ParamKind, b.Spec.ParamRef, namespaceOf(r))
+	if errors.As(err, &errNoKind{}) {
+		return false, fmt.Errorf("failed to configure policy: %w", err)
+	}
 	if err != nil {
 		return false, fmt.Errorf("failed to configure binding: %w", err)
 	}

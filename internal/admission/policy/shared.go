@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,14 +98,24 @@ func (c *Config) bound(ctx context.Context, r *admission.Request, forms []admiss
 	return form != nil, err
 }
 
+// errNoKind is a policy's fault, not its binding's.
+type errNoKind struct{ kind schema.GroupVersionKind }
+
+func (e errNoKind) Error() string {
+	return fmt.Sprintf("failed to find resource referenced by paramKind: '%v'", e.kind)
+}
+
 // params returns the objects that a binding has its policy run with; one nil is a run without.
 func (c *Config) params(ctx context.Context, kind *admissionv1.ParamKind, ref *admissionv1.ParamRef, namespace string) ([]map[string]any, error) {
-	if kind == nil || ref == nil {
+	if kind == nil {
 		return []map[string]any{nil}, nil
 	}
 	info, ok := c.find(ctx, kind)
 	if !ok {
-		return nil, fmt.Errorf("paramKind kind `%v` not known", kind.String())
+		return nil, errNoKind{schema.FromAPIVersionAndKind(kind.APIVersion, kind.Kind)}
+	}
+	if ref == nil {
+		return []map[string]any{nil}, nil
 	}
 	if info.Namespaced {
 		if ref.Namespace != "" {
@@ -181,6 +192,16 @@ func namespaceOf(r *admission.Request) string {
 		return ""
 	}
 	return r.Namespace
+}
+
+// failure is a refusal as upstream's mutating policies word it: forbidden, invalid, and by its message alone.
+func failure(r *admission.Request, message string) error {
+	err := refusal(r, "", message)
+	var status *apierrors.StatusError
+	if errors.As(err, &status) {
+		status.ErrStatus.Code, status.ErrStatus.Message = http.StatusForbidden, message
+	}
+	return err
 }
 
 // refusal is the error of a policy that denies a request.

@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -122,6 +123,10 @@ func (p *Validating) judge(ctx context.Context, r *admission.Request, forms []ad
 			continue
 		}
 		params, err := p.params(ctx, policy.Spec.ParamKind, b.Spec.ParamRef, namespaceOf(r))
+		if errors.As(err, &errNoKind{}) {
+			broken("", "policy", err)
+			return denied
+		}
 		if err != nil {
 			broken(b.Name, "binding", err)
 			continue
@@ -217,13 +222,17 @@ func (v *validator) compile(p *admissionv1.ValidatingAdmissionPolicy) error {
 	if err != nil {
 		return err
 	}
+	messages, err := set.WithoutAuthorizer()
+	if err != nil {
+		return err
+	}
 	for _, spec := range p.Spec.Validations {
 		c := check{spec: spec}
 		if c.e, err = set.Compile(spec.Expression, expression.Bool); err != nil {
 			return err
 		}
 		if spec.MessageExpression != "" {
-			if c.message, err = set.Compile(spec.MessageExpression, expression.String); err != nil {
+			if c.message, err = messages.Compile(spec.MessageExpression, expression.String); err != nil {
 				return err
 			}
 		}

@@ -73,7 +73,7 @@ func warnings(p *admissionv1.ValidatingAdmissionPolicy, kinds []typed, params *a
 		var lines []string
 		for i, set := range sets {
 			if _, err := set.Compile(text, expression.Any); err != nil {
-				lines = append(lines, fmt.Sprintf("%v: %v\n", kinds[i].gvk, err))
+				lines = append(lines, fmt.Sprintf("%v: %v\n", kinds[i].gvk, strings.TrimPrefix(err.Error(), "compilation failed: ")))
 			}
 		}
 		if len(lines) > 0 {
