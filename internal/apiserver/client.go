@@ -255,7 +255,11 @@ func (c *localClient) DeleteCollection(ctx context.Context, gvr schema.GroupVers
 	if t.v.virtual() {
 		return errMethod
 	}
-	_, err = c.s.removeCollection(ctx, t, &list, &opts)
+	chosen, err := t.chosen(&list)
+	if err != nil {
+		return err
+	}
+	_, err = c.s.removeCollection(ctx, t, chosen, &list, &opts)
 	return err
 }
 

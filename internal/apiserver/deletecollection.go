@@ -25,27 +25,32 @@ func (s *Server) serveDeleteCollection(w http.ResponseWriter, r *http.Request, v
 	if err != nil {
 		return err
 	}
+	t := target{v: v, namespace: info.Namespace}
+	c, err := t.chosen(lo)
+	if err != nil {
+		return err
+	}
 	o, err := s.deleteOptions(r)
 	if err != nil {
 		return err
 	}
-	t := target{v: v, namespace: info.Namespace}
-	p, err := s.removeCollection(r.Context(), t, lo, o)
+	p, err := s.removeCollection(r.Context(), t, c, lo, o)
 	if err != nil {
 		return err
 	}
 	return s.sendPage(w, r, v, p, media)
 }
 
-// removeCollection deletes what a list finds, and returns that.
-func (s *Server) removeCollection(ctx context.Context, t target, lo *metav1.ListOptions, o *metav1.DeleteOptions) (*page, error) {
+// chosen is what of a collection a list finds.
+func (t target) chosen(lo *metav1.ListOptions) (choice, error) {
 	if err := checkListOptions(lo); err != nil {
-		return nil, err
+		return choice{}, err
 	}
-	c, err := newChoice(t.v, t.namespace, lo.LabelSelector, lo.FieldSelector)
-	if err != nil {
-		return nil, err
-	}
+	return newChoice(t.v, t.namespace, lo.LabelSelector, lo.FieldSelector)
+}
+
+// removeCollection deletes what a list finds, and returns that.
+func (s *Server) removeCollection(ctx context.Context, t target, c choice, lo *metav1.ListOptions, o *metav1.DeleteOptions) (*page, error) {
 	p, err := s.list(ctx, t.v, c, lo)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,7 @@ func TestRequestsAreCountedUnderUpstreamsLabels(t *testing.T) {
 		{"PATCH", in + "/a", "application/apply-patch+yaml", requestSort{verb: "APPLY", scope: "resource"}},
 		{"DELETE", in + "/a", "", requestSort{verb: "DELETE", scope: "resource"}},
 		{"DELETE", in, "", requestSort{verb: "DELETE", scope: "namespace"}},
+		{"DELETE", in + "?fieldSelector=metadata.name%3Da", "", requestSort{verb: "DELETE", scope: "namespace"}},
 		{"GET", in + "/a/log", "", requestSort{verb: "CONNECT", scope: "resource", sub: "log"}},
 		{"POST", in + "/a/exec", "", requestSort{verb: "CONNECT", scope: "resource", sub: "exec"}},
 		{"GET", in + "/a/exec", "", requestSort{verb: "CONNECT", scope: "resource", sub: "exec"}},

@@ -106,6 +106,7 @@ func readMetrics(page string) map[string][]labels {
 		for _, pair := range label.FindAllStringSubmatch(m[2], -1) {
 			l[pair[1]] = pair[2]
 		}
+		delete(l, "code") // codes are compared answer by answer, and some may differ
 		out[m[1]] = append(out[m[1]], l)
 	}
 	return out
