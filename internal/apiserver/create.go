@@ -183,7 +183,7 @@ func (s *Server) refuseTaken(ctx context.Context, t target, key string) error {
 	if _, err := s.cfg.Store.Sync(ctx); err != nil {
 		return err
 	}
-	if _, taken := t.v.table.Snapshot().Get(key); taken {
+	if e, _ := t.v.table.Get(key); e != nil {
 		return s.alreadyExists(ctx, t, key)
 	}
 	return nil
@@ -195,7 +195,7 @@ func (s *Server) alreadyExists(ctx context.Context, t target, key string) error 
 	if _, syncErr := s.cfg.Store.Sync(ctx); syncErr != nil {
 		return err
 	}
-	if e, ok := t.v.table.Snapshot().Get(key); ok && e.Record().Deleting {
+	if e, _ := t.v.table.Get(key); e != nil && e.Record().Deleting {
 		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
 	}
 	return err

@@ -283,12 +283,11 @@ func (s *Server) get(ctx context.Context, t target, resourceVersion string) (*st
 			return nil, err
 		}
 	}
-	snapshot, key := t.v.table.Snapshot(), t.key()
-	e, ok := snapshot.Get(key)
-	if hidden := snapshot.Unreadable(key); hidden != nil {
+	e, hidden := t.v.table.Get(t.key())
+	if hidden != nil {
 		return nil, hiddenObject(hidden)
 	}
-	if !ok {
+	if e == nil {
 		return nil, apierrors.NewNotFound(t.v.gr(), t.name)
 	}
 	return e, nil

@@ -89,10 +89,9 @@ func (s *Server) guarded(ctx context.Context, t target, try func(context.Context
 	key := t.key()
 	fresh, queued := false, false
 	for {
-		snapshot := t.v.table.Snapshot()
-		entry, _ := snapshot.Get(key)
+		entry, hidden := t.v.table.Get(key)
 		err := error(nil)
-		if hidden := snapshot.Unreadable(key); hidden != nil {
+		if hidden != nil {
 			err = hiddenObject(hidden)
 		} else if err = try(ctx, entry); err == nil {
 			return nil
@@ -112,7 +111,7 @@ func (s *Server) guarded(ctx context.Context, t target, try func(context.Context
 		if _, err := s.cfg.Store.Sync(ctx); err != nil {
 			return err
 		}
-		if now, _ := t.v.table.Snapshot().Get(key); !lost && sameVersion(entry, now) {
+		if now, _ := t.v.table.Get(key); !lost && sameVersion(entry, now) {
 			return err
 		}
 		fresh = !lost
@@ -325,7 +324,7 @@ func (s *Server) still(ctx context.Context, t target, entry *store.Entry) error 
 	if _, err := s.cfg.Store.Sync(ctx); err != nil {
 		return fmt.Errorf("reach the newest revision: %w", err)
 	}
-	if now, _ := t.v.table.Snapshot().Get(entry.Key()); !sameVersion(entry, now) {
+	if now, _ := t.v.table.Get(entry.Key()); !sameVersion(entry, now) {
 		return fmt.Errorf("compare %s %q: %w", t.v.row.Name, entry.Key(), store.ErrConflict)
 	}
 	return nil

@@ -63,8 +63,8 @@ func (w *view) inside(r *store.Record) bool {
 
 // Get implements client.View.
 func (w *view) Get(namespace, name string) (client.Object, bool) {
-	e, ok := w.v.table.Snapshot().Get(w.v.key(namespace, name))
-	if !ok || !w.inside(e.Record()) {
+	e, _ := w.v.table.Get(w.v.key(namespace, name))
+	if e == nil || !w.inside(e.Record()) {
 		return nil, false
 	}
 	return item{w.v, e}.Object(), true

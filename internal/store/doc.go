@@ -9,7 +9,7 @@
 //	pods, err := s.AddTable(ctx, store.TableConfig{Prefix: "pods", Kind: podKind, Indexes: []string{"spec.nodeName"}})
 //	revision, err := pods.Create(ctx, "default/web", value, store.WriteOptions{})
 //	_, err = s.Sync(ctx)                        // or s.WaitFor(ctx, revision)
-//	entry, ok := pods.Snapshot().Get("default/web")
+//	entry, _ := pods.Get("default/web")
 //
 // # The life of a write
 //

@@ -408,3 +408,37 @@ func TestRawKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestOneObjectIsFoundAsInASnapshot(t *testing.T) {
+	t.Parallel()
+	s := storetest.New(t)
+	table := things(t, s)
+	revision := int64(0)
+	for _, data := range []string{"one", "two", ""} {
+		o := storetest.Named("ns", "a", data)
+		var err error
+		switch {
+		case revision == 0:
+			revision, err = table.Create(t.Context(), "ns/a", o.Value(), store.WriteOptions{})
+		case data == "":
+			revision, err = table.Delete(t.Context(), "ns/a", revision)
+		default:
+			revision, err = table.Update(t.Context(), "ns/a", o.Value(), revision, store.WriteOptions{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.WaitFor(t.Context(), revision); err != nil {
+			t.Fatal(err)
+		}
+		for _, before := range []string{"before there is a snapshot", "when there is one"} {
+			e, hidden := table.Get("ns/a")
+			if hidden != nil || (e == nil) != (data == "") || e != nil && storetest.Data(t, e) != data {
+				t.Errorf("%s: %v is found where %q was written, %v", before, e, data, hidden)
+			}
+			if want, _ := table.Snapshot().Get("ns/a"); e != want {
+				t.Errorf("%s: a snapshot has %v, not %v", before, want, e)
+			}
+		}
+	}
+}

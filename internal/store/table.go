@@ -82,6 +82,17 @@ func (t *Table) Snapshot() Snapshot {
 	return Snapshot{state: p.state, revision: max(applied, p.lastChange)}
 }
 
+// Get returns the newest object under a key, nil if there is none, and why it can't be read if it exists in spite of that. Unlike a snapshot it
+// costs the next change no copy of what that changes.
+func (t *Table) Get(key string) (*Entry, *UnreadableError) {
+	if p := t.published.Load(); p != nil {
+		return p.state.get(key), p.state.unreadable[key]
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state.get(key), t.state.unreadable[key]
+}
+
 // Activity is what has happened to a table since it was opened.
 type Activity struct {
 	Received   int64 // events from etcd

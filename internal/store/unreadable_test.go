@@ -39,6 +39,9 @@ func TestWhatCannotBeReadIsKnownToBeThere(t *testing.T) {
 	if hidden == nil || hidden.Error() != `unable to transform key "/registry/secrets/ns/x": the plugin is away` {
 		t.Errorf("the object: %v", hidden)
 	}
+	if e, why := secrets.Get("ns/x"); e != nil || why != hidden {
+		t.Errorf("%v is found, and %v", e, why)
+	}
 	if now.UnreadableIn("ns/", "") != hidden || now.UnreadableIn("other/", "") != nil || now.UnreadableIn("", "ns/x") != nil {
 		t.Error("lists fail where the object is, and nowhere else")
 	}
