@@ -36,7 +36,7 @@ func TestFlagsOfServing(t *testing.T) {
 		{"an unknown cipher suite", "--tls-cipher-suites=FOO", "Cipher suite FOO not supported or doesn't exist"},
 		{"an unknown admission plugin", "--enable-admission-plugins=Foo", `enable-admission-plugins plugin "Foo" is unknown`},
 		{"an unknown admission plugin to leave out", "--disable-admission-plugins=Foo", `disable-admission-plugins plugin "Foo" is unknown`},
-		{"a limit of events that isn't configured", "--enable-admission-plugins=EventRateLimit", ""},
+		{"a limit of events that isn't configured", "--enable-admission-plugins=EventRateLimit", "EventRateLimit needs a configuration"},
 		{"a file that isn't there", "--admission-control-config-file=/nowhere", "no such file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -79,6 +79,9 @@ func (o Options) Validate() error {
 			errs = append(errs, fmt.Errorf("admission plugin %q takes no configuration here", name))
 		}
 	}
+	if slices.Contains(o.Enable, "EventRateLimit") && o.Configurations["EventRateLimit"] == nil {
+		errs = append(errs, errors.New("admission plugin EventRateLimit needs a configuration, in --admission-control-config-file"))
+	}
 	return errors.Join(errs...)
 }
 
