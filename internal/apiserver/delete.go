@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -98,7 +99,7 @@ func (s *Server) markOrRemove(ctx context.Context, t target, live api.Object, en
 	}
 	// Who watches is told first that the object ends, and when it goes, it is as it was marked.
 	if !dry {
-		doc, err = s.removeVersion(ctx, t, obj, doc.version())
+		doc, err = s.removeMarked(ctx, t, obj, doc.version())
 	}
 	return removal{object: doc, gone: err == nil, shown: row.ReturnsDeleted}, err
 }
@@ -124,6 +125,28 @@ func (s *Server) removeVersion(ctx context.Context, t target, obj api.Object, ve
 		after(ctx, s.env(), obj)
 	}
 	return &document{obj: obj}, nil
+}
+
+// removeMarked removes an object that was just marked, at a version. Who has seen the mark may change it before, or come first: then it is gone,
+// as was asked for.
+func (s *Server) removeMarked(ctx context.Context, t target, obj api.Object, version int64) (*document, error) {
+	for {
+		doc, err := s.removeVersion(ctx, t, obj, version)
+		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
+			return doc, err
+		}
+		if _, err := s.cfg.Store.Sync(ctx); err != nil {
+			return nil, err
+		}
+		e, hidden := t.v.table.Get(t.key())
+		if hidden != nil {
+			return nil, hiddenObject(hidden)
+		}
+		if e == nil || e.Record().UID != obj.GetUID() {
+			return &document{obj: obj}, nil
+		}
+		version = e.Revision()
+	}
 }
 
 // overwriteMarked stores an object that is marked for deletion.

@@ -6,8 +6,10 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -136,5 +138,35 @@ func TestAPodThatIsDeletedAtOnceIsMarkedBefore(t *testing.T) {
 	}
 	if _, err := pods.Get(ctx, "p", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A node removes a pod as soon as it sees the mark, if nothing of it runs.
+func TestAPodThatItsNodeRemovesMeanwhileIsDeletedAllTheSame(t *testing.T) {
+	ctx := context.Background()
+	pods := newFixture(t, testPods).clients(t, "").CoreV1().Pods("default")
+	start := must(pods.List(ctx, metav1.ListOptions{}))(t)
+	w := must(pods.Watch(ctx, metav1.ListOptions{ResourceVersion: start.ResourceVersion}))(t)
+	var node sync.WaitGroup
+	node.Go(func() {
+		for e := range w.ResultChan() {
+			p, ok := e.Object.(*corev1.Pod)
+			if !ok || e.Type != watch.Modified || p.DeletionTimestamp == nil {
+				continue
+			}
+			o := metav1.NewDeleteOptions(0)
+			o.Preconditions = metav1.NewUIDPreconditions(string(p.UID))
+			if err := pods.Delete(ctx, p.Name, *o); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+				t.Error(err)
+			}
+		}
+	})
+	defer node.Wait()
+	defer w.Stop()
+	for range 300 {
+		must(pods.Create(ctx, pod("p", "node"), metav1.CreateOptions{}))(t)
+		if err := pods.Delete(ctx, "p", *metav1.NewDeleteOptions(0)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
