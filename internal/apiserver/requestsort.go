@@ -49,7 +49,7 @@ func (w *response) reachesPath(r *http.Request, sort requestSort) {
 // routeScope is the scope of a route, which a name that only a selector tells doesn't change.
 func routeScope(info *request.Info) string {
 	if (info.Verb == "list" || info.Verb == "watch" || info.Verb == "deletecollection") && !info.WatchPrefix {
-		if info.Namespace != "" {
+		if info.Namespace != "" || strings.Contains(info.Path, "/namespaces//") {
 			return "namespace"
 		}
 		return "cluster"

@@ -38,7 +38,7 @@ type zpageMedia struct {
 	version string
 }
 
-func (z zpage) serve(s *Server, w http.ResponseWriter, r *http.Request) {
+func (z zpage) serve(s *Server, w *response, r *http.Request) {
 	media, ok := z.media(r.Header.Get("Accept"))
 	if !ok {
 		if asked, _ := negotiate.Output(r, negotiate.Any); asked.Format == negotiate.Protobuf { // refusals have no other forms than pages
@@ -53,7 +53,9 @@ func (z zpage) serve(s *Server, w http.ResponseWriter, r *http.Request) {
 		s.respond(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte(fmt.Sprintf(zpageHeading, z.name)+z.text(delimiter)))
 		return
 	}
+	w.sort.group, w.sort.version = zpageGroup, media.version
 	if media.version == "v1alpha1" {
+		s.metrics.deprecated.WithLabelValues(zpageGroup, "", z.name, "", media.version).Set(1)
 		callOf(r.Context()).warn(fmt.Sprintf("This version of the %s endpoint is deprecated. Please use a newer version.", z.name))
 	}
 	object := z.object(metav1.TypeMeta{APIVersion: zpageGroup + "/" + media.version, Kind: z.kind}, metav1.ObjectMeta{Name: zpageComponent})
