@@ -37,10 +37,9 @@ func (s *Server) readBody(r *http.Request) ([]byte, error) {
 	if capacity < 0 {
 		capacity = 512
 	}
-	body, err := []byte(nil), error(nil)
-	if whole, ok := takeWhole(r.Body); ok {
-		body = whole
-	} else {
+	var err error
+	body, whole := takeWhole(r.Body)
+	if !whole {
 		body, err = readAll(io.LimitReader(r.Body, limit+1), int(capacity))
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
